@@ -1,0 +1,77 @@
+#include "base/fault.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <charconv>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include "base/error.h"
+
+namespace neutrino {
+namespace {
+
+struct Fault {
+  std::string action;
+  int64_t at = 0;
+  std::atomic<int64_t> arrivals{0};
+};
+using Faults = std::map<std::string, std::unique_ptr<Fault>, std::less<>>;
+
+Error malformed(std::string_view text) {
+  return make_error(ErrorCode::invalid_argument,
+                    "NEUTRINO_FAULT must be a comma-separated list of point:throw|error|kill|stall@N with N >= 1, got \"{}\"", text);
+}
+
+Faults parse_faults(std::string_view text) {
+  Faults faults;
+  while (!text.empty()) {
+    const auto item = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(text.size(), item.size() + 1));
+    const auto colon = item.find(':'), at = item.find('@');
+    if (colon == item.npos || at == item.npos || at < colon) throw malformed(item);
+    auto fault = std::make_unique<Fault>();
+    fault->action = item.substr(colon + 1, at - colon - 1);
+    const auto number = item.substr(at + 1);
+    const auto [end, failure] = std::from_chars(number.data(), number.data() + number.size(), fault->at);
+    if (failure != std::errc{} || end != number.data() + number.size() || fault->at < 1) throw malformed(item);
+    if (fault->action != "throw" && fault->action != "error" && fault->action != "kill" && fault->action != "stall")
+      throw malformed(item);
+    faults.emplace(std::string(item.substr(0, colon)), std::move(fault));
+  }
+  return faults;
+}
+
+}  // namespace
+
+void check_fault_environment() {
+  const char* text = std::getenv("NEUTRINO_FAULT");
+  if (text == nullptr || *text == 0) return;
+  if (!kFaultsCompiled)
+    throw Error(ErrorCode::invalid_argument,
+                "NEUTRINO_FAULT is set, but this is a release build without fault points: use the debug or tsan preset");
+  parse_faults(text);
+}
+
+#ifdef NEUTRINO_FAULTS
+void fault_point(std::string_view name) {
+  static const Faults faults = [] {
+    const char* text = std::getenv("NEUTRINO_FAULT");
+    return text ? parse_faults(text) : Faults{};
+  }();
+  const auto found = faults.find(name);
+  if (found == faults.end() || ++found->second->arrivals != found->second->at) return;
+  const std::string& action = found->second->action;
+  if (action == "throw") throw std::runtime_error("injected fault at " + std::string(name));
+  if (action == "error") throw make_error(ErrorCode::internal, "injected error at {}", name);
+  if (action == "kill") ::kill(::getpid(), SIGKILL);
+  if (action == "stall") ::sleep(10);
+}
+#endif
+
+}  // namespace neutrino

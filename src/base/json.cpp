@@ -1,0 +1,80 @@
+#include "base/json.h"
+
+#include <boost/json/basic_parser_impl.hpp>
+
+#include <set>
+#include <vector>
+
+#include "base/error.h"
+#include "base/limits.h"
+
+namespace neutrino {
+namespace {
+
+// Walks a text once before it is built: counts values, finds duplicate keys. Boost's own DOM keeps the last of two keys.
+struct Audit {
+  constexpr static std::size_t max_object_size = -1, max_array_size = -1, max_key_size = -1, max_string_size = -1;
+  std::vector<std::set<std::string, std::less<>>> keys;
+  std::string key_part, duplicate;
+  int64_t values = 0;
+
+  bool count(json::error_code& ec) {
+    if (++values <= limits::kJsonValues) return true;
+    ec = json::error::array_too_large;
+    return false;
+  }
+  bool on_document_begin(json::error_code&) { return true; }
+  bool on_document_end(json::error_code&) { return true; }
+  bool on_object_begin(json::error_code& ec) { return keys.emplace_back(), count(ec); }
+  bool on_object_end(std::size_t, json::error_code&) { return keys.pop_back(), true; }
+  bool on_array_begin(json::error_code& ec) { return count(ec); }
+  bool on_array_end(std::size_t, json::error_code&) { return true; }
+  bool on_key_part(json::string_view part, std::size_t, json::error_code&) { return key_part += part, true; }
+  bool on_key(json::string_view part, std::size_t, json::error_code& ec) {
+    key_part += part;
+    if (!keys.back().insert(key_part).second) {
+      duplicate = key_part;
+      ec = json::error::syntax;
+      return false;
+    }
+    return key_part.clear(), true;
+  }
+  bool on_string_part(json::string_view, std::size_t, json::error_code&) { return true; }
+  bool on_string(json::string_view, std::size_t, json::error_code& ec) { return count(ec); }
+  bool on_number_part(json::string_view, json::error_code&) { return true; }
+  bool on_int64(std::int64_t, json::string_view, json::error_code& ec) { return count(ec); }
+  bool on_uint64(std::uint64_t, json::string_view, json::error_code& ec) { return count(ec); }
+  bool on_double(double, json::string_view, json::error_code& ec) { return count(ec); }
+  bool on_bool(bool, json::error_code& ec) { return count(ec); }
+  bool on_null(json::error_code& ec) { return count(ec); }
+  bool on_comment_part(json::string_view, json::error_code&) { return true; }
+  bool on_comment(json::string_view, json::error_code&) { return true; }
+};
+
+Error invalid_json(std::string message) {
+  return Error(ErrorCode::invalid_argument, std::move(message)).with_reason("invalid_json");
+}
+
+}  // namespace
+
+json::value parse_json(std::string_view text) {
+  json::parse_options options;
+  options.max_depth = limits::kJsonDepth;
+  json::basic_parser<Audit> audit(options);
+  json::error_code ec;
+  const std::size_t used = audit.write_some(false, text.data(), text.size(), ec);
+  if (!audit.handler().duplicate.empty())
+    throw invalid_json(fmt::format("the JSON object has the key \"{:.100}\" twice (byte {})", audit.handler().duplicate, used));
+  if (audit.handler().values > limits::kJsonValues)
+    throw invalid_json(fmt::format("the JSON text must hold at most {} values", limits::kJsonValues));
+  if (!ec && used < text.size()) ec = json::error::extra_data;
+  if (ec) throw invalid_json(fmt::format("the JSON text is not valid at byte {}: {}", used, ec.message()));
+  json::parser parser({}, options);
+  parser.write(text.data(), text.size(), ec);
+  if (ec) throw invalid_json(fmt::format("the JSON text is not valid: {}", ec.message()));
+  return parser.release();
+}
+
+std::string to_text(const json::value& value) { return json::serialize(value); }
+
+}  // namespace neutrino

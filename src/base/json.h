@@ -1,0 +1,20 @@
+// JSON at the edge: a bounded parse with a clear error. Inside neutrino there are types, not JSON.
+#pragma once
+
+#include <boost/json.hpp>
+
+#include <string>
+#include <string_view>
+
+namespace neutrino {
+
+namespace json = boost::json;
+
+// Parses one JSON text (RFC 8259, UTF-8 checked, depth <= limits::kJsonDepth, duplicate keys refused).
+// Throws Error{invalid_argument, reason "invalid_json"} that says where.
+json::value parse_json(std::string_view text);
+
+// Replaces nothing: serialises `value` compactly in key order.
+std::string to_text(const json::value& value);
+
+}  // namespace neutrino

@@ -1,0 +1,61 @@
+// Every limit of the product in one table. Code names a limit; it never writes the number. What is tunable by flag says so.
+#pragma once
+
+#include <cstdint>
+
+namespace neutrino::limits {
+
+// Model files.
+inline constexpr int64_t kGgufTensors = 1 << 16;
+inline constexpr int64_t kGgufMetadataEntries = 1 << 16;
+inline constexpr int64_t kGgufStringBytes = 64 << 20;          // the largest real one is a chat template
+inline constexpr int64_t kGgufArrayElements = 16 << 20;        // merges of a 256k vocabulary are 0.5 M
+inline constexpr int64_t kGgufAlignment = 1 << 20;
+inline constexpr int64_t kTensorDimensions = 4;
+inline constexpr int64_t kVocabularyTokens = 1 << 22;
+inline constexpr int64_t kTokenTextBytes = 64 << 10;
+inline constexpr int64_t kLayers = 1024;
+inline constexpr int64_t kContextTokens = 1 << 24;
+
+// HTTP.
+inline constexpr int64_t kHeaderBytes = 64 << 10;
+inline constexpr int64_t kHeaderFields = 100;
+inline constexpr int64_t kBodyBytes = 32 << 20;
+inline constexpr int64_t kConnections = 4096;
+inline constexpr int64_t kHeaderReadSeconds = 10;
+inline constexpr int64_t kBodyReadSeconds = 60;
+inline constexpr int64_t kIdleSeconds = 60;
+inline constexpr int64_t kWriteStallSeconds = 30;
+inline constexpr int64_t kPingSeconds = 15;
+inline constexpr int64_t kJsonDepth = 256;
+inline constexpr int64_t kJsonValues = 1'000'000;
+inline constexpr int64_t kErrorMessageBytes = 2048;
+inline constexpr int64_t kRequestIdBytes = 128;
+
+// Requests.
+inline constexpr int64_t kMessages = 4096;
+inline constexpr int64_t kChoices = 8;                         // n
+inline constexpr int64_t kPromptsPerRequest = 64;              // completions with a list of prompts
+inline constexpr int64_t kLogprobs = 20;
+inline constexpr int64_t kStopStrings = 16;
+inline constexpr int64_t kStopStringBytes = 1024;
+inline constexpr int64_t kStopTokenIds = 256;
+inline constexpr int64_t kLogitBias = 1024;
+inline constexpr int64_t kTools = 256;
+
+// Chat templates.
+inline constexpr int64_t kTemplateFuel = 1'000'000;            // template engine steps
+inline constexpr int64_t kTemplateOutputBytes = 16 << 20;
+inline constexpr int64_t kTemplateDepth = 100;
+inline constexpr int64_t kTemplateMilliseconds = 250;
+
+// Engine (defaults; flags of `serve` change them).
+inline constexpr int64_t kSequencesDefault = 32;               // --max-sequences
+inline constexpr int64_t kSequencesMax = 1024;
+inline constexpr int64_t kBatchTokensDefault = 512;            // --batch-tokens
+inline constexpr int64_t kBatchTokensMax = 8192;
+inline constexpr int64_t kQueuedPerSequence = 4;               // queued requests allowed = 4 x max sequences
+inline constexpr int64_t kShutdownSeconds = 30;
+inline constexpr int64_t kHeartbeatSeconds = 10;               // ready -> 503 when the engine made no progress for so long
+
+}  // namespace neutrino::limits

@@ -1,0 +1,28 @@
+// The tokens of one step, flat: the rows of every sequence that takes part, one sequence after the other.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace neutrino::compute {
+
+// Positions per KV block. Attention sums block by block at absolute positions, so this number is part of the arithmetic.
+inline constexpr int64_t kBlockPositions = 32;
+
+// One sequence's rows in a batch. Row i of it is the token at position first_position + i; it attends to positions
+// 0 ... first_position + i, whose keys and values stand in the blocks of its block table.
+struct SequenceRows {
+  int64_t first_row = 0;
+  int64_t rows = 0;
+  int64_t first_position = 0;               // = tokens whose keys and values are in the cache already
+  std::span<const int32_t> block_table;     // KV block of positions [32 i, 32 i + 32); covers first_position + rows
+};
+
+struct Batch {
+  std::span<const int32_t> tokens;          // (rows)
+  std::span<const int32_t> positions;       // (rows), absolute
+  std::span<const SequenceRows> sequences;
+  std::span<const int32_t> output_rows;     // the rows whose logits are wanted, ascending; may be empty
+};
+
+}  // namespace neutrino::compute

@@ -1,0 +1,74 @@
+// Text to token ids and back. The front door of this folder.
+//
+// A Vocabulary is what a model file says about its tokens, as plain data; make_tokenizer() checks it and builds the
+// algorithm that it names. Tokenizers are immutable and used from many threads.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace neutrino::tokenizer {
+
+// GGUF's tokenizer.ggml.token_type.
+enum class TokenKind : uint8_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
+
+struct Vocabulary {
+  std::string model;                  // "gpt2": byte-level BPE
+  std::string pre;                    // name of the pre-tokenizer: "smollm", "gpt-2", ...
+  std::vector<std::string> tokens;    // as stored: byte-level BPE texts use GPT-2's byte-to-character map
+  std::vector<TokenKind> kinds;       // one per token, or empty: all normal
+  std::vector<std::string> merges;    // "left right", best first
+  std::vector<float> scores;          // one per token, or empty
+  std::optional<int32_t> bos, eos, unknown, padding, eot;
+  std::optional<bool> add_bos, add_eos;
+};
+
+enum class Special { parse, as_text };  // are "<|im_start|>" and friends in the text tokens, or plain characters?
+
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+
+  // Appends nothing but what the text holds: no BOS, no EOS. Invalid UTF-8 is encoded byte by byte, never dropped.
+  virtual std::vector<int32_t> encode(std::string_view text, Special special) const = 0;
+
+  // The bytes that a token stands for (control tokens: their text). Views live as long as the tokenizer. id in [0, size).
+  virtual std::string_view bytes(int32_t id) const = 0;
+
+  virtual int32_t size() const = 0;
+  virtual TokenKind kind(int32_t id) const = 0;
+  virtual std::optional<int32_t> find(std::string_view text) const = 0;  // the id of a special or whole token's bytes
+
+  bool is_special(int32_t id) const { return kind(id) == TokenKind::control || kind(id) == TokenKind::unknown; }
+  std::optional<int32_t> bos() const { return bos_; }
+  std::optional<int32_t> eos() const { return eos_; }
+  bool add_bos() const { return add_bos_; }
+  bool add_eos() const { return add_eos_; }
+  // End of generation: eos, eot, and the control tokens known as turn ends ("<|im_end|>", "<|eot_id|>", ...); sorted.
+  std::span<const int32_t> stop_tokens() const { return stop_tokens_; }
+  bool is_stop(int32_t id) const;
+
+ protected:
+  std::optional<int32_t> bos_, eos_;
+  bool add_bos_ = false, add_eos_ = false;
+  std::vector<int32_t> stop_tokens_;
+};
+
+// Throws Error{invalid_argument} for a vocabulary that contradicts itself, Error{unimplemented} for a model or
+// pre-tokenizer that is not known (never a guess).
+std::unique_ptr<Tokenizer> make_tokenizer(Vocabulary vocabulary);
+
+// The prompt form of a text: BOS in front if the model wants one and the text does not already begin with it.
+std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, std::string_view text, Special special);
+
+// All tokens' bytes in a row, invalid UTF-8 replaced by U+FFFD (WHATWG: one per maximal subpart); special tokens as
+// text or skipped.
+std::string decode(const Tokenizer& tokenizer, std::span<const int32_t> ids, bool skip_special);
+
+}  // namespace neutrino::tokenizer
