@@ -99,11 +99,14 @@ class Backend {
   // gate and up of a gated MLP, for gated_matmul().
   virtual std::unique_ptr<Matrix> load_gate_up(const WeightView& gate, const WeightView& up) = 0;
   virtual std::unique_ptr<KvCache> make_kv_cache(const KvCacheShape& shape) = 0;
-  // Scratch for steps of at most `rows` rows, with `bytes_per_row` of results alive at once (the model knows).
-  virtual void reserve(int64_t rows, int64_t bytes_per_row) = 0;
+  // Scratch for the results of a step that are alive at once (Model::scratch_bytes). A Tensor takes 4 bytes an element, an
+  // Activation at most 4 bytes an element and 256 a row; each is aligned to 64 bytes.
+  virtual void reserve(int64_t scratch_bytes) = 0;
 
   // ---- in a step
   virtual void begin_step() = 0;                                                    // forgets the last step's results
+  virtual int64_t scratch_mark() const = 0;                                         // see ScratchScope
+  virtual void scratch_release(int64_t mark) = 0;
   virtual Tensor embed(const Matrix& table, std::span<const int32_t> tokens) = 0;   // (tokens, columns), dequantised rows
   virtual Tensor select_rows(const Tensor& x, std::span<const int32_t> rows) = 0;
   // x / sqrt(mean(x^2) + eps) * weight, ready for products.
@@ -120,6 +123,19 @@ class Backend {
 
   // Runs fn(i) for i in [0, count) on the compute threads and returns when all are done. No i may depend on another.
   virtual void parallel_for(int64_t count, void (*fn)(void* context, int64_t i), void* context) = 0;
+};
+
+// Gives back, at its end, the scratch that operations took since its beginning: one per layer keeps a step small.
+class ScratchScope {
+ public:
+  explicit ScratchScope(Backend& backend) : backend_(backend), mark_(backend.scratch_mark()) {}
+  ScratchScope(const ScratchScope&) = delete;
+  ScratchScope& operator=(const ScratchScope&) = delete;
+  ~ScratchScope() { backend_.scratch_release(mark_); }
+
+ private:
+  Backend& backend_;
+  int64_t mark_;
 };
 
 std::unique_ptr<Backend> make_reference_backend(Arithmetic arithmetic);

@@ -36,8 +36,8 @@ class Model {
   virtual compute::Tensor forward(compute::Backend& backend, const compute::Batch& batch,
                                   compute::KvCache& cache) const = 0;
 
-  virtual int64_t scratch_bytes_per_row() const = 0;   // for Backend::reserve
-  virtual int64_t weight_bytes() const = 0;            // read for one token, for roofline figures
+  virtual int64_t scratch_bytes(int64_t rows, int64_t output_rows) const = 0;   // of one forward(), for Backend::reserve
+  virtual int64_t weight_bytes() const = 0;                                     // read for one token, for roofline figures
 
   compute::KvCacheShape kv_cache_shape(int64_t blocks) const {
     return {config_.num_hidden_layers, config_.num_key_value_heads, config_.head_dim, blocks};
