@@ -9,13 +9,15 @@ namespace neutrino {
 class Clock {
  public:
   virtual ~Clock() = default;
-  virtual int64_t now_ns() const = 0;           // monotonic
-  virtual int64_t unix_ms() const = 0;          // wall clock
+  virtual int64_t now_ns() const = 0;   // monotonic
+  virtual int64_t unix_ms() const = 0;  // wall clock
 };
 
 class SystemClock final : public Clock {
  public:
-  int64_t now_ns() const override { return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
+  int64_t now_ns() const override {
+    return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+  }
   int64_t unix_ms() const override {
     return std::chrono::system_clock::now().time_since_epoch() / std::chrono::milliseconds(1);
   }

@@ -30,8 +30,8 @@ int error_exit_code(ErrorCode code) {
 }
 
 void check_failed(std::string_view message, const std::source_location& where) {
-  std::fprintf(stderr, "%s:%u: check failed in %s: %.*s\n", where.file_name(), where.line(), where.function_name(),
-               static_cast<int>(message.size()), message.data());
+  std::fprintf(stderr, "%s:%u: check failed in %s: %.*s\n", where.file_name(), where.line(),
+               where.function_name(), static_cast<int>(message.size()), message.data());
   std::abort();
 }
 

@@ -73,7 +73,8 @@ Error make_error(ErrorCode code, fmt::format_string<Args...> format, Args&&... a
 // Prints the place and the message to stderr and aborts when `condition` is false.
 inline void check(bool condition, std::string_view message = {},
                   const std::source_location& where = std::source_location::current()) {
-  if (!condition) [[unlikely]] check_failed(message, where);
+  if (!condition) [[unlikely]]
+    check_failed(message, where);
 }
 
 }  // namespace neutrino

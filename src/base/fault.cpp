@@ -25,7 +25,9 @@ using Faults = std::map<std::string, std::unique_ptr<Fault>, std::less<>>;
 
 Error malformed(std::string_view text) {
   return make_error(ErrorCode::invalid_argument,
-                    "NEUTRINO_FAULT must be a comma-separated list of point:throw|error|kill|stall@N with N >= 1, got \"{}\"", text);
+                    "NEUTRINO_FAULT must be a comma-separated list of point:throw|error|kill|stall@N with N "
+                    ">= 1, got \"{}\"",
+                    text);
 }
 
 Faults parse_faults(std::string_view text) {
@@ -39,8 +41,10 @@ Faults parse_faults(std::string_view text) {
     fault->action = item.substr(colon + 1, at - colon - 1);
     const auto number = item.substr(at + 1);
     const auto [end, failure] = std::from_chars(number.data(), number.data() + number.size(), fault->at);
-    if (failure != std::errc{} || end != number.data() + number.size() || fault->at < 1) throw malformed(item);
-    if (fault->action != "throw" && fault->action != "error" && fault->action != "kill" && fault->action != "stall")
+    if (failure != std::errc{} || end != number.data() + number.size() || fault->at < 1)
+      throw malformed(item);
+    if (fault->action != "throw" && fault->action != "error" && fault->action != "kill" &&
+        fault->action != "stall")
       throw malformed(item);
     faults.emplace(std::string(item.substr(0, colon)), std::move(fault));
   }
@@ -54,7 +58,8 @@ void check_fault_environment() {
   if (text == nullptr || *text == 0) return;
   if (!kFaultsCompiled)
     throw Error(ErrorCode::invalid_argument,
-                "NEUTRINO_FAULT is set, but this is a release build without fault points: use the debug or tsan preset");
+                "NEUTRINO_FAULT is set, but this is a release build without fault points: use the debug or "
+                "tsan preset");
   parse_faults(text);
 }
 

@@ -27,7 +27,8 @@ Error system_error(std::string_view action, const fs::path& path) {
 }
 
 FileDescriptor open_regular(const fs::path& path, Links links, struct stat& status) {
-  FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | (links == Links::refuse ? O_NOFOLLOW : 0)));
+  FileDescriptor fd(
+      ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | (links == Links::refuse ? O_NOFOLLOW : 0)));
   if (!fd) throw system_error("open", path);
   if (::fstat(fd.get(), &status) != 0) throw system_error("stat", path);
   if (!S_ISREG(status.st_mode))
@@ -79,7 +80,9 @@ MappedFile MappedFile::open(const fs::path& path, Links links) {
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)), fd_(std::move(other.fd_)) {}
+    : data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      fd_(std::move(other.fd_)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(data_, other.data_);
@@ -109,7 +112,8 @@ std::string read_file(const fs::path& path, size_t limit) {
 }
 
 void write_file_atomic(const fs::path& path, std::string_view content, int mode) {
-  const fs::path temporary = path.parent_path() / fmt::format(".{}.{:016x}.tmp", path.filename().string(), system_entropy());
+  const fs::path temporary =
+      path.parent_path() / fmt::format(".{}.{:016x}.tmp", path.filename().string(), system_entropy());
   try {
     FileDescriptor fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
     if (!fd) throw system_error("create", temporary);

@@ -13,7 +13,8 @@ namespace {
 
 // Walks a text once before it is built: counts values, finds duplicate keys. Boost's own DOM keeps the last of two keys.
 struct Audit {
-  constexpr static std::size_t max_object_size = -1, max_array_size = -1, max_key_size = -1, max_string_size = -1;
+  constexpr static std::size_t max_object_size = -1, max_array_size = -1, max_key_size = -1,
+                               max_string_size = -1;
   std::vector<std::set<std::string, std::less<>>> keys;
   std::string key_part, duplicate;
   int64_t values = 0;
@@ -64,7 +65,8 @@ json::value parse_json(std::string_view text) {
   json::error_code ec;
   const std::size_t used = audit.write_some(false, text.data(), text.size(), ec);
   if (!audit.handler().duplicate.empty())
-    throw invalid_json(fmt::format("the JSON object has the key \"{:.100}\" twice (byte {})", audit.handler().duplicate, used));
+    throw invalid_json(fmt::format("the JSON object has the key \"{:.100}\" twice (byte {})",
+                                   audit.handler().duplicate, used));
   if (audit.handler().values > limits::kJsonValues)
     throw invalid_json(fmt::format("the JSON text must hold at most {} values", limits::kJsonValues));
   if (!ec && used < text.size()) ec = json::error::extra_data;

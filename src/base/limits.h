@@ -8,8 +8,8 @@ namespace neutrino::limits {
 // Model files.
 inline constexpr int64_t kGgufTensors = 1 << 16;
 inline constexpr int64_t kGgufMetadataEntries = 1 << 16;
-inline constexpr int64_t kGgufStringBytes = 64 << 20;          // the largest real one is a chat template
-inline constexpr int64_t kGgufArrayElements = 16 << 20;        // merges of a 256k vocabulary are 0.5 M
+inline constexpr int64_t kGgufStringBytes = 64 << 20;    // the largest real one is a chat template
+inline constexpr int64_t kGgufArrayElements = 16 << 20;  // merges of a 256k vocabulary are 0.5 M
 inline constexpr int64_t kGgufAlignment = 1 << 20;
 inline constexpr int64_t kTensorDimensions = 4;
 inline constexpr int64_t kVocabularyTokens = 1 << 22;
@@ -34,8 +34,8 @@ inline constexpr int64_t kRequestIdBytes = 128;
 
 // Requests.
 inline constexpr int64_t kMessages = 4096;
-inline constexpr int64_t kChoices = 8;                         // n
-inline constexpr int64_t kPromptsPerRequest = 64;              // completions with a list of prompts
+inline constexpr int64_t kChoices = 8;             // n
+inline constexpr int64_t kPromptsPerRequest = 64;  // completions with a list of prompts
 inline constexpr int64_t kLogprobs = 20;
 inline constexpr int64_t kStopStrings = 16;
 inline constexpr int64_t kStopStringBytes = 1024;
@@ -44,18 +44,18 @@ inline constexpr int64_t kLogitBias = 1024;
 inline constexpr int64_t kTools = 256;
 
 // Chat templates.
-inline constexpr int64_t kTemplateFuel = 1'000'000;            // template engine steps
+inline constexpr int64_t kTemplateFuel = 1'000'000;  // template engine steps
 inline constexpr int64_t kTemplateOutputBytes = 16 << 20;
 inline constexpr int64_t kTemplateDepth = 100;
 inline constexpr int64_t kTemplateMilliseconds = 250;
 
 // Engine (defaults; flags of `serve` change them).
-inline constexpr int64_t kSequencesDefault = 32;               // --max-sequences
+inline constexpr int64_t kSequencesDefault = 32;  // --max-sequences
 inline constexpr int64_t kSequencesMax = 1024;
-inline constexpr int64_t kBatchTokensDefault = 512;            // --batch-tokens
+inline constexpr int64_t kBatchTokensDefault = 512;  // --batch-tokens
 inline constexpr int64_t kBatchTokensMax = 8192;
-inline constexpr int64_t kQueuedPerSequence = 4;               // queued requests allowed = 4 x max sequences
+inline constexpr int64_t kQueuedPerSequence = 4;  // queued requests allowed = 4 x max sequences
 inline constexpr int64_t kShutdownSeconds = 30;
-inline constexpr int64_t kHeartbeatSeconds = 10;               // ready -> 503 when the engine made no progress for so long
+inline constexpr int64_t kHeartbeatSeconds = 10;  // ready -> 503 when the engine made no progress for so long
 
 }  // namespace neutrino::limits

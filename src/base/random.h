@@ -42,7 +42,9 @@ class Random {
  public:
   explicit Random(uint64_t seed) : philox_(seed) {}
   uint32_t next() { return index_ == 4 ? refill() : block_[index_++]; }
-  int64_t below(int64_t n) { return static_cast<int64_t>((uint64_t{next()} * static_cast<uint64_t>(n)) >> 32); }
+  int64_t below(int64_t n) {
+    return static_cast<int64_t>((uint64_t{next()} * static_cast<uint64_t>(n)) >> 32);
+  }
   int64_t between(int64_t low, int64_t high) { return low + below(high - low + 1); }
   double uniform() { return next() * 0x1.0p-32; }
   bool chance(double p) { return uniform() < p; }

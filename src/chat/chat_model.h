@@ -20,43 +20,43 @@ namespace neutrino::chat {
 
 // OpenAI's names and meanings. Values are checked by whoever builds one from a request, and once more by the engine.
 struct SamplingParameters {
-  double temperature = 1.0;                  // 0: greedy
-  int64_t top_k = 0;                         // 0: off
+  double temperature = 1.0;  // 0: greedy
+  int64_t top_k = 0;         // 0: off
   double top_p = 1.0;
   double min_p = 0.0;
   double presence_penalty = 0.0;
   double frequency_penalty = 0.0;
   double repetition_penalty = 1.0;
-  std::optional<uint64_t> seed;              // absent: drawn from the operating system
+  std::optional<uint64_t> seed;  // absent: drawn from the operating system
   std::vector<std::pair<int32_t, float>> logit_bias;
   std::vector<int32_t> stop_token_ids;
-  std::vector<std::string> stop;             // on the text of the answer
+  std::vector<std::string> stop;  // on the text of the answer
   bool include_stop_in_output = false;
   bool ignore_eos = false;
   int64_t min_tokens = 0;
   int64_t max_tokens = 16;
-  std::optional<int64_t> logprobs;           // top alternatives per generated token, 0 ... 20; absent: none
-  std::optional<int64_t> prompt_logprobs;    // likewise per prompt token (echo with logprobs)
+  std::optional<int64_t> logprobs;         // top alternatives per generated token, 0 ... 20; absent: none
+  std::optional<int64_t> prompt_logprobs;  // likewise per prompt token (echo with logprobs)
   bool skip_special_tokens = true;
 };
 
 struct GenerationRequest {
-  std::string id;                            // unique; cancel by it
-  std::vector<int32_t> prompt;               // not empty, ids in [0, vocabulary)
+  std::string id;               // unique; cancel by it
+  std::vector<int32_t> prompt;  // not empty, ids in [0, vocabulary)
   SamplingParameters sampling;
-  std::string cache_salt;                    // prefix blocks are shared only inside one salt
+  std::string cache_salt;  // prefix blocks are shared only inside one salt
 };
 
 struct TokenLogprob {
   int32_t token = 0;
-  float logprob = 0;                         // log softmax of the raw logits, before penalties and temperature
+  float logprob = 0;  // log softmax of the raw logits, before penalties and temperature
 };
 
 struct GeneratedToken {
   int32_t token = 0;
   float logprob = 0;
-  std::vector<TokenLogprob> top;             // best first
-  std::string text;                          // what this token added to the text so far (its bytes, as far as they are valid)
+  std::vector<TokenLogprob> top;  // best first
+  std::string text;  // what this token added to the text so far (its bytes, as far as they are valid)
 };
 
 enum class FinishReason { stop, length, cancelled, error };
@@ -77,41 +77,42 @@ struct GenerationChunk {
   std::string text;
   std::vector<GeneratedToken> tokens;
   std::optional<FinishReason> finish_reason;
-  std::string stop_reason;                   // the stop string that matched, or the stop token's id in decimal; else empty
-  std::optional<Error> error;                // with FinishReason::error
-  Usage usage;                               // so far
-  Timings timings;                           // with the last piece
-  std::vector<GeneratedToken> prompt_tokens; // with the first piece, if prompt_logprobs was asked for; the first has no logprob (NaN)
+  std::string stop_reason;     // the stop string that matched, or the stop token's id in decimal; else empty
+  std::optional<Error> error;  // with FinishReason::error
+  Usage usage;                 // so far
+  Timings timings;             // with the last piece
+  std::vector<GeneratedToken>
+      prompt_tokens;  // with the first piece, if prompt_logprobs was asked for; the first has no logprob (NaN)
 };
 
 // One running generation. Its consumer is one thread at a time. Destroying it cancels.
 class Generation {
  public:
   virtual ~Generation() = default;
-  virtual std::optional<GenerationChunk> poll() = 0;   // all that is there now, merged; nullopt: nothing new
-  virtual GenerationChunk wait() = 0;                  // blocks until something is there (terminal, tests)
-  virtual void cancel() = 0;                           // takes effect within one engine step
+  virtual std::optional<GenerationChunk> poll() = 0;  // all that is there now, merged; nullopt: nothing new
+  virtual GenerationChunk wait() = 0;                 // blocks until something is there (terminal, tests)
+  virtual void cancel() = 0;                          // takes effect within one engine step
 };
 
 struct ChatModelInfo {
-  std::string name;                          // default served name
-  std::string fingerprint;                   // weights hash + build + kernel table: what makes a seed repeatable
+  std::string name;         // default served name
+  std::string fingerprint;  // weights hash + build + kernel table: what makes a seed repeatable
   int64_t context_tokens = 0;
   int64_t vocab_size = 0;
   int64_t created_unix = 0;
   bool has_chat_template = false;
   std::string template_sha256;
-  json::object metadata;                     // architecture, quantisation, memory figures, defaults: for /v1/metadata
-  SamplingParameters defaults;               // from the model's generation config
+  json::object metadata;        // architecture, quantisation, memory figures, defaults: for /v1/metadata
+  SamplingParameters defaults;  // from the model's generation config
 };
 
 struct ChatModelStatus {
-  bool ready = false;                        // weights loaded and the engine made progress lately
-  bool dead = false;                         // a bug ended the engine; the process exits soon
-  std::string reason;                        // why not ready
+  bool ready = false;  // weights loaded and the engine made progress lately
+  bool dead = false;   // a bug ended the engine; the process exits soon
+  std::string reason;  // why not ready
   int64_t running = 0, waiting = 0;
   int64_t kv_blocks_referenced = 0, kv_blocks_cached = 0, kv_blocks_free = 0;
-  double queue_drain_seconds = 0;            // estimate: how long until a new request would start; for Retry-After
+  double queue_drain_seconds = 0;  // estimate: how long until a new request would start; for Retry-After
 };
 
 class ChatModel {
@@ -123,15 +124,16 @@ class ChatModel {
   // Template, then tokens. Throws Error{invalid_argument, reason "template_error"} and the like. Any thread; may take
   // milliseconds, so not on an io thread.
   virtual std::string render(const Conversation& conversation) const = 0;
-  virtual std::vector<int32_t> tokenize(std::string_view text, bool add_special, bool parse_special) const = 0;
+  virtual std::vector<int32_t> tokenize(std::string_view text, bool add_special,
+                                        bool parse_special) const = 0;
   virtual std::string detokenize(std::span<const int32_t> tokens) const = 0;
-  virtual std::string token_text(int32_t token) const = 0;        // its bytes, as they are
+  virtual std::string token_text(int32_t token) const = 0;  // its bytes, as they are
 
   // Queues a generation. Throws Error{invalid_argument} for a request that can never run (reason
   // "context_length_exceeded", ...), Error{resource_exhausted, "queue_full"}, Error{unavailable, "draining" |
   // "engine_dead"}. Any thread.
   virtual std::unique_ptr<Generation> generate(GenerationRequest request) = 0;
-  virtual bool cancel(std::string_view id) = 0;        // false: no such generation
+  virtual bool cancel(std::string_view id) = 0;  // false: no such generation
 
   // Called on the engine thread at most once per step, after pieces became available; must neither block nor allocate.
   virtual void set_wake(std::function<void()> wake) = 0;

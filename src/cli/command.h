@@ -5,8 +5,9 @@ namespace neutrino::cli {
 
 struct Command {
   const char* name;
-  const char* summary;                   // one line for `neutrino --help`
-  int (*run)(int argc, char** argv);     // argv[0] is the subcommand's name; returns the exit code or throws Error
+  const char* summary;  // one line for `neutrino --help`
+  int (*run)(int argc,
+             char** argv);  // argv[0] is the subcommand's name; returns the exit code or throws Error
 };
 
 int run_bench(int argc, char** argv);

@@ -31,7 +31,7 @@ class Matrix {
   virtual ~Matrix() = default;
   int64_t rows() const { return rows_; }
   int64_t columns() const { return columns_; }
-  virtual int64_t bytes() const = 0;        // of memory held by this matrix itself (0 if it only views the file)
+  virtual int64_t bytes() const = 0;  // of memory held by this matrix itself (0 if it only views the file)
 
  protected:
   Matrix(int64_t rows, int64_t columns) : rows_(rows), columns_(columns) {}
@@ -42,7 +42,7 @@ struct KvCacheShape {
   int64_t num_hidden_layers = 0;
   int64_t num_key_value_heads = 0;
   int64_t head_dim = 0;
-  int64_t blocks = 0;                       // of kBlockPositions positions each
+  int64_t blocks = 0;  // of kBlockPositions positions each
 };
 
 // Storage of keys and values: for each layer, block and key/value head one tile of kBlockPositions positions.
@@ -67,29 +67,29 @@ struct AttentionShape {
   int64_t num_attention_heads = 0;
   int64_t num_key_value_heads = 0;
   int64_t head_dim = 0;
-  float scale = 0;                          // 1/sqrt(head_dim)
+  float scale = 0;  // 1/sqrt(head_dim)
 };
 
 enum class RopePairs { adjacent, halves };  // (2i, 2i+1) as GGUF's llama; (i, i + n/2) as Hugging Face's
 
 // cos and sin per (position, pair), computed once at load. Positions [0, rows).
 struct RopeTable {
-  std::span<const float> cosine, sine;      // (positions, rotary_dim / 2)
+  std::span<const float> cosine, sine;  // (positions, rotary_dim / 2)
   int64_t positions = 0;
-  int64_t rotary_dim = 0;                   // <= head_dim; the rest passes through
+  int64_t rotary_dim = 0;  // <= head_dim; the rest passes through
   RopePairs pairs = RopePairs::adjacent;
 };
 
 struct BackendOptions {
   Arithmetic arithmetic = Arithmetic::integer;
-  int64_t threads = 0;                      // 0: one per core
-  std::string isa;                          // "", "generic", "avx2", "avx512"; "": NEUTRINO_ISA, else the best this CPU has
+  int64_t threads = 0;  // 0: one per core
+  std::string isa;      // "", "generic", "avx2", "avx512"; "": NEUTRINO_ISA, else the best this CPU has
 };
 
 class Backend {
  public:
   virtual ~Backend() = default;
-  virtual std::string_view name() const = 0;              // "reference", "cpu/avx512"
+  virtual std::string_view name() const = 0;  // "reference", "cpu/avx512"
   virtual Arithmetic arithmetic() const = 0;
   virtual int64_t threads() const = 0;
 
@@ -104,10 +104,11 @@ class Backend {
   virtual void reserve(int64_t scratch_bytes) = 0;
 
   // ---- in a step
-  virtual void begin_step() = 0;                                                    // forgets the last step's results
-  virtual int64_t scratch_mark() const = 0;                                         // see ScratchScope
+  virtual void begin_step() = 0;             // forgets the last step's results
+  virtual int64_t scratch_mark() const = 0;  // see ScratchScope
   virtual void scratch_release(int64_t mark) = 0;
-  virtual Tensor embed(const Matrix& table, std::span<const int32_t> tokens) = 0;   // (tokens, columns), dequantised rows
+  virtual Tensor embed(const Matrix& table,
+                       std::span<const int32_t> tokens) = 0;  // (tokens, columns), dequantised rows
   virtual Tensor select_rows(const Tensor& x, std::span<const int32_t> rows) = 0;
   // x / sqrt(mean(x^2) + eps) * weight, ready for products.
   virtual Activation rms_norm(const Tensor& x, std::span<const float> weight, float eps) = 0;
@@ -115,11 +116,11 @@ class Backend {
   virtual void matmul_add(Tensor& sum, const Activation& x, const Matrix& w) = 0;   // sum += x W^T
   virtual Activation gated_matmul(const Activation& x, const Matrix& gate_up) = 0;  // silu(x G^T) * (x U^T)
   // Rotates q (in place) and k, and writes k and v to the cache at the rows' positions.
-  virtual void rope_and_store(Tensor& qkv, const RopeTable& rope, const AttentionShape& shape, const Batch& batch,
-                              KvCache& cache, int64_t layer) = 0;
+  virtual void rope_and_store(Tensor& qkv, const RopeTable& rope, const AttentionShape& shape,
+                              const Batch& batch, KvCache& cache, int64_t layer) = 0;
   // softmax(scale q K^T) V, causal, over the cache: (rows, num_attention_heads * head_dim), ready for products.
-  virtual Activation attention(const Tensor& qkv, const AttentionShape& shape, const Batch& batch, const KvCache& cache,
-                               int64_t layer) = 0;
+  virtual Activation attention(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
+                               const KvCache& cache, int64_t layer) = 0;
 
   // Runs fn(i) for i in [0, count) on the compute threads and returns when all are done. No i may depend on another.
   virtual void parallel_for(int64_t count, void (*fn)(void* context, int64_t i), void* context) = 0;
@@ -139,7 +140,8 @@ class ScratchScope {
 };
 
 std::unique_ptr<Backend> make_reference_backend(Arithmetic arithmetic);
-std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options);           // throws Error for an unknown or missing isa
+std::unique_ptr<Backend> make_cpu_backend(
+    const BackendOptions& options);  // throws Error for an unknown or missing isa
 
 // Kernel tables that this CPU can run, best first: {"avx512", "avx2", "generic"}.
 std::span<const std::string_view> available_isas();

@@ -29,8 +29,10 @@ std::optional<int64_t> matrix_bytes(DType dtype, int64_t rows, int64_t columns);
 void dequantize_row(DType dtype, const void* row, int64_t columns, float* out);
 
 float f16_to_f32(uint16_t bits);
-uint16_t f32_to_f16(float value);    // round to nearest even
-inline float bf16_to_f32(uint16_t bits) { return __builtin_bit_cast(float, static_cast<uint32_t>(bits) << 16); }
-uint16_t f32_to_bf16(float value);   // round to nearest even; NaN stays NaN
+uint16_t f32_to_f16(float value);  // round to nearest even
+inline float bf16_to_f32(uint16_t bits) {
+  return __builtin_bit_cast(float, static_cast<uint32_t>(bits) << 16);
+}
+uint16_t f32_to_bf16(float value);  // round to nearest even; NaN stays NaN
 
 }  // namespace neutrino::compute

@@ -10,10 +10,10 @@ namespace neutrino::compute {
 
 // float32 rows: the backend's scratch for activations, a model's norm weights.
 struct Tensor {
-  float* data = nullptr;   // row r, column c at data[r * stride + c]
+  float* data = nullptr;  // row r, column c at data[r * stride + c]
   int64_t rows = 0;
   int64_t columns = 0;
-  int64_t stride = 0;      // elements from one row to the next, >= columns
+  int64_t stride = 0;  // elements from one row to the next, >= columns
 
   float* row(int64_t r) const { return data + r * stride; }
 };

@@ -8,6 +8,7 @@
 namespace neutrino::models {
 
 ModelConfig read_llama_config(const weights::WeightFile& file);
-std::unique_ptr<Model> load_llama(const weights::WeightFile& file, compute::Backend& backend);
+std::unique_ptr<Model> load_llama(const weights::WeightFile& file, compute::Backend& backend,
+                                  int64_t context);
 
 }  // namespace neutrino::models

@@ -31,7 +31,8 @@ int64_t read_size(const weights::WeightFile& file, std::string_view key, int64_t
   return checked_range(name, required(name, file.metadata().integer(name)), low, high);
 }
 
-int64_t read_size_or(const weights::WeightFile& file, std::string_view key, int64_t low, int64_t high, int64_t fallback) {
+int64_t read_size_or(const weights::WeightFile& file, std::string_view key, int64_t low, int64_t high,
+                     int64_t fallback) {
   const std::string name = full_key(file, key);
   return checked_range(name, file.metadata().integer(name).value_or(fallback), low, high);
 }
@@ -41,7 +42,8 @@ double read_number(const weights::WeightFile& file, std::string_view key, double
   return checked_range(name, required(name, file.metadata().number(name)), low, high);
 }
 
-double read_number_or(const weights::WeightFile& file, std::string_view key, double low, double high, double fallback) {
+double read_number_or(const weights::WeightFile& file, std::string_view key, double low, double high,
+                      double fallback) {
   const std::string name = full_key(file, key);
   return checked_range(name, file.metadata().number(name).value_or(fallback), low, high);
 }

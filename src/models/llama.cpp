@@ -27,17 +27,17 @@ using compute::Tensor;
 namespace {
 
 struct Layer {
-  std::vector<float> attention_norm;   // (hidden_size)
-  std::unique_ptr<Matrix> qkv;         // ((heads + 2 kv heads) * head_dim, hidden_size)
-  std::unique_ptr<Matrix> output;      // (hidden_size, heads * head_dim)
-  std::vector<float> mlp_norm;         // (hidden_size)
-  std::unique_ptr<Matrix> gate_up;     // 2 x (intermediate_size, hidden_size)
-  std::unique_ptr<Matrix> down;        // (hidden_size, intermediate_size)
+  std::vector<float> attention_norm;  // (hidden_size)
+  std::unique_ptr<Matrix> qkv;        // ((heads + 2 kv heads) * head_dim, hidden_size)
+  std::unique_ptr<Matrix> output;     // (hidden_size, heads * head_dim)
+  std::vector<float> mlp_norm;        // (hidden_size)
+  std::unique_ptr<Matrix> gate_up;    // 2 x (intermediate_size, hidden_size)
+  std::unique_ptr<Matrix> down;       // (hidden_size, intermediate_size)
 };
 
 class Llama final : public Model {
  public:
-  Llama(const weights::WeightFile& file, Backend& backend);
+  Llama(const weights::WeightFile& file, Backend& backend, int64_t context);
   Tensor forward(Backend& backend, const Batch& batch, KvCache& cache) const override;
   int64_t scratch_bytes(int64_t rows, int64_t output_rows) const override;
   int64_t weight_bytes() const override { return weight_bytes_; }
@@ -48,14 +48,15 @@ class Llama final : public Model {
   std::unique_ptr<Matrix> embedding_;  // (vocab_size, hidden_size)
   std::unique_ptr<Matrix> head_;       // (vocab_size, hidden_size); null: the embedding serves as head
   std::vector<Layer> layers_;
-  std::vector<float> final_norm_;      // (hidden_size)
+  std::vector<float> final_norm_;  // (hidden_size)
   std::unique_ptr<Rope> rope_;
   compute::AttentionShape attention_;
-  int64_t weight_bytes_ = 0;           // read for one token: all layers and the head
+  int64_t weight_bytes_ = 0;  // read for one token: all layers and the head
 };
 
-Llama::Llama(const weights::WeightFile& file, Backend& backend) {
+Llama::Llama(const weights::WeightFile& file, Backend& backend, int64_t context) {
   config_ = read_llama_config(file);
+  context_ = context;
   attention_ = {.num_attention_heads = config_.num_attention_heads,
                 .num_key_value_heads = config_.num_key_value_heads,
                 .head_dim = config_.head_dim,
@@ -63,10 +64,12 @@ Llama::Llama(const weights::WeightFile& file, Backend& backend) {
   std::vector<float> divisors;
   if (file.find("rope_freqs.weight")) divisors = file.vector("rope_freqs.weight", config_.rotary_dim / 2);
   for (const float divisor : divisors)
-    if (!(divisor > 0)) throw make_error(ErrorCode::invalid_argument, "rope_freqs.weight must be positive, got {}", divisor);
-  rope_ = std::make_unique<Rope>(config_.max_position_embeddings, config_.rotary_dim, config_.rope_theta, divisors,
+    if (!(divisor > 0))
+      throw make_error(ErrorCode::invalid_argument, "rope_freqs.weight must be positive, got {}", divisor);
+  rope_ = std::make_unique<Rope>(context_, config_.rotary_dim, config_.rope_theta, divisors,
                                  compute::RopePairs::adjacent);
-  const compute::WeightView embedding = file.matrix("token_embd.weight", config_.vocab_size, config_.hidden_size);
+  const compute::WeightView embedding =
+      file.matrix("token_embd.weight", config_.vocab_size, config_.hidden_size);
   embedding_ = backend.load_matrix({&embedding, 1});
   if (!config_.tie_word_embeddings) {
     const compute::WeightView head = file.matrix("output.weight", config_.vocab_size, config_.hidden_size);
@@ -110,8 +113,10 @@ Tensor Llama::forward(Backend& backend, const Batch& batch, KvCache& cache) cons
     const compute::ScratchScope scope(backend);
     Tensor qkv = backend.matmul(backend.rms_norm(x, layer.attention_norm, eps), *layer.qkv);
     backend.rope_and_store(qkv, rope_->table(), attention_, batch, cache, static_cast<int64_t>(i));
-    backend.matmul_add(x, backend.attention(qkv, attention_, batch, cache, static_cast<int64_t>(i)), *layer.output);
-    backend.matmul_add(x, backend.gated_matmul(backend.rms_norm(x, layer.mlp_norm, eps), *layer.gate_up), *layer.down);
+    backend.matmul_add(x, backend.attention(qkv, attention_, batch, cache, static_cast<int64_t>(i)),
+                       *layer.output);
+    backend.matmul_add(x, backend.gated_matmul(backend.rms_norm(x, layer.mlp_norm, eps), *layer.gate_up),
+                       *layer.down);
   }
   if (batch.output_rows.empty()) return {};
   const Activation last = backend.rms_norm(backend.select_rows(x, batch.output_rows), final_norm_, eps);
@@ -124,7 +129,8 @@ int64_t Llama::scratch_bytes(int64_t rows, int64_t output_rows) const {
   const auto result = [](int64_t n, int64_t columns) { return n * (columns * 4 + 256) + 64; };
   const int64_t layer = result(rows, config_.hidden_size) * 2 + result(rows, qkv) + result(rows, heads) +
                         result(rows, config_.intermediate_size);
-  const int64_t logits = result(output_rows, config_.hidden_size) * 2 + result(output_rows, config_.vocab_size);
+  const int64_t logits =
+      result(output_rows, config_.hidden_size) * 2 + result(output_rows, config_.vocab_size);
   return result(rows, config_.hidden_size) + std::max(layer, logits);
 }
 
@@ -139,22 +145,26 @@ ModelConfig read_llama_config(const weights::WeightFile& file) {
   config.intermediate_size = read_size(file, "feed_forward_length", 1, kSizeMax);
   config.num_hidden_layers = read_size(file, "block_count", 1, limits::kLayers);
   config.num_attention_heads = read_size(file, "attention.head_count", 1, 1 << 12);
-  config.num_key_value_heads =
-      read_size_or(file, "attention.head_count_kv", 1, config.num_attention_heads, config.num_attention_heads);
+  config.num_key_value_heads = read_size_or(file, "attention.head_count_kv", 1, config.num_attention_heads,
+                                            config.num_attention_heads);
   if (config.num_attention_heads % config.num_key_value_heads != 0)
-    throw make_error(ErrorCode::invalid_argument, "llama.attention.head_count must be a multiple of head_count_kv, got {} and {}",
+    throw make_error(ErrorCode::invalid_argument,
+                     "llama.attention.head_count must be a multiple of head_count_kv, got {} and {}",
                      config.num_attention_heads, config.num_key_value_heads);
-  if (!file.metadata().has("llama.attention.key_length") && config.hidden_size % config.num_attention_heads != 0)
-    throw make_error(ErrorCode::invalid_argument, "llama.embedding_length must be a multiple of head_count, got {} and {}",
+  if (!file.metadata().has("llama.attention.key_length") &&
+      config.hidden_size % config.num_attention_heads != 0)
+    throw make_error(ErrorCode::invalid_argument,
+                     "llama.embedding_length must be a multiple of head_count, got {} and {}",
                      config.hidden_size, config.num_attention_heads);
   config.head_dim =
       read_size_or(file, "attention.key_length", 1, 1 << 12, config.hidden_size / config.num_attention_heads);
   if (read_size_or(file, "attention.value_length", 1, 1 << 12, config.head_dim) != config.head_dim)
-    throw make_error(ErrorCode::unimplemented, "llama.attention.value_length must equal key_length ({})", config.head_dim);
+    throw make_error(ErrorCode::unimplemented, "llama.attention.value_length must equal key_length ({})",
+                     config.head_dim);
   config.rotary_dim = read_size_or(file, "rope.dimension_count", 1, config.head_dim, config.head_dim);
   if (config.head_dim % 2 != 0 || config.rotary_dim % 2 != 0)
-    throw make_error(ErrorCode::invalid_argument, "head and rotary dimensions must be even, got {} and {}", config.head_dim,
-                     config.rotary_dim);
+    throw make_error(ErrorCode::invalid_argument, "head and rotary dimensions must be even, got {} and {}",
+                     config.head_dim, config.rotary_dim);
   config.max_position_embeddings = read_size(file, "context_length", 1, limits::kContextTokens);
   config.rms_norm_eps = read_number(file, "attention.layer_norm_rms_epsilon", 0, 1);
   config.rope_theta = read_number_or(file, "rope.freq_base", 1, 1e12, 10000);
@@ -170,8 +180,8 @@ ModelConfig read_llama_config(const weights::WeightFile& file) {
   return config;
 }
 
-std::unique_ptr<Model> load_llama(const weights::WeightFile& file, Backend& backend) {
-  return std::make_unique<Llama>(file, backend);
+std::unique_ptr<Model> load_llama(const weights::WeightFile& file, Backend& backend, int64_t context) {
+  return std::make_unique<Llama>(file, backend, context);
 }
 
 }  // namespace neutrino::models

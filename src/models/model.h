@@ -12,7 +12,7 @@ namespace neutrino::models {
 
 // Names as in Hugging Face's config.json.
 struct ModelConfig {
-  std::string architecture;               // GGUF's general.architecture: "llama"
+  std::string architecture;  // GGUF's general.architecture: "llama"
   int64_t hidden_size = 0;
   int64_t intermediate_size = 0;
   int64_t num_hidden_layers = 0;
@@ -31,13 +31,15 @@ class Model {
  public:
   virtual ~Model() = default;
   const ModelConfig& config() const { return config_; }
+  int64_t context() const { return context_; }  // positions that forward() accepts
 
   // Logits (output_rows, vocab_size) in the backend's scratch. Writes the batch's keys and values into the cache.
   virtual compute::Tensor forward(compute::Backend& backend, const compute::Batch& batch,
                                   compute::KvCache& cache) const = 0;
 
-  virtual int64_t scratch_bytes(int64_t rows, int64_t output_rows) const = 0;   // of one forward(), for Backend::reserve
-  virtual int64_t weight_bytes() const = 0;                                     // read for one token, for roofline figures
+  virtual int64_t scratch_bytes(int64_t rows,
+                                int64_t output_rows) const = 0;  // of one forward(), for Backend::reserve
+  virtual int64_t weight_bytes() const = 0;                      // read for one token, for roofline figures
 
   compute::KvCacheShape kv_cache_shape(int64_t blocks) const {
     return {config_.num_hidden_layers, config_.num_key_value_heads, config_.head_dim, blocks};
@@ -45,11 +47,15 @@ class Model {
 
  protected:
   ModelConfig config_;
+  int64_t context_ = 0;
 };
 
 // Reads the architecture from the file and builds the model that registry.cpp lists for it. Throws Error{unimplemented} for
-// an unknown architecture, Error{invalid_argument} for weights that do not fit their configuration. `file` must outlive the model.
-std::unique_ptr<Model> load_model(const weights::WeightFile& file, compute::Backend& backend);
+// an unknown architecture, Error{invalid_argument} for weights that do not fit their configuration. `file` must outlive the
+// model. `context` caps the positions that the model is prepared for (0: what the file says, at most kContextDefault).
+inline constexpr int64_t kContextDefault = 131072;
+std::unique_ptr<Model> load_model(const weights::WeightFile& file, compute::Backend& backend,
+                                  int64_t context = 0);
 
 ModelConfig read_model_config(const weights::WeightFile& file);
 

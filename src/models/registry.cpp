@@ -1,5 +1,7 @@
 // The table of architectures. A new one is a file beside llama.cpp and a line here.
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "models/architectures.h"
 #include "models/model.h"
@@ -8,9 +10,9 @@ namespace neutrino::models {
 namespace {
 
 struct Architecture {
-  std::string_view name;                                                              // GGUF's general.architecture
+  std::string_view name;  // GGUF's general.architecture
   ModelConfig (*read_config)(const weights::WeightFile& file);
-  std::unique_ptr<Model> (*load)(const weights::WeightFile& file, compute::Backend& backend);
+  std::unique_ptr<Model> (*load)(const weights::WeightFile& file, compute::Backend& backend, int64_t context);
 };
 
 constexpr Architecture kArchitectures[] = {
@@ -20,21 +22,28 @@ constexpr Architecture kArchitectures[] = {
 const Architecture& find_architecture(const weights::WeightFile& file) {
   const auto name = file.metadata().text("general.architecture");
   if (!name)
-    throw make_error(ErrorCode::invalid_argument, "{} has no general.architecture", file.path().filename().string());
+    throw make_error(ErrorCode::invalid_argument, "{} has no general.architecture",
+                     file.path().filename().string());
   for (const Architecture& architecture : kArchitectures)
     if (architecture.name == *name) return architecture;
   std::string known;
   for (const Architecture& architecture : kArchitectures)
     known += (known.empty() ? "" : ", ") + std::string(architecture.name);
-  throw make_error(ErrorCode::unimplemented, "architecture \"{:.64}\" is not known; this build runs: {}", *name, known);
+  throw make_error(ErrorCode::unimplemented, "architecture \"{:.64}\" is not known; this build runs: {}",
+                   *name, known);
 }
 
 }  // namespace
 
-ModelConfig read_model_config(const weights::WeightFile& file) { return find_architecture(file).read_config(file); }
+ModelConfig read_model_config(const weights::WeightFile& file) {
+  return find_architecture(file).read_config(file);
+}
 
-std::unique_ptr<Model> load_model(const weights::WeightFile& file, compute::Backend& backend) {
-  return find_architecture(file).load(file, backend);
+std::unique_ptr<Model> load_model(const weights::WeightFile& file, compute::Backend& backend,
+                                  int64_t context) {
+  const Architecture& architecture = find_architecture(file);
+  const int64_t trained = architecture.read_config(file).max_position_embeddings;
+  return architecture.load(file, backend, std::min(trained, context > 0 ? context : kContextDefault));
 }
 
 }  // namespace neutrino::models

@@ -13,16 +13,17 @@ namespace neutrino::tokenizer {
 
 class StreamDecoder {
  public:
-  StreamDecoder(const Tokenizer& tokenizer, bool skip_special) : tokenizer_(tokenizer), skip_special_(skip_special) {}
+  StreamDecoder(const Tokenizer& tokenizer, bool skip_special)
+      : tokenizer_(tokenizer), skip_special_(skip_special) {}
 
-  void push(int32_t id, std::string& out);   // appends the text that is certain now, maybe none
-  void finish(std::string& out);             // appends U+FFFD for an unfinished character
+  void push(int32_t id, std::string& out);  // appends the text that is certain now, maybe none
+  void finish(std::string& out);            // appends U+FFFD for an unfinished character
   size_t held_bytes() const { return held_.size(); }
 
  private:
   const Tokenizer& tokenizer_;
   bool skip_special_;
-  std::string held_;                         // < 4 bytes: the start of an unfinished character
+  std::string held_;  // < 4 bytes: the start of an unfinished character
 };
 
 // Appends `bytes` to `out` as valid UTF-8, keeping an unfinished tail in `held` (used by both decoders).

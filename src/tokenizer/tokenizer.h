@@ -16,20 +16,30 @@
 namespace neutrino::tokenizer {
 
 // GGUF's tokenizer.ggml.token_type.
-enum class TokenKind : uint8_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
+enum class TokenKind : uint8_t {
+  normal = 1,
+  unknown = 2,
+  control = 3,
+  user_defined = 4,
+  unused = 5,
+  byte = 6
+};
 
 struct Vocabulary {
-  std::string model;                  // "gpt2": byte-level BPE
-  std::string pre;                    // name of the pre-tokenizer: "smollm", "gpt-2", ...
-  std::vector<std::string> tokens;    // as stored: byte-level BPE texts use GPT-2's byte-to-character map
-  std::vector<TokenKind> kinds;       // one per token, or empty: all normal
-  std::vector<std::string> merges;    // "left right", best first
-  std::vector<float> scores;          // one per token, or empty
+  std::string model;                // "gpt2": byte-level BPE
+  std::string pre;                  // name of the pre-tokenizer: "smollm", "gpt-2", ...
+  std::vector<std::string> tokens;  // as stored: byte-level BPE texts use GPT-2's byte-to-character map
+  std::vector<TokenKind> kinds;     // one per token, or empty: all normal
+  std::vector<std::string> merges;  // "left right", best first
+  std::vector<float> scores;        // one per token, or empty
   std::optional<int32_t> bos, eos, unknown, padding, eot;
   std::optional<bool> add_bos, add_eos;
 };
 
-enum class Special { parse, as_text };  // are "<|im_start|>" and friends in the text tokens, or plain characters?
+enum class Special {
+  parse,
+  as_text
+};  // are "<|im_start|>" and friends in the text tokens, or plain characters?
 
 class Tokenizer {
  public:
@@ -43,9 +53,12 @@ class Tokenizer {
 
   virtual int32_t size() const = 0;
   virtual TokenKind kind(int32_t id) const = 0;
-  virtual std::optional<int32_t> find(std::string_view text) const = 0;  // the id of a special or whole token's bytes
+  virtual std::optional<int32_t> find(
+      std::string_view text) const = 0;  // the id of a special or whole token's bytes
 
-  bool is_special(int32_t id) const { return kind(id) == TokenKind::control || kind(id) == TokenKind::unknown; }
+  bool is_special(int32_t id) const {
+    return kind(id) == TokenKind::control || kind(id) == TokenKind::unknown;
+  }
   std::optional<int32_t> bos() const { return bos_; }
   std::optional<int32_t> eos() const { return eos_; }
   bool add_bos() const { return add_bos_; }
