@@ -27,24 +27,24 @@ struct SamplingParameters {
   double presence_penalty = 0.0;
   double frequency_penalty = 0.0;
   double repetition_penalty = 1.0;
-  std::optional<uint64_t> seed;  // absent: drawn from the operating system
-  std::vector<std::pair<int32_t, float>> logit_bias;
-  std::vector<int32_t> stop_token_ids;
-  std::vector<std::string> stop;  // on the text of the answer
+  std::optional<uint64_t> seed = {};  // absent: drawn from the operating system
+  std::vector<std::pair<int32_t, float>> logit_bias = {};
+  std::vector<int32_t> stop_token_ids = {};
+  std::vector<std::string> stop = {};  // on the text of the answer
   bool include_stop_in_output = false;
   bool ignore_eos = false;
   int64_t min_tokens = 0;
   int64_t max_tokens = 16;
-  std::optional<int64_t> logprobs;         // top alternatives per generated token, 0 ... 20; absent: none
-  std::optional<int64_t> prompt_logprobs;  // likewise per prompt token (echo with logprobs)
+  std::optional<int64_t> logprobs = {};  // top alternatives per generated token, 0 ... 20; absent: none
+  std::optional<int64_t> prompt_logprobs = {};  // likewise per prompt token (echo with logprobs)
   bool skip_special_tokens = true;
 };
 
 struct GenerationRequest {
-  std::string id;               // unique; cancel by it
-  std::vector<int32_t> prompt;  // not empty, ids in [0, vocabulary)
-  SamplingParameters sampling;
-  std::string cache_salt;  // prefix blocks are shared only inside one salt
+  std::string id = {};               // unique; cancel by it
+  std::vector<int32_t> prompt = {};  // not empty, ids in [0, vocabulary)
+  SamplingParameters sampling = {};
+  std::string cache_salt = {};  // prefix blocks are shared only inside one salt
 };
 
 struct TokenLogprob {
@@ -55,8 +55,8 @@ struct TokenLogprob {
 struct GeneratedToken {
   int32_t token = 0;
   float logprob = 0;
-  std::vector<TokenLogprob> top;  // best first
-  std::string text;  // what this token added to the text so far (its bytes, as far as they are valid)
+  std::vector<TokenLogprob> top = {};  // best first
+  std::string text = {};  // what this token added to the text so far (its bytes, as far as they are valid)
 };
 
 enum class FinishReason { stop, length, cancelled, error };
@@ -74,13 +74,14 @@ struct Timings {
 // A piece of an answer. `text` is valid UTF-8, and certain: it can no longer become a stop string. The tokens that made it
 // come with it or earlier. The last piece, and only it, has finish_reason.
 struct GenerationChunk {
-  std::string text;
-  std::vector<GeneratedToken> tokens;
-  std::optional<FinishReason> finish_reason;
-  std::string stop_reason;     // the stop string that matched, or the stop token's id in decimal; else empty
-  std::optional<Error> error;  // with FinishReason::error
-  Usage usage;                 // so far
-  Timings timings;             // with the last piece
+  std::string text = {};
+  std::vector<GeneratedToken> tokens = {};
+  std::optional<FinishReason> finish_reason = {};
+  std::string stop_reason =
+      {};  // the stop string that matched, or the stop token's id in decimal; else empty
+  std::optional<Error> error = {};  // with FinishReason::error
+  Usage usage = {};                 // so far
+  Timings timings = {};             // with the last piece
   std::vector<GeneratedToken>
       prompt_tokens;  // with the first piece, if prompt_logprobs was asked for; the first has no logprob (NaN)
 };
@@ -95,21 +96,21 @@ class Generation {
 };
 
 struct ChatModelInfo {
-  std::string name;         // default served name
-  std::string fingerprint;  // weights hash + build + kernel table: what makes a seed repeatable
+  std::string name = {};         // default served name
+  std::string fingerprint = {};  // weights hash + build + kernel table: what makes a seed repeatable
   int64_t context_tokens = 0;
   int64_t vocab_size = 0;
   int64_t created_unix = 0;
   bool has_chat_template = false;
-  std::string template_sha256;
-  json::object metadata;        // architecture, quantisation, memory figures, defaults: for /v1/metadata
-  SamplingParameters defaults;  // from the model's generation config
+  std::string template_sha256 = {};
+  json::object metadata = {};        // architecture, quantisation, memory figures, defaults: for /v1/metadata
+  SamplingParameters defaults = {};  // from the model's generation config
 };
 
 struct ChatModelStatus {
-  bool ready = false;  // weights loaded and the engine made progress lately
-  bool dead = false;   // a bug ended the engine; the process exits soon
-  std::string reason;  // why not ready
+  bool ready = false;       // weights loaded and the engine made progress lately
+  bool dead = false;        // a bug ended the engine; the process exits soon
+  std::string reason = {};  // why not ready
   int64_t running = 0, waiting = 0;
   int64_t kv_blocks_referenced = 0, kv_blocks_cached = 0, kv_blocks_free = 0;
   double queue_drain_seconds = 0;  // estimate: how long until a new request would start; for Retry-After
