@@ -8,9 +8,12 @@ namespace neutrino::limits {
 // Model files.
 inline constexpr int64_t kGgufTensors = 1 << 16;
 inline constexpr int64_t kGgufMetadataEntries = 1 << 16;
+inline constexpr int64_t kGgufKeyBytes = 1 << 10;
+inline constexpr int64_t kGgufNameBytes = 64;            // of a tensor; the format's own limit
 inline constexpr int64_t kGgufStringBytes = 64 << 20;    // the largest real one is a chat template
 inline constexpr int64_t kGgufArrayElements = 16 << 20;  // merges of a 256k vocabulary are 0.5 M
 inline constexpr int64_t kGgufAlignment = 1 << 20;
+inline constexpr int64_t kGgufAlignmentMin = 8;          // float32 and int64 are then read in place
 inline constexpr int64_t kTensorDimensions = 4;
 inline constexpr int64_t kVocabularyTokens = 1 << 22;
 inline constexpr int64_t kTokenTextBytes = 64 << 10;

@@ -1,0 +1,277 @@
+#include "weights/gguf.h"
+
+#include <algorithm>
+#include <bit>
+#include <map>
+
+#include "base/checked.h"
+#include "base/limits.h"
+#include "weights/gguf_metadata.h"
+#include "weights/gguf_vocabulary.h"
+#include "weights/reader.h"
+
+namespace neutrino::weights {
+namespace {
+
+using compute::DType;
+
+struct Header {
+  uint32_t version;
+  uint64_t tensors;
+  uint64_t metadata_entries;
+};
+
+// A tensor info takes at least its name's length, one character, one dimension, its type and its offset.
+constexpr uint64_t kTensorInfoBytesMin = 8 + 1 + 4 + 8 + 4 + 8;
+constexpr uint64_t kMetadataEntryBytesMin = 8 + 1 + 4 + 1;
+
+// No array is sized by a count that the rest of the file has no room for.
+void check_count(std::string_view what, uint64_t count, int64_t limit, uint64_t entry_bytes_min,
+                 const Reader& reader) {
+  if (count > uint64_t(limit))
+    throw refuse("count_limit", "the number of {} must be at most {}, got {}", what, limit, count);
+  if (count > reader.remaining() / entry_bytes_min)
+    throw refuse("count_room", "the header counts {} {}, but only {} bytes follow it", count, what,
+                 reader.remaining());
+}
+
+uint32_t read_version(Reader& reader) {
+  const auto version = reader.number<uint32_t>("version");
+  if (version == 2 || version == 3) return version;
+  if (version == 1)
+    throw Error(ErrorCode::unimplemented, "GGUF version 1 is not read: convert the file to version 3")
+        .with_reason("version");
+  if (const auto swapped = __builtin_bswap32(version); swapped >= 1 && swapped <= 3)
+    throw make_error(ErrorCode::unimplemented,
+                     "big-endian GGUF (version {}) is not read: convert the file to little-endian", swapped)
+        .with_reason("version");
+  throw refuse("version", "the GGUF version must be 2 or 3, got {}", version);
+}
+
+Header read_header(Reader& reader) {
+  const auto magic = reader.take(4, "magic");
+  if (std::memcmp(magic.data(), "GGUF", 4) != 0)
+    throw refuse("magic", "a GGUF file must begin with \"GGUF\"");
+  Header header{};
+  header.version = read_version(reader);
+  header.tensors = reader.number<uint64_t>("tensor count");
+  header.metadata_entries = reader.number<uint64_t>("metadata count");
+  check_count("metadata entries", header.metadata_entries, limits::kGgufMetadataEntries,
+              kMetadataEntryBytesMin, reader);
+  check_count("tensors", header.tensors, limits::kGgufTensors, kTensorInfoBytesMin, reader);
+  return header;
+}
+
+uint64_t read_alignment(const GgufMetadata& metadata) {
+  const auto alignment = static_cast<uint64_t>(metadata.integer("general.alignment").value_or(32));
+  if (!std::has_single_bit(alignment) || alignment < uint64_t{limits::kGgufAlignmentMin} ||
+      alignment > uint64_t{limits::kGgufAlignment})
+    throw refuse("alignment", "general.alignment must be a power of two from {} to {}, got {}",
+                 limits::kGgufAlignmentMin, limits::kGgufAlignment, static_cast<int64_t>(alignment));
+  return alignment;
+}
+
+// ggml's number for a type, and its name for those that are not read yet.
+struct GgmlType {
+  uint32_t number;
+  std::string_view name;
+  std::optional<DType> dtype = std::nullopt;
+};
+constexpr GgmlType kGgmlTypes[] = {
+    {0, "f32", DType::f32},
+    {1, "f16", DType::f16},
+    {2, "q4_0", DType::q4_0},
+    {3, "q4_1", DType::q4_1},
+    {8, "q8_0", DType::q8_0},
+    {30, "bf16", DType::bf16},
+    {6, "q5_0"},
+    {7, "q5_1"},
+    {9, "q8_1"},
+    {10, "q2_K"},
+    {11, "q3_K"},
+    {12, "q4_K"},
+    {13, "q5_K"},
+    {14, "q6_K"},
+    {15, "q8_K"},
+    {16, "iq2_xxs"},
+    {17, "iq2_xs"},
+    {18, "iq3_xxs"},
+    {19, "iq1_s"},
+    {20, "iq4_nl"},
+    {21, "iq3_s"},
+    {22, "iq2_s"},
+    {23, "iq4_xs"},
+    {24, "i8"},
+    {25, "i16"},
+    {26, "i32"},
+    {27, "i64"},
+    {28, "f64"},
+    {29, "iq1_m"},
+    {34, "tq1_0"},
+    {35, "tq2_0"},
+    {39, "mxfp4"},
+};
+
+DType read_dtype(Reader& reader, std::string_view tensor) {
+  constexpr std::string_view kRead = "f32, f16, bf16, q8_0, q4_0, q4_1";
+  const auto number = reader.number<uint32_t>("tensor type");
+  const auto* type =
+      std::find_if(std::begin(kGgmlTypes), std::end(kGgmlTypes), [&](auto& t) { return t.number == number; });
+  if (type == std::end(kGgmlTypes))
+    throw make_error(ErrorCode::unimplemented, "tensor {} has the unknown type {}; read are {}",
+                     in_quotes(tensor), number, kRead)
+        .with_reason("tensor_type");
+  if (!type->dtype)
+    throw make_error(ErrorCode::unimplemented,
+                     "tensor {} has type {} ({}), which is not read yet; read are {}", in_quotes(tensor),
+                     type->name, number, kRead)
+        .with_reason("tensor_type");
+  return *type->dtype;
+}
+
+// Outermost first, as the rest of neutrino counts; the file has the innermost first.
+std::vector<int64_t> read_shape(Reader& reader, std::string_view tensor) {
+  const auto dimensions = reader.number<uint32_t>("number of dimensions");
+  if (dimensions < 1 || dimensions > uint32_t{limits::kTensorDimensions})
+    throw refuse("dimensions", "tensor {} must have 1-{} dimensions, got {}", in_quotes(tensor),
+                 limits::kTensorDimensions, dimensions);
+  std::vector<int64_t> shape(dimensions);
+  for (auto size = shape.rbegin(); size != shape.rend(); ++size) {
+    *size = reader.number<int64_t>("dimension");
+    if (*size < 1)
+      throw refuse("dimension", "a dimension of tensor {} must be 1 to 2^63 - 1, got {}", in_quotes(tensor),
+                   static_cast<uint64_t>(*size));
+  }
+  return shape;
+}
+
+int64_t tensor_bytes(const TensorEntry& tensor) {
+  std::optional<int64_t> rows = 1;
+  for (size_t i = 0; rows && i + 1 < tensor.shape.size(); ++i) rows = checked_mul(*rows, tensor.shape[i]);
+  const auto bytes = rows ? compute::matrix_bytes(tensor.dtype, *rows, tensor.shape.back()) : std::nullopt;
+  if (!bytes)
+    throw refuse("tensor_size",
+                 "tensor {} of shape {} has no size: its rows must be whole quant blocks of {} {} weights",
+                 in_quotes(tensor.name), shape_text(tensor.shape), compute::dtype_info(tensor.dtype).block,
+                 compute::dtype_info(tensor.dtype).name);
+  return *bytes;
+}
+
+struct TensorInfo {
+  TensorEntry entry;
+  uint64_t offset;  // from the start of the data section
+};
+
+TensorInfo read_tensor_info(Reader& reader) {
+  TensorInfo info{};
+  info.entry.name = reader.string(limits::kGgufNameBytes, "tensor name");
+  if (!is_name(info.entry.name))
+    throw refuse("tensor_name", "a tensor name must be printable ASCII without spaces, got {}",
+                 in_quotes(info.entry.name));
+  info.entry.shape = read_shape(reader, info.entry.name);
+  info.entry.dtype = read_dtype(reader, info.entry.name);
+  info.entry.bytes = tensor_bytes(info.entry);
+  info.offset = reader.number<uint64_t>("tensor offset");
+  return info;
+}
+
+// Gives the entry its bytes in `data`, the part of the file behind the padding.
+void place(TensorInfo& info, std::span<const std::byte> data, uint64_t alignment) {
+  if (info.offset % alignment != 0)
+    throw refuse("tensor_alignment", "the offset of tensor {} must be a multiple of {}, got {}",
+                 in_quotes(info.entry.name), alignment, info.offset);
+  const auto end = checked_add(info.offset, static_cast<uint64_t>(info.entry.bytes));
+  if (!end || *end > data.size())
+    throw refuse("tensor_range",
+                 "tensor {} of {} bytes at offset {} lies outside of the data, which has {} bytes",
+                 in_quotes(info.entry.name), info.entry.bytes, info.offset, data.size());
+  info.entry.data = data.data() + info.offset;
+}
+
+void check_no_overlap(std::span<const TensorEntry> tensors) {
+  std::vector<const TensorEntry*> order;
+  for (const TensorEntry& tensor : tensors) order.push_back(&tensor);
+  std::sort(order.begin(), order.end(), [](auto* a, auto* b) { return a->data < b->data; });
+  for (size_t i = 1; i < order.size(); ++i)
+    if (order[i]->data - order[i - 1]->data < order[i - 1]->bytes)
+      throw refuse("tensor_overlap", "tensors {} and {} overlap", in_quotes(order[i - 1]->name),
+                   in_quotes(order[i]->name));
+}
+
+class GgufFile final : public WeightFile {
+ public:
+  GgufFile(const std::filesystem::path& path, MappedFile file) : path_(path), file_(std::move(file)) {
+    parse(file_.bytes());
+  }
+  GgufFile(const std::filesystem::path& path, std::span<const std::byte> bytes) : path_(path) {
+    parse(bytes);
+  }
+
+  const std::filesystem::path& path() const override { return path_; }
+  std::string_view format() const override { return version_ == 2 ? "gguf v2" : "gguf v3"; }
+  const Metadata& metadata() const override { return metadata_; }
+  std::span<const TensorEntry> tensors() const override { return tensors_; }
+  const TensorEntry* find(std::string_view name) const override {
+    const auto found = by_name_.find(name);
+    return found == by_name_.end() ? nullptr : &tensors_[found->second];
+  }
+  tokenizer::Vocabulary vocabulary() const override { return gguf_vocabulary(metadata_); }
+  std::optional<std::string> chat_template() const override {
+    const auto text = metadata_.text("tokenizer.chat_template");
+    return text ? std::optional<std::string>(*text) : std::nullopt;
+  }
+
+ private:
+  void parse(std::span<const std::byte> bytes) {
+    Reader reader(bytes);
+    const Header header = read_header(reader);
+    version_ = header.version;
+    metadata_ = GgufMetadata::parse(reader, header.metadata_entries);
+    const uint64_t alignment = read_alignment(metadata_);
+    std::vector<TensorInfo> infos;
+    infos.reserve(header.tensors);
+    for (uint64_t i = 0; i < header.tensors; ++i) infos.push_back(read_tensor_info(reader));
+    place_all(infos, data_section(bytes, reader.offset(), alignment), alignment);
+    index_names();
+    check_no_overlap(tensors_);
+  }
+
+  static std::span<const std::byte> data_section(std::span<const std::byte> bytes, uint64_t header_end,
+                                                 uint64_t alignment) {
+    const auto start = checked_align(header_end, alignment);
+    return start && *start <= bytes.size() ? bytes.subspan(*start) : std::span<const std::byte>();
+  }
+
+  void place_all(std::vector<TensorInfo>& infos, std::span<const std::byte> data, uint64_t alignment) {
+    tensors_.reserve(infos.size());
+    for (TensorInfo& info : infos) {
+      place(info, data, alignment);
+      tensors_.push_back(std::move(info.entry));
+    }
+  }
+
+  void index_names() {
+    for (size_t i = 0; i < tensors_.size(); ++i)
+      if (!by_name_.emplace(tensors_[i].name, i).second)
+        throw refuse("duplicate_tensor", "the file has tensor {} twice", in_quotes(tensors_[i].name));
+  }
+
+  std::filesystem::path path_;
+  MappedFile file_;  // empty when parsed from memory
+  uint32_t version_ = 0;
+  GgufMetadata metadata_;
+  std::vector<TensorEntry> tensors_;            // in the file's order
+  std::map<std::string_view, size_t> by_name_;  // keys are views of tensors_
+};
+
+}  // namespace
+
+std::unique_ptr<WeightFile> open_gguf(const std::filesystem::path& path, MappedFile file) {
+  return std::make_unique<GgufFile>(path, std::move(file));
+}
+
+std::unique_ptr<WeightFile> parse_gguf(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+  return std::make_unique<GgufFile>(path, bytes);
+}
+
+}  // namespace neutrino::weights
