@@ -100,7 +100,7 @@ class Backend {
   virtual std::unique_ptr<Matrix> load_gate_up(const WeightView& gate, const WeightView& up) = 0;
   virtual std::unique_ptr<KvCache> make_kv_cache(const KvCacheShape& shape) = 0;
   // Scratch for the results of a step that are alive at once (Model::scratch_bytes). A Tensor takes 4 bytes an element, an
-  // Activation at most 4 bytes an element and 256 a row; each is aligned to 64 bytes.
+  // Activation at most 5 bytes an element and 256 a row; each is aligned to 64 bytes.
   virtual void reserve(int64_t scratch_bytes) = 0;
 
   // ---- in a step

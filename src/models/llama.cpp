@@ -126,7 +126,7 @@ Tensor Llama::forward(Backend& backend, const Batch& batch, KvCache& cache) cons
 int64_t Llama::scratch_bytes(int64_t rows, int64_t output_rows) const {
   const int64_t heads = config_.num_attention_heads * config_.head_dim;
   const int64_t qkv = heads + 2 * config_.num_key_value_heads * config_.head_dim;
-  const auto result = [](int64_t n, int64_t columns) { return n * (columns * 4 + 256) + 64; };
+  const auto result = [](int64_t n, int64_t columns) { return n * (columns * 5 + 256) + 64; };
   const int64_t layer = result(rows, config_.hidden_size) * 2 + result(rows, qkv) + result(rows, heads) +
                         result(rows, config_.intermediate_size);
   const int64_t logits =

@@ -1,0 +1,139 @@
+#include "compute/arithmetic.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "base/random.h"
+#include "compute/integer_weights.h"
+
+namespace neutrino::compute {
+namespace {
+
+TEST(Exponential, IsWithinTwoUnitsOfTheLastPlace) {
+  double worst = 0;
+  for (int i = 0; i <= 1'000'000; ++i) {
+    const auto x = static_cast<float>(-87.0 + 175.0 * i / 1'000'000);
+    const double exact = std::exp(static_cast<double>(x));
+    worst = std::max(worst, std::abs(exponential(x) - exact) / exact);
+  }
+  EXPECT_LT(worst, 2 * 0x1p-23);
+}
+
+TEST(Exponential, EdgesStayFiniteAndNanStaysNan) {
+  EXPECT_EQ(exponential(0.0f), 1.0f);
+  EXPECT_EQ(exponential(-0.0f), 1.0f);
+  EXPECT_EQ(exponential(-1e30f), exponential(-87.0f));
+  EXPECT_EQ(exponential(std::numeric_limits<float>::infinity()), exponential(88.0f));
+  EXPECT_TRUE(std::isfinite(exponential(88.0f)));
+  EXPECT_TRUE(std::isnan(exponential(std::nanf(""))));
+}
+
+TEST(SiluProduct, MatchesTheFormula) {
+  for (const float gate : {-90.0f, -20.0f, -1.0f, 0.0f, 0.3f, 5.0f, 90.0f})
+    EXPECT_NEAR(silu_product(gate, 2.0f), 2 * gate / (1 + std::exp(-static_cast<double>(gate))),
+                std::abs(gate) * 1e-6);
+}
+
+TEST(QuantizeRow, ReachesTheLimitAndRoundsToNearestEven) {
+  const float row[] = {-2.0f, 1.0f, 0.0f, 2.0f / kActivationMax * 1.5f, 2.0f / kActivationMax * 2.5f};
+  int16_t out[5];
+  const float scale = quantize_row(row, 5, out);
+  EXPECT_EQ(scale, 2.0f / kActivationMax);
+  EXPECT_EQ(std::vector<int16_t>(out, out + 5), (std::vector<int16_t>{-16256, 8128, 0, 2, 2}));
+}
+
+TEST(QuantizeRow, ZeroTinyAndBrokenRows) {
+  int16_t out[2] = {7, 7};
+  const float zero[] = {0.0f, -0.0f}, tiny[] = {1e-38f, -1e-31f};
+  EXPECT_EQ(quantize_row(zero, 2, out), 0.0f);
+  EXPECT_EQ(out[0], 0);
+  EXPECT_EQ(quantize_row(tiny, 2, out), 0.0f);
+  for (const float broken : {std::nanf(""), -std::nanf(""), std::numeric_limits<float>::infinity()}) {
+    const float row[] = {1e30f, broken};
+    EXPECT_TRUE(std::isnan(quantize_row(row, 2, out)));
+    EXPECT_EQ(out[0], 0);
+  }
+}
+
+TEST(DotFloat, SumsLanesOverTheTree) {
+  // 1e8 in lane 0 swallows what shares its lane before the tree, and only that.
+  std::vector<float> w(32, 1.0f), x(32, 0.0f);
+  x[0] = 1e8f, x[16] = 1.0f, x[1] = 1.0f;
+  EXPECT_EQ(dot_float(w.data(), x.data(), 32), 1e8f);
+  x[0] = 0;
+  EXPECT_EQ(dot_float(w.data(), x.data(), 32), 2.0f);
+}
+
+struct Block41 {
+  uint16_t d, m;
+  uint8_t q[16];
+};
+
+TEST(IntegerRow, NibblesAreWithinAThousandthOfTheRowMaximum) {
+  Random random(1);
+  for (int trial = 0; trial < 200; ++trial) {
+    std::vector<Block41> row(18);
+    for (Block41& block : row) {
+      block.d = f32_to_f16(static_cast<float>(random.uniform() * 0.1));
+      block.m = f32_to_f16(static_cast<float>(-random.uniform()));
+      for (uint8_t& q : block.q) q = static_cast<uint8_t>(random.next());
+    }
+    const int64_t columns = 18 * 32;
+    std::vector<float> real(columns);
+    dequantize_row(DType::q4_1, row.data(), columns, real.data());
+    IntegerRow integer;
+    integer_row(DType::q4_1, row.data(), columns, integer);
+    float largest = 0, error = 0;
+    int64_t sum = 0;
+    for (int64_t c = 0; c < columns; ++c) {
+      const int32_t w = integer_weight(WeightKind::nibble, integer, c);
+      sum += std::abs(w);
+      largest = std::max(largest, std::abs(real[c]));
+      error = std::max(error, std::abs(static_cast<float>(w) * integer.scale - real[c]));
+    }
+    EXPECT_LT(127 * sum, int64_t{1} << 31);
+    EXPECT_LT(error / largest, 5e-4);
+  }
+}
+
+TEST(IntegerRow, BytesKeepEighteenBits) {
+  struct Block80 {
+    uint16_t d;
+    int8_t q[32];
+  } row[2];
+  row[0].d = f32_to_f16(0.5f), row[1].d = f32_to_f16(0.0123f);
+  for (int i = 0; i < 32; ++i)
+    row[0].q[i] = static_cast<int8_t>(4 * i - 64), row[1].q[i] = static_cast<int8_t>(-128);
+  IntegerRow integer;
+  integer_row(DType::q8_0, row, 64, integer);
+  EXPECT_EQ(integer.e[0], 1 << 17);
+  EXPECT_EQ(integer.q[0], -64);
+  EXPECT_NEAR(integer_weight(WeightKind::byte, integer, 40) * static_cast<double>(integer.scale),
+              -128 * f16_to_f32(row[1].d), 1e-3);
+}
+
+TEST(IntegerRow, AScaleGrowsUntilTheSumsFit) {
+  const std::vector<float> ones(4096, 1.0f);  // 127 * 32767 * 4096 is 8 times 2^31
+  IntegerRow integer;
+  integer_row(DType::f32, ones.data(), 4096, integer);
+  EXPECT_LT(int64_t{127} * integer.q[0] * 4096, int64_t{1} << 31);
+  EXPECT_NEAR(integer.q[0] * integer.scale, 1.0f, 1e-3);
+}
+
+TEST(IntegerRow, ZeroAndBrokenRows) {
+  IntegerRow integer;
+  const float zero[] = {0.0f, -0.0f}, broken[] = {1.0f, std::nanf("")}, tiny[] = {1e-38f, 0.0f};
+  integer_row(DType::f32, zero, 2, integer);
+  EXPECT_EQ(integer.scale, 0.0f);
+  integer_row(DType::f32, tiny, 2, integer);
+  EXPECT_EQ(integer.scale, 0.0f);
+  integer_row(DType::f32, broken, 2, integer);
+  EXPECT_TRUE(std::isnan(integer.scale));
+  EXPECT_EQ(integer.q[0], 0);
+}
+
+}  // namespace
+}  // namespace neutrino::compute

@@ -1,0 +1,44 @@
+// The storage behind KvCache, the same for every backend: zeroed pages, [layer][block][kv head][K tile | V tile].
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "compute/backend.h"
+
+namespace neutrino::compute {
+
+class PagedKvCache final : public KvCache {
+ public:
+  PagedKvCache(const KvCacheShape& shape, Arithmetic arithmetic);  // throws Error where memory cannot be had
+  ~PagedKvCache() override;
+  PagedKvCache(const PagedKvCache&) = delete;
+  PagedKvCache& operator=(const PagedKvCache&) = delete;
+
+  int64_t bytes() const override { return bytes_; }
+  Arithmetic arithmetic() const { return arithmetic_; }
+  int64_t padded_head_dim() const { return padded_head_dim_; }  // the tiles' width
+  int64_t tile_bytes() const { return tile_bytes_; }            // of K; V stands behind it and is as large
+  int64_t block_bytes() const { return 2 * tile_bytes_ * shape_.num_key_value_heads; }  // of one layer
+
+  // The K tile of block 0; block b's is b * block_bytes() further.
+  std::byte* tiles(int64_t layer, int64_t head) const {
+    return data_ + layer * shape_.blocks * block_bytes() + 2 * head * tile_bytes_;
+  }
+
+  // Writes one position's key and value (head_dim floats each). The first position of a block zeroes the block's tiles
+  // first: what an earlier owner left behind, a NaN above all, must not reach a product with a zero probability.
+  void store(int64_t layer, int64_t head, int64_t block, int64_t offset, const float* key,
+             const float* value);
+
+ private:
+  void store_bf16(uint16_t* tile, int64_t offset, const float* key, const float* value) const;
+
+  Arithmetic arithmetic_;
+  int64_t padded_head_dim_;
+  int64_t tile_bytes_;
+  int64_t bytes_;
+  std::byte* data_;
+};
+
+}  // namespace neutrino::compute
