@@ -17,6 +17,7 @@ inline constexpr int64_t kGgufAlignmentMin = 8;          // float32 and int64 ar
 inline constexpr int64_t kTensorDimensions = 4;
 inline constexpr int64_t kVocabularyTokens = 1 << 22;
 inline constexpr int64_t kTokenTextBytes = 64 << 10;
+inline constexpr int64_t kEncodeBytes = 64 << 20;              // one text to tokenize; its prompt comes in a smaller body
 inline constexpr int64_t kLayers = 1024;
 inline constexpr int64_t kContextTokens = 1 << 24;
 
