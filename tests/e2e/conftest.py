@@ -1,0 +1,45 @@
+"""Fixtures: the model, a home of our own, one server that most tests share, and a way to start others."""
+import os
+import pathlib
+
+import openai
+import pytest
+
+import harness
+
+
+@pytest.fixture(scope="session")
+def model_path():
+    return pathlib.Path(os.environ["NEUTRINO_TEST_MODEL"])
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def server(model_path, home):
+    shared = harness.Server(model_path, "--threads", "2", "--context", "2048", home=home)
+    yield shared
+    assert shared.process.poll() is None, f"the shared server died:\n{shared.log()[-4000:]}"
+    assert shared.stop() == 0
+
+
+@pytest.fixture
+def start(home):
+    """start(model, flags...) -> Server; stopped after the test."""
+    started = []
+
+    def start_one(model, *flags, **options):
+        started.append(harness.Server(model, *flags, home=home, **options))
+        return started[-1]
+
+    yield start_one
+    for one in started:
+        one.stop()
+
+
+@pytest.fixture(scope="session")
+def client(server):
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key=server.key, max_retries=0, timeout=120)
