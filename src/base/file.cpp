@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,16 +17,6 @@ namespace neutrino {
 namespace fs = std::filesystem;
 namespace {
 
-Error system_error(std::string_view action, const fs::path& path) {
-  const int number = errno;
-  ErrorCode code = ErrorCode::unavailable;
-  if (number == ENOENT || number == ENOTDIR) code = ErrorCode::not_found;
-  if (number == EACCES || number == EPERM) code = ErrorCode::permission_denied;
-  if (number == ENOSPC || number == EDQUOT) code = ErrorCode::resource_exhausted;
-  if (number == ELOOP) code = ErrorCode::invalid_argument;
-  return make_error(code, "cannot {} {}: {}", action, path.string(), std::strerror(number));
-}
-
 FileDescriptor open_regular(const fs::path& path, Links links, struct stat& status) {
   FileDescriptor fd(
       ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | (links == Links::refuse ? O_NOFOLLOW : 0)));
@@ -37,6 +28,18 @@ FileDescriptor open_regular(const fs::path& path, Links links, struct stat& stat
   return fd;
 }
 
+}  // namespace
+
+Error system_error(std::string_view action, const fs::path& path) {
+  const int number = errno;
+  ErrorCode code = ErrorCode::unavailable;
+  if (number == ENOENT || number == ENOTDIR) code = ErrorCode::not_found;
+  if (number == EACCES || number == EPERM) code = ErrorCode::permission_denied;
+  if (number == ENOSPC || number == EDQUOT || number == EFBIG) code = ErrorCode::resource_exhausted;
+  if (number == ELOOP) code = ErrorCode::invalid_argument;
+  return make_error(code, "cannot {} {}: {}", action, path.string(), std::strerror(number));
+}
+
 void write_all(int fd, std::string_view content, const fs::path& path) {
   while (!content.empty()) {
     const ssize_t written = ::write(fd, content.data(), content.size());
@@ -45,8 +48,6 @@ void write_all(int fd, std::string_view content, const fs::path& path) {
     content.remove_prefix(static_cast<size_t>(written));
   }
 }
-
-}  // namespace
 
 fs::path neutrino_home() {
   if (const char* home = std::getenv("NEUTRINO_HOME"); home && *home) return home;
@@ -95,9 +96,9 @@ MappedFile::~MappedFile() {
   if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
-std::string read_file(const fs::path& path, size_t limit) {
+std::string read_file(const fs::path& path, size_t limit, Links links) {
   struct stat status {};
-  const FileDescriptor fd = open_regular(path, Links::follow, status);
+  const FileDescriptor fd = open_regular(path, links, status);
   std::string content;
   char buffer[1 << 16];
   for (;;) {
@@ -131,6 +132,15 @@ void sync_folder(const fs::path& folder) {
   const fs::path target = folder.empty() ? fs::path(".") : folder;
   const FileDescriptor fd(::open(target.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd || ::fsync(fd.get()) != 0) throw system_error("sync folder", target);
+}
+
+bool try_lock(const FileDescriptor& fd, Lock lock) {
+  return ::flock(fd.get(), (lock == Lock::shared ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0;
+}
+
+void wait_for_lock(const FileDescriptor& fd, Lock lock, const fs::path& path) {
+  while (::flock(fd.get(), lock == Lock::shared ? LOCK_SH : LOCK_EX) != 0)
+    if (errno != EINTR) throw system_error("lock", path);
 }
 
 }  // namespace neutrino

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <utility>
 
+#include "base/error.h"
+
 namespace neutrino {
 
 // $NEUTRINO_HOME, else $XDG_DATA_HOME/neutrino, else ~/.local/share/neutrino. Not created here.
@@ -48,11 +50,22 @@ class MappedFile {
 };
 
 // Reads a regular file of at most `limit` bytes; throws Error.
-std::string read_file(const std::filesystem::path& path, size_t limit);
+std::string read_file(const std::filesystem::path& path, size_t limit, Links links = Links::follow);
 
 // Temporary file in the same folder, write, fsync, rename, fsync of the folder: a reader sees the old file or the new one.
 void write_file_atomic(const std::filesystem::path& path, std::string_view content, int mode = 0644);
 
 void sync_folder(const std::filesystem::path& folder);
+
+// Writes all of it; throws Error{resource_exhausted} when the disk is full.
+void write_all(int fd, std::string_view content, const std::filesystem::path& path);
+
+// flock(2): held by the open file, released when its last descriptor is closed or its process ends, however it ends.
+enum class Lock { shared, exclusive };
+bool try_lock(const FileDescriptor& fd, Lock lock);
+void wait_for_lock(const FileDescriptor& fd, Lock lock, const std::filesystem::path& path);
+
+// "cannot <action> <path>: <what errno says>", with the code that errno stands for.
+Error system_error(std::string_view action, const std::filesystem::path& path);
 
 }  // namespace neutrino

@@ -9,12 +9,13 @@ bool is_printable(char c) { return c > ' ' && c <= '~'; }
 
 }  // namespace
 
-std::string in_quotes(std::string_view text) {
-  constexpr size_t kShown = 80;
-  std::string shown = "\"";
-  for (const char c : text.substr(0, kShown)) shown += is_printable(c) || c == ' ' ? c : '?';
-  return shown + (text.size() > kShown ? "...\"" : "\"");
+std::string printable(std::string_view text, size_t characters_max) {
+  std::string shown;
+  for (const char c : text.substr(0, characters_max)) shown += is_printable(c) || c == ' ' ? c : '?';
+  return text.size() > characters_max ? shown + "..." : shown;
 }
+
+std::string in_quotes(std::string_view text) { return fmt::format("\"{}\"", printable(text, 80)); }
 
 std::string shape_text(std::span<const int64_t> shape) {
   std::string text = "(";

@@ -27,8 +27,9 @@ Error refuse(std::string_view check_name, fmt::format_string<Args...> format, Ar
       .with_reason(std::string(check_name));
 }
 
-// Text from a file, for a message: in quotes, no control or non-ASCII bytes, at most 80 characters.
-std::string in_quotes(std::string_view text);
+// Text from a file, fit for a message or a terminal: no control or non-ASCII bytes, at most so many characters.
+std::string printable(std::string_view text, size_t characters_max);
+std::string in_quotes(std::string_view text);  // the same in quotes, at most 80 characters
 
 std::string shape_text(std::span<const int64_t> shape);  // "(49152, 576)"
 
