@@ -1,0 +1,427 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/fault.h"
+#include "base/limits.h"
+#include "base/log.h"
+
+namespace neutrino::engine {
+namespace {
+
+EngineOptions with_defaults(EngineOptions options, const models::Model& model) {
+  const auto fill = [](int64_t& value, int64_t fallback) { value = value > 0 ? value : fallback; };
+  fill(options.max_sequences, limits::kSequencesDefault);
+  fill(options.batch_tokens, limits::kBatchTokensDefault);
+  fill(options.context_tokens, model.context());
+  options.context_tokens = std::min(options.context_tokens, model.context());
+  fill(options.vocab_size, model.config().vocab_size);
+  options.vocab_size = std::min(options.vocab_size, model.config().vocab_size);
+  const int64_t context_blocks = ceil_div(options.context_tokens, compute::kBlockPositions);
+  fill(options.kv_blocks, std::max(context_blocks, options.max_sequences * context_blocks / 4));
+  fill(options.queued_requests_max, limits::kQueuedPerSequence * options.max_sequences);
+  fill(options.queued_tokens_max, limits::kQueuedTokensPerBatchToken * options.batch_tokens);
+  return options;
+}
+
+SchedulerOptions scheduler_options(const EngineOptions& options) {
+  return {options.max_sequences, options.batch_tokens, options.queued_requests_max};
+}
+
+EngineLimits engine_limits(const EngineOptions& options) {
+  return {options.max_sequences, options.batch_tokens, options.context_tokens, options.kv_blocks,
+          options.prefix_cache == PrefixCache::on};
+}
+
+Error dead_error() {
+  return Error(ErrorCode::unavailable, "the engine has failed").with_reason("engine_dead");
+}
+
+}  // namespace
+
+Engine::Engine(const models::Model& model, compute::Backend& backend, EngineOptions options, Metrics& metrics,
+               const Clock& clock)
+    : model_(model),
+      backend_(backend),
+      options_(with_defaults(std::move(options), model)),
+      clock_(clock),
+      metrics_(metrics, options_.model_name, engine_limits(options_)),
+      cache_(backend.make_kv_cache(model.kv_cache_shape(options_.kv_blocks))),
+      blocks_(options_.kv_blocks, options_.prefix_cache),
+      scheduler_(scheduler_options(options_), blocks_),
+      sampler_(options_.vocab_size, std::max<int64_t>(1, backend.threads())),
+      mailbox_(static_cast<size_t>(options_.queued_requests_max)) {
+  const int64_t outputs = Scheduler::output_rows_max(scheduler_options(options_));
+  backend.reserve(model.scratch_bytes(options_.batch_tokens, outputs));
+  samples_.resize(static_cast<size_t>(outputs));
+  finished_.reserve(static_cast<size_t>(options_.max_sequences * 2 + options_.queued_requests_max));
+  progress_ns_ = clock.now_ns();
+  publish();
+}
+
+Engine::~Engine() { stop(); }
+
+void Engine::start() {
+  thread_ = std::thread([this] { run(); });
+}
+
+void Engine::stop() {
+  stopping_ = true;
+  mailbox_.close();
+  if (thread_.joinable()) thread_.join();
+  finish_everything(chat::FinishReason::cancelled, nullptr);
+}
+
+void Engine::run() {
+  while (!stopping_ && !dead_) {
+    if (!step()) mailbox_.wait_for(std::chrono::seconds(1));
+    progress_ns_ = clock_.now_ns();
+  }
+}
+
+// ---- any thread
+
+SequencePtr Engine::submit(chat::GenerationRequest request) {
+  validate(request.sampling, options_.vocab_size);
+  check_fits(request);
+  const int64_t prompt_tokens = std::ssize(request.prompt);
+  const Sha256Digest root = prefix_root(request.cache_salt, options_.fingerprint, "");
+  reserve_queue(prompt_tokens);
+  SequencePtr sequence;
+  PushResult pushed = PushResult::closed;
+  try {
+    sequence = std::make_shared<Sequence>(std::move(request), options_.end_tokens, root);
+    sequence->submitted_ns = clock_.now_ns();
+    Sha256 hash;
+    const int64_t full_blocks = prompt_tokens / compute::kBlockPositions;
+    if (full_blocks > 0 && options_.prefix_cache == PrefixCache::on)
+      sequence->block_name(full_blocks - 1, hash);
+    pushed = mailbox_.push(sequence);
+  } catch (...) {
+    release_queue(1, prompt_tokens);
+    throw;
+  }
+  if (pushed == PushResult::accepted) return sequence;
+  release_queue(1, prompt_tokens);
+  check(pushed == PushResult::closed, "the engine's mailbox is smaller than its queue");
+  throw dead_ ? dead_error()
+              : Error(ErrorCode::unavailable, "the engine is stopping").with_reason("draining");
+}
+
+void Engine::check_fits(const chat::GenerationRequest& request) const {
+  const int64_t vocab_size = options_.vocab_size;
+  if (request.prompt.empty())
+    throw Error(ErrorCode::invalid_argument, "the prompt must have at least one token, got none")
+        .with_param("prompt");
+  for (const int32_t token : request.prompt)
+    if (token < 0 || token >= vocab_size)
+      throw make_error(ErrorCode::invalid_argument, "prompt token ids must be 0 to {}, got {}",
+                       vocab_size - 1, token)
+          .with_param("prompt");
+  const int64_t prompt_tokens = std::ssize(request.prompt), max_tokens = request.sampling.max_tokens;
+  const int64_t capacity = std::min(options_.context_tokens, options_.kv_blocks * compute::kBlockPositions);
+  if (prompt_tokens > capacity || max_tokens > capacity - prompt_tokens)
+    throw make_error(ErrorCode::invalid_argument,
+                     "prompt and max_tokens must fit the context of {} tokens{}, got {} + {} tokens",
+                     capacity, capacity < options_.context_tokens ? " (all of the KV memory)" : "",
+                     prompt_tokens, max_tokens)
+        .with_reason("context_length_exceeded")
+        .with_param("max_tokens");
+}
+
+// One more in the queue, or a refusal. A prompt longer than the limit on tokens is welcome when it is alone.
+void Engine::reserve_queue(int64_t prompt_tokens) {
+  if (dead_) throw dead_error();
+  const auto refuse = [](Counter& counter, const char* what, int64_t value, int64_t most) {
+    counter.Increment();
+    return make_error(ErrorCode::resource_exhausted, "the queue is full: {} {}, at most {}", value, what,
+                      most)
+        .with_reason("queue_full");
+  };
+  if (const int64_t requests = ++queued_requests_; requests > options_.queued_requests_max) {
+    --queued_requests_;
+    throw refuse(metrics_.rejected_requests, "requests", requests, options_.queued_requests_max);
+  }
+  const int64_t tokens = queued_tokens_ += prompt_tokens;
+  if (tokens > options_.queued_tokens_max && tokens != prompt_tokens) {
+    release_queue(1, prompt_tokens);
+    throw refuse(metrics_.rejected_tokens, "prompt tokens", tokens, options_.queued_tokens_max);
+  }
+}
+
+void Engine::release_queue(int64_t requests, int64_t tokens) {
+  queued_requests_ -= requests;
+  queued_tokens_ -= tokens;
+}
+
+void Engine::end(Sequence& sequence, EndRequest why) {
+  EndRequest none = EndRequest::none;
+  sequence.end_request.compare_exchange_strong(none, why);
+}
+
+EngineStatus Engine::status() const {
+  EngineStatus status;
+  status.dead = dead_;
+  if (status.dead) {
+    const std::lock_guard lock(callbacks_mutex_);
+    status.death_message = death_message_;
+  }
+  status.running = running_;
+  status.waiting = std::max(waiting_.load(), queued_requests_.load());
+  status.blocks = {referenced_, cached_, free_};
+  status.since_progress_ns = clock_.now_ns() - progress_ns_;
+  status.queue_drain_seconds = drain_seconds_;
+  return status;
+}
+
+void Engine::set_wake(std::function<void()> wake) {
+  const std::lock_guard lock(callbacks_mutex_);
+  wake_ = std::move(wake);
+}
+
+void Engine::set_on_death(std::function<void()> on_death) {
+  const std::lock_guard lock(callbacks_mutex_);
+  on_death_ = std::move(on_death);
+}
+
+// ---- engine thread
+
+bool Engine::step() {
+  if (dead_) return false;
+  try {
+    now_ns_ = clock_.now_ns();
+    accept_new_sequences();
+    end_unwanted_sequences();
+    const Plan& plan = scheduler_.plan(now_ns_);
+    const bool work = !plan.empty();
+    if (work) compute(plan);
+    remove_finished();
+    publish();
+    if (handed_out_) wake();
+    return work;
+  } catch (const std::exception& bug) {
+    die(bug.what());
+  } catch (...) {
+    die("an exception of unknown type");
+  }
+  return false;
+}
+
+void Engine::accept_new_sequences() {
+  mailbox_.drain([this](SequencePtr sequence) { scheduler_.add(std::move(sequence)); });
+}
+
+void Engine::end_unwanted_sequences() {
+  for (const auto sequences : {scheduler_.running(), scheduler_.waiting()})
+    for (const SequencePtr& sequence : sequences) {
+      const EndRequest why = sequence->end_request.load(std::memory_order_relaxed);
+      if (why == EndRequest::cancelled) finish(*sequence, chat::FinishReason::cancelled);
+      if (why == EndRequest::stopped) finish(*sequence, chat::FinishReason::stop);
+    }
+  remove_finished();
+}
+
+// An Error ends this batch's sequences; what is wrong with one row of logits ends that row's sequence alone.
+void Engine::compute(const Plan& plan) {
+  try {
+    fault_point("engine_step");
+    const compute::Tensor logits = model_.forward(backend_, plan.batch(), *cache_);
+    now_ns_ = clock_.now_ns();
+    sample(plan, logits);
+  } catch (const Error& error) {
+    fail_plan(plan, error);
+    return;
+  }
+  deliver(plan);
+  metrics_.steps.Increment();
+  metrics_.step_tokens.Observe(static_cast<double>(plan.tokens.size()));
+}
+
+void Engine::sample(const Plan& plan, const compute::Tensor& logits) {
+  if (plan.outputs.empty()) return;
+  plan_ = &plan;
+  logits_ = logits;
+  sampling_slices_ = std::min(std::max<int64_t>(1, backend_.threads()), std::ssize(plan.outputs));
+  backend_.parallel_for(
+      sampling_slices_,
+      [](void* context, int64_t slice) {
+        Engine& engine = *static_cast<Engine*>(context);
+        for (size_t i = static_cast<size_t>(slice); i < engine.plan_->outputs.size();
+             i += static_cast<size_t>(engine.sampling_slices_))
+          engine.sample_output(i, slice);
+      },
+      this);
+}
+
+// On a compute thread: writes samples_[index] and the alternatives of that output, nothing else.
+void Engine::sample_output(size_t index, int64_t slice) {
+  const auto& [sequence, position, samples] = plan_->outputs[index];
+  const std::span<const float> logits{logits_.row(static_cast<int64_t>(index)),
+                                      static_cast<size_t>(options_.vocab_size)};
+  if (!samples) {
+    const int32_t next = sequence->tokens[static_cast<size_t>(position) + 1];
+    samples_[index] = sampler_.score(logits, next, sequence->prompt_top(position));
+    return;
+  }
+  const chat::SamplingParameters& parameters = sequence->sampling;
+  const bool too_short = sequence->generated() < parameters.min_tokens;
+  samples_[index] =
+      sampler_.sample({.logits = logits,
+                       .parameters = &parameters,
+                       .seed = sequence->seed,
+                       .output_position = sequence->generated(),
+                       .counts = sequence->counts ? &*sequence->counts : nullptr,
+                       .masked_tokens = too_short ? std::span<const int32_t>(sequence->end_tokens)
+                                                  : std::span<const int32_t>(),
+                       .allowed = sequence->allowed,
+                       .logprob = parameters.logprobs.has_value(),
+                       .top = sequence->stream.next_top()},
+                      slice);
+}
+
+void Engine::deliver(const Plan& plan) {
+  for (size_t i = 0; i < plan.outputs.size(); ++i) {
+    Sequence& sequence = *plan.outputs[i].sequence;
+    if (samples_[i].status == SampleStatus::ok || sequence.stream.finished()) continue;
+    const Error error(ErrorCode::internal, samples_[i].status == SampleStatus::not_finite
+                                               ? "the model's logits are not finite"
+                                               : "the token mask leaves no token to choose");
+    finish(sequence, chat::FinishReason::error, &error);
+  }
+  scheduler_.mark_computed();
+  for (size_t i = 0; i < plan.outputs.size(); ++i) {
+    const auto& [sequence, position, samples] = plan.outputs[i];
+    if (sequence->stream.finished()) continue;
+    if (samples) {
+      deliver_token(*sequence, samples_[i]);
+    } else {
+      sequence->prompt_logprobs[static_cast<size_t>(position) + 1] = {samples_[i].token, samples_[i].logprob};
+      sequence->prompt_logprobs_done = position + 1;
+    }
+  }
+  for (Sequence* sequence : plan.sequences)  // asked for no token at all: only the prompt was wanted
+    if (sequence->uncomputed() == 0 && !sequence->stream.finished())
+      finish(*sequence, chat::FinishReason::length);
+}
+
+void Engine::deliver_token(Sequence& sequence, const Sample& sample) {
+  if (sequence.generated() == 0) {
+    sequence.first_token_ns = now_ns_;
+    metrics_.time_to_first_token.Observe(static_cast<double>(now_ns_ - sequence.submitted_ns) * 1e-9);
+  } else {
+    metrics_.inter_token_latency.Observe(static_cast<double>(now_ns_ - sequence.last_token_ns) * 1e-9);
+  }
+  sequence.last_token_ns = now_ns_;
+  sequence.tokens.push_back(sample.token);
+  if (sequence.counts) sequence.counts->add_generated(sample.token);
+  metrics_.generation_tokens.Increment();
+  sequence.stream.push({sample.token, sample.logprob});
+  handed_out_ = true;
+  if (sequence.is_end_token(sample.token))
+    finish(sequence, chat::FinishReason::stop);
+  else if (sequence.generated() == sequence.sampling.max_tokens)
+    finish(sequence, chat::FinishReason::length);
+}
+
+void Engine::fail_plan(const Plan& plan, const Error& error) {
+  spdlog::error("engine step failed sequences={} error=\"{}\"", plan.sequences.size(), error.message());
+  for (Sequence* sequence : plan.sequences) finish(*sequence, chat::FinishReason::error, &error);
+}
+
+void Engine::finish(Sequence& sequence, chat::FinishReason reason, const Error* error) {
+  const int64_t now_ns = clock_.now_ns();
+  metrics_.finished(sequence, reason, now_ns);
+  if (!sequence.queued) {
+    const double seconds = static_cast<double>(now_ns - sequence.scheduled_ns) * 1e-9;
+    sequence_seconds_ = sequence_seconds_ == 0 ? seconds : 0.9 * sequence_seconds_ + 0.1 * seconds;
+  }
+  sequence.stream.finish(reason, error);
+  finished_.push_back(&sequence);
+  handed_out_ = true;
+}
+
+void Engine::remove_finished() {
+  for (Sequence* sequence : finished_) {
+    if (sequence->queued) release_queue(1, sequence->prompt_tokens);
+    scheduler_.remove(*sequence);
+  }
+  finished_.clear();
+}
+
+// Leaves the scheduler as it is: after a bug nobody knows in what state.
+void Engine::finish_everything(chat::FinishReason reason, const Error* error) {
+  const auto end = [&](const SequencePtr& sequence) {
+    if (sequence->stream.finished()) return;
+    metrics_.finished(*sequence, reason, clock_.now_ns());
+    sequence->stream.finish(reason, error);
+  };
+  std::ranges::for_each(scheduler_.running(), end);
+  std::ranges::for_each(scheduler_.waiting(), end);
+  mailbox_.drain(end);
+}
+
+void Engine::die(const char* what) {
+  spdlog::critical("engine died error=\"{}\"", what);
+  {
+    const std::lock_guard lock(callbacks_mutex_);
+    death_message_ = what;
+  }
+  dead_ = true;
+  mailbox_.close();
+  const Error error = Error(ErrorCode::internal, "the engine has failed").with_reason("engine_dead");
+  finish_everything(chat::FinishReason::error, &error);
+  wake();
+  std::function<void()> on_death;
+  {
+    const std::lock_guard lock(callbacks_mutex_);
+    on_death = on_death_;
+  }
+  if (on_death) on_death();
+}
+
+// Tells the other threads and the metrics how things stand.
+void Engine::publish() {
+  const auto tell = [](Counter& counter, int64_t& told, int64_t value) {
+    if (value > told) counter.Increment(static_cast<double>(value - told));
+    told = value;
+  };
+  const int64_t admitted_tokens = scheduler_.admitted_tokens();
+  release_queue(scheduler_.admitted() - published_.admitted, admitted_tokens - published_.admitted_tokens);
+  published_.admitted = scheduler_.admitted();
+  metrics_.prefix_queries.Increment(static_cast<double>(admitted_tokens - published_.admitted_tokens));
+  tell(metrics_.prompt_tokens, published_.admitted_tokens, admitted_tokens);
+  metrics_.prefix_hits.Increment(static_cast<double>(scheduler_.cached_tokens() - published_.cached_tokens));
+  tell(metrics_.prompt_tokens_cached, published_.cached_tokens, scheduler_.cached_tokens());
+  tell(metrics_.preemptions, published_.preemptions, scheduler_.preemptions());
+  tell(metrics_.evictions, published_.evictions, blocks_.evictions());
+
+  const BlockCounts blocks = blocks_.counts();
+  running_ = std::ssize(scheduler_.running());
+  waiting_ = std::ssize(scheduler_.waiting());
+  referenced_ = blocks.referenced;
+  cached_ = blocks.cached;
+  free_ = blocks.free;
+  progress_ns_ = clock_.now_ns();
+  const bool full = running_ == options_.max_sequences || waiting_ > 0;
+  drain_seconds_ = full ? sequence_seconds_ * static_cast<double>(waiting_ + 1) /
+                              static_cast<double>(options_.max_sequences)
+                        : 0;
+
+  metrics_.running.Set(static_cast<double>(running_));
+  metrics_.waiting.Set(static_cast<double>(waiting_));
+  metrics_.kv_cache_usage.Set(static_cast<double>(blocks.referenced) / static_cast<double>(blocks_.total()));
+  metrics_.blocks_referenced.Set(static_cast<double>(blocks.referenced));
+  metrics_.blocks_cached.Set(static_cast<double>(blocks.cached));
+  metrics_.blocks_free.Set(static_cast<double>(blocks.free));
+}
+
+void Engine::wake() {
+  handed_out_ = false;
+  const std::lock_guard lock(callbacks_mutex_);
+  if (wake_) wake_();
+}
+
+}  // namespace neutrino::engine

@@ -1,0 +1,142 @@
+// The engine: many sequences, one model, one step after the other. The front door of this folder.
+//
+// submit() validates a request on the caller's thread and puts it into a bounded mailbox. The engine thread owns everything
+// behind it (scheduler, block tables, KV cache, samplers) and runs step() over and over: take what is new, drop what is no
+// longer wanted, plan a batch, run the model, sample, hand the tokens out. Results go into each sequence's TokenStream.
+//
+// An Error in a step fails the sequences of that batch, and the rest go on. Any other exception is a bug: the engine is dead,
+// every sequence gets an error at once, and `on_death` is told, so that the process can end loudly.
+//
+// In steady state step() does not allocate. Tests and simulations call step() themselves instead of start().
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/mailbox.h"
+#include "base/metrics.h"
+#include "chat/chat_model.h"
+#include "compute/backend.h"
+#include "engine/engine_metrics.h"
+#include "engine/sampler.h"
+#include "engine/scheduler.h"
+#include "models/model.h"
+
+namespace neutrino::engine {
+
+struct EngineOptions {
+  int64_t max_sequences = 0;   // 0 here and below: the default of base/limits.h
+  int64_t batch_tokens = 0;    // token budget of a step
+  int64_t context_tokens = 0;  // 0: the model's
+  int64_t kv_blocks = 0;       // 0: enough for max_sequences quarter-full contexts
+  PrefixCache prefix_cache = PrefixCache::on;
+  int64_t queued_requests_max = 0;
+  int64_t queued_tokens_max = 0;  // prompt tokens in the queue; a lone request may exceed it
+  int64_t vocab_size = 0;  // ids that the tokenizer has; 0: the model's. Padding behind them is never sampled
+  std::vector<int32_t> end_tokens = {};  // of the model; a request's ignore_eos turns them off
+  std::string model_name = "model";      // label of the metrics
+  std::string fingerprint = {};          // of the weights: part of every block's name
+};
+
+struct EngineStatus {
+  bool dead = false;
+  std::string death_message = {};
+  int64_t running = 0, waiting = 0;
+  BlockCounts blocks = {};
+  int64_t since_progress_ns = 0;   // since the loop last went round; waiting for work counts as progress
+  double queue_drain_seconds = 0;  // estimate: when would a request that came now start?
+};
+
+class Engine {
+ public:
+  // All references outlive the engine. The backend and its scratch belong to the engine from here on.
+  Engine(const models::Model& model, compute::Backend& backend, EngineOptions options, Metrics& metrics,
+         const Clock& clock);
+  ~Engine();
+
+  void start();  // starts the engine thread
+  void stop();   // ends it; what still runs is cancelled
+
+  // Any thread. Throws Error{invalid_argument} with the parameter's name, or reason "context_length_exceeded";
+  // Error{resource_exhausted, "queue_full"}; Error{unavailable, "engine_dead"}.
+  SequencePtr submit(chat::GenerationRequest request);
+  // Any thread: the sequence's blocks are free within one step. Without effect on a finished one.
+  void end(Sequence& sequence, EndRequest why);
+
+  EngineStatus status() const;                               // any thread
+  const EngineOptions& options() const { return options_; }  // with the defaults filled in
+  int64_t kv_bytes() const { return cache_->bytes(); }
+  void set_wake(
+      std::function<void()> wake);  // called on the engine thread after a step that handed something out
+  void set_on_death(std::function<void()> on_death);  // called on the engine thread, once
+
+  // One pass of the loop; false: there was nothing to compute. The engine thread, or a test that has not called start().
+  bool step();
+  const Scheduler& scheduler() const { return scheduler_; }  // like step()
+  const BlockManager& blocks() const { return blocks_; }     // like step()
+
+ private:
+  void run();
+  void check_fits(const chat::GenerationRequest& request) const;
+  void reserve_queue(int64_t prompt_tokens);
+  void release_queue(int64_t requests, int64_t tokens);
+
+  void accept_new_sequences();
+  void end_unwanted_sequences();
+  void compute(const Plan& plan);
+  void sample(const Plan& plan, const compute::Tensor& logits);
+  void sample_output(size_t index, int64_t slice);
+  void deliver(const Plan& plan);
+  void deliver_token(Sequence& sequence, const Sample& sample);
+  void fail_plan(const Plan& plan, const Error& error);
+  void finish(Sequence& sequence, chat::FinishReason reason, const Error* error = nullptr);
+  void remove_finished();
+  void finish_everything(chat::FinishReason reason, const Error* error);
+  void die(const char* what);
+  void publish();
+  void wake();
+
+  const models::Model& model_;
+  compute::Backend& backend_;
+  const EngineOptions options_;
+  const Clock& clock_;
+  EngineMetrics metrics_;
+  std::unique_ptr<compute::KvCache> cache_;
+
+  // Engine thread.
+  BlockManager blocks_;
+  Scheduler scheduler_;
+  Sampler sampler_;
+  std::vector<Sample> samples_;  // of the plan's outputs
+  compute::Tensor logits_;       // of the step
+  const Plan* plan_ = nullptr;   // of the step, for the compute threads that sample
+  int64_t sampling_slices_ = 1;
+  std::vector<Sequence*> finished_;  // in this step, to be removed at its end
+  int64_t now_ns_ = 0;
+  bool handed_out_ = false;
+  struct Published {
+    int64_t preemptions = 0, evictions = 0, admitted = 0, admitted_tokens = 0, cached_tokens = 0;
+  } published_;                  // what the counters have been told
+  double sequence_seconds_ = 0;  // running mean of a sequence's time in the batch
+
+  // Any thread.
+  Mailbox<SequencePtr> mailbox_;
+  std::atomic<int64_t> queued_requests_{0}, queued_tokens_{0};
+  std::atomic<int64_t> running_{0}, waiting_{0};
+  std::atomic<int64_t> referenced_{0}, cached_{0}, free_{0};
+  std::atomic<int64_t> progress_ns_{0};
+  std::atomic<double> drain_seconds_{0};
+  std::atomic<bool> dead_{false}, stopping_{false};
+  mutable std::mutex callbacks_mutex_;  // guards the three below
+  std::function<void()> wake_, on_death_;
+  std::string death_message_;
+  std::thread thread_;
+};
+
+}  // namespace neutrino::engine

@@ -1,0 +1,42 @@
+// What the engine counts and times, under the names that vLLM's dashboards, autoscalers and gateways already read, plus our
+// own where vLLM has none. All series exist from the start, so that a rate over them is never absent.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+#include "base/metrics.h"
+#include "engine/sequence.h"
+
+namespace neutrino::engine {
+
+struct EngineLimits {
+  int64_t max_sequences = 0, batch_tokens = 0, context_tokens = 0, kv_blocks = 0;
+  bool prefix_cache = true;
+};
+
+class EngineMetrics {
+ public:
+  EngineMetrics(Metrics& metrics, const std::string& model_name, const EngineLimits& limits);
+
+  Gauge &running, &waiting, &kv_cache_usage, &blocks_referenced, &blocks_cached, &blocks_free;
+  Counter &prompt_tokens, &prompt_tokens_cached, &generation_tokens, &preemptions, &evictions, &steps;
+  Counter &prefix_queries, &prefix_hits;
+  Counter &rejected_requests, &rejected_tokens;
+  Histogram &step_tokens, &time_to_first_token, &inter_token_latency;
+
+  // A sequence has reached its end: counts it once, with its times.
+  void finished(const Sequence& sequence, chat::FinishReason reason, int64_t now_ns);
+
+ private:
+  class Maker;
+  EngineMetrics(Maker make, const EngineLimits& limits);
+
+  std::array<Counter*, 4> by_reason_;  // indexed by chat::FinishReason
+  Histogram &e2e_, &queue_, &prefill_, &decode_, &inference_, &time_per_output_token_;
+  Histogram &request_prompt_tokens_, &request_generation_tokens_, &max_tokens_, &max_generation_tokens_;
+  Histogram &prefill_computed_tokens_, &request_preemptions_;
+};
+
+}  // namespace neutrino::engine

@@ -1,0 +1,211 @@
+#include "engine/local_chat_model.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/limits.h"
+#include "chat/text_stream.h"
+
+namespace neutrino::engine {
+
+// One consumer's view of a sequence: how far it has read, and the text that came of it.
+class LocalGeneration final : public chat::Generation {
+ public:
+  LocalGeneration(LocalChatModel& model, SequencePtr sequence)
+      : model_(model),
+        sequence_(std::move(sequence)),
+        text_(model.tokenizer_, text_options(sequence_->sampling)) {}
+
+  ~LocalGeneration() override {
+    cancel();
+    model_.forget(*sequence_);
+  }
+
+  std::optional<chat::GenerationChunk> poll() override {
+    if (ended_) return std::nullopt;
+    chat::GenerationChunk chunk;
+    const bool finished = sequence_->stream.finished();  // before size(): then all tokens are there
+    read_tokens();
+    if (text_.matched().empty() && finished) finish(chunk);
+    if (!text_.matched().empty()) end(chunk, chat::FinishReason::stop, text_.matched());
+    if (sequence_->stream.size() > 0 || finished) read_prompt(chunk);
+    text_.take(chunk.text, chunk.tokens);
+    if (!ended_ && chunk.tokens.empty() && chunk.prompt_tokens.empty()) return std::nullopt;
+    chunk.usage = usage();
+    return chunk;
+  }
+
+  chat::GenerationChunk wait() override {
+    check(!ended_, "wait() after the last piece");
+    for (;;) {
+      const uint32_t version = sequence_->stream.version();
+      if (auto chunk = poll()) return std::move(*chunk);
+      sequence_->stream.wait(version);
+    }
+  }
+
+  void cancel() override { model_.engine_.end(*sequence_, EndRequest::cancelled); }
+
+ private:
+  static chat::TextStreamOptions text_options(const chat::SamplingParameters& sampling) {
+    return {sampling.stop, sampling.include_stop_in_output, sampling.skip_special_tokens,
+            sampling.min_tokens};
+  }
+
+  // Up to the stop string, if there is one. A token that ends the generation counts, but is text only if asked for.
+  void read_tokens() {
+    const int64_t size = sequence_->stream.size();
+    while (read_ < size && text_.matched().empty()) {
+      chat::GeneratedToken token = token_at(read_++);
+      if (sequence_->is_end_token(token.token) && !sequence_->sampling.include_stop_in_output)
+        text_.push_silent(std::move(token));
+      else if (text_.push(std::move(token)))
+        model_.engine_.end(*sequence_, EndRequest::stopped);
+    }
+  }
+
+  chat::GeneratedToken token_at(int64_t index) const {
+    const chat::TokenLogprob record = sequence_->stream.record(index);
+    const auto top = sequence_->stream.top(index);
+    return {.token = record.token, .logprob = record.logprob, .top = {top.begin(), top.end()}};
+  }
+
+  void finish(chat::GenerationChunk& chunk) {
+    text_.finish();
+    const TokenStream& stream = sequence_->stream;
+    std::string stop_reason;
+    if (stream.reason() == chat::FinishReason::stop && stream.size() > 0)
+      stop_reason = std::to_string(stream.record(stream.size() - 1).token);
+    chunk.error = stream.error();
+    end(chunk, stream.reason(), std::move(stop_reason));
+  }
+
+  void end(chat::GenerationChunk& chunk, chat::FinishReason reason, std::string stop_reason) {
+    ended_ = true;
+    chunk.finish_reason = reason;
+    chunk.stop_reason = std::move(stop_reason);
+    chunk.timings = timings();
+  }
+
+  void read_prompt(chat::GenerationChunk& chunk) {
+    if (!sequence_->sampling.prompt_logprobs || prompt_read_ || sequence_->wants_prompt_logprobs()) return;
+    prompt_read_ = true;
+    tokenizer::StreamDecoder decoder(model_.tokenizer_, false);
+    for (int64_t i = 0; i < sequence_->prompt_tokens; ++i) {
+      const auto& [id, logprob] = sequence_->prompt_logprobs[static_cast<size_t>(i)];
+      chat::GeneratedToken token{.token = id, .logprob = logprob};
+      if (i > 0) std::ranges::copy(sequence_->prompt_top(i - 1), std::back_inserter(token.top));
+      decoder.push(id, token.text);
+      chunk.prompt_tokens.push_back(std::move(token));
+    }
+    decoder.finish(chunk.prompt_tokens.back().text);
+  }
+
+  chat::Usage usage() const {
+    return {.prompt_tokens = sequence_->prompt_tokens,
+            .completion_tokens = text_.tokens_seen(),
+            .cached_tokens = sequence_->cached_tokens};
+  }
+
+  chat::Timings timings() const {
+    const auto ms = [](int64_t from_ns, int64_t to_ns) {
+      return from_ns == 0 ? 0 : static_cast<double>(to_ns - from_ns) * 1e-6;
+    };
+    const Sequence& s = *sequence_;
+    if (s.stream.size() == 0)
+      return {.queue_ms = s.scheduled_ns == 0 ? 0 : ms(s.submitted_ns, s.scheduled_ns)};
+    return {.queue_ms = ms(s.submitted_ns, s.scheduled_ns),
+            .prefill_ms = ms(s.scheduled_ns, s.first_token_ns),
+            .decode_ms = ms(s.first_token_ns, s.last_token_ns)};
+  }
+
+  LocalChatModel& model_;
+  SequencePtr sequence_;
+  chat::TextStream text_;
+  int64_t read_ = 0;  // tokens taken from the stream
+  bool ended_ = false;
+  bool prompt_read_ = false;
+};
+
+LocalChatModel::LocalChatModel(Engine& engine, const tokenizer::Tokenizer& tokenizer, Renderer renderer,
+                               chat::ChatModelInfo info)
+    : engine_(engine), tokenizer_(tokenizer), renderer_(std::move(renderer)), info_(std::move(info)) {}
+
+chat::ChatModelStatus LocalChatModel::status() const {
+  const EngineStatus engine = engine_.status();
+  const bool stalled = engine.since_progress_ns > limits::kHeartbeatSeconds * 1'000'000'000;
+  return {.ready = !engine.dead && !stalled,
+          .dead = engine.dead,
+          .reason = engine.dead ? "engine_dead"
+                    : stalled   ? "the engine makes no progress"
+                                : "",
+          .running = engine.running,
+          .waiting = engine.waiting,
+          .kv_blocks_referenced = engine.blocks.referenced,
+          .kv_blocks_cached = engine.blocks.cached,
+          .kv_blocks_free = engine.blocks.free,
+          .queue_drain_seconds = engine.queue_drain_seconds};
+}
+
+std::string LocalChatModel::render(const chat::Conversation& conversation) const {
+  if (!renderer_)
+    throw Error(ErrorCode::invalid_argument, "this model has no chat template").with_reason("template_error");
+  return renderer_(conversation);
+}
+
+std::vector<int32_t> LocalChatModel::tokenize(std::string_view text, bool add_special,
+                                              bool parse_special) const {
+  const auto special = parse_special ? tokenizer::Special::parse : tokenizer::Special::as_text;
+  return add_special ? tokenizer::encode_prompt(tokenizer_, text, special) : tokenizer_.encode(text, special);
+}
+
+std::string LocalChatModel::detokenize(std::span<const int32_t> tokens) const {
+  for (const int32_t token : tokens) check_token(token);
+  return tokenizer::decode(tokenizer_, tokens, false);
+}
+
+std::string LocalChatModel::token_text(int32_t token) const {
+  check_token(token);
+  return std::string(tokenizer_.bytes(token));
+}
+
+void LocalChatModel::check_token(int32_t token) const {
+  if (token < 0 || token >= tokenizer_.size())
+    throw make_error(ErrorCode::invalid_argument, "token ids must be 0 to {}, got {}", tokenizer_.size() - 1,
+                     token)
+        .with_param("tokens");
+}
+
+std::unique_ptr<chat::Generation> LocalChatModel::generate(chat::GenerationRequest request) {
+  SequencePtr sequence = engine_.submit(std::move(request));
+  auto generation = std::make_unique<LocalGeneration>(*this, sequence);
+  const std::lock_guard lock(mutex_);
+  by_id_.emplace(sequence->id, sequence);
+  return generation;
+}
+
+bool LocalChatModel::cancel(std::string_view id) {
+  const std::lock_guard lock(mutex_);
+  const auto [begin, end] = by_id_.equal_range(std::string(id));
+  bool found = false;
+  for (auto entry = begin; entry != end; ++entry) {
+    if (entry->second->stream.finished()) continue;
+    engine_.end(*entry->second, EndRequest::cancelled);
+    found = true;
+  }
+  return found;
+}
+
+void LocalChatModel::forget(const Sequence& sequence) {
+  const std::lock_guard lock(mutex_);
+  const auto [begin, end] = by_id_.equal_range(sequence.id);
+  for (auto entry = begin; entry != end; ++entry) {
+    if (entry->second.get() != &sequence) continue;
+    by_id_.erase(entry);
+    return;
+  }
+}
+
+void LocalChatModel::set_wake(std::function<void()> wake) { engine_.set_wake(std::move(wake)); }
+
+}  // namespace neutrino::engine

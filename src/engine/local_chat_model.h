@@ -1,0 +1,52 @@
+// chat::ChatModel over the engine in this process: conversation to tokens, tokens to text.
+//
+// Generations are consumed where their consumer lives: detokenising and searching for stop strings happen in poll(), on the
+// consumer's thread, so that the engine thread only ever writes ids.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+#include "base/clock.h"
+#include "chat/chat_model.h"
+#include "engine/engine.h"
+#include "tokenizer/tokenizer.h"
+
+namespace neutrino::engine {
+
+class LocalChatModel final : public chat::ChatModel {
+ public:
+  // A conversation to the text of its prompt: the model's chat template. Any thread; throws Error.
+  using Renderer = std::function<std::string(const chat::Conversation&)>;
+
+  // The engine, the tokenizer and what the renderer refers to outlive this object, and it outlives its generations.
+  LocalChatModel(Engine& engine, const tokenizer::Tokenizer& tokenizer, Renderer renderer,
+                 chat::ChatModelInfo info);
+
+  const chat::ChatModelInfo& info() const override { return info_; }
+  chat::ChatModelStatus status() const override;
+  std::string render(const chat::Conversation& conversation) const override;
+  std::vector<int32_t> tokenize(std::string_view text, bool add_special, bool parse_special) const override;
+  std::string detokenize(std::span<const int32_t> tokens) const override;
+  std::string token_text(int32_t token) const override;
+  std::unique_ptr<chat::Generation> generate(chat::GenerationRequest request) override;
+  bool cancel(std::string_view id) override;
+  void set_wake(std::function<void()> wake) override;
+
+ private:
+  friend class LocalGeneration;
+  void check_token(int32_t token) const;
+  void forget(const Sequence& sequence);
+
+  Engine& engine_;
+  const tokenizer::Tokenizer& tokenizer_;
+  const Renderer renderer_;
+  const chat::ChatModelInfo info_;
+  std::mutex mutex_;                                         // guards the one below
+  std::unordered_multimap<std::string, SequencePtr> by_id_;  // generations that somebody holds
+};
+
+}  // namespace neutrino::engine

@@ -1,0 +1,202 @@
+#include "engine/scheduler.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+#include "base/error.h"
+
+namespace neutrino::engine {
+
+using compute::kBlockPositions;
+
+int64_t Scheduler::output_rows_max(const SchedulerOptions& options) {
+  return std::min(options.batch_tokens, options.max_sequences + kPromptOutputRows);
+}
+
+Scheduler::Scheduler(const SchedulerOptions& options, BlockManager& blocks)
+    : options_(options), blocks_(blocks) {
+  const size_t sequences = static_cast<size_t>(options.max_sequences);
+  const size_t rows = static_cast<size_t>(options.batch_tokens);
+  const size_t outputs = static_cast<size_t>(output_rows_max(options));
+  running_.reserve(sequences);
+  waiting_.reserve(sequences + static_cast<size_t>(options.queued_requests_max));
+  plan_.sequences.reserve(sequences);
+  plan_.rows.reserve(sequences);
+  plan_.tokens.reserve(rows);
+  plan_.positions.reserve(rows);
+  plan_.outputs.reserve(outputs);
+  plan_.output_rows.reserve(outputs);
+}
+
+void Scheduler::add(SequencePtr sequence) {
+  check(waiting_.size() < waiting_.capacity(), "the engine's queue is longer than its limit");
+  waiting_.push_back(std::move(sequence));
+}
+
+const Plan& Scheduler::plan(int64_t now_ns) {
+  for (Sequence* sequence : plan_.sequences) sequence->planned_rows = 0;
+  plan_.sequences.clear();
+  budget_ = options_.batch_tokens;
+  prompt_outputs_ = kPromptOutputRows;
+  // By index: scheduling may preempt sequences, which leaves a shorter list.
+  for (size_t i = 0; i < running_.size(); ++i)
+    if (running_[i]->uncomputed() == 1) schedule(*running_[i]);
+  for (size_t i = 0; i < running_.size(); ++i)
+    if (running_[i]->planned_rows == 0) schedule(*running_[i]);
+  while (admit_next(now_ns)) schedule(*running_.back());
+  lay_out();
+  return plan_;
+}
+
+bool Scheduler::admit_next(int64_t now_ns) {
+  if (waiting_.empty() || budget_ == 0 || std::ssize(running_) == options_.max_sequences) return false;
+  Sequence& sequence = *waiting_.front();
+  if (sequence.wants_prompt_logprobs() && prompt_outputs_ == 0) return false;
+  take_prefix(sequence);
+  const int64_t needed = ceil_div(sequence.known(), kBlockPositions) - std::ssize(sequence.block_table);
+  if (needed + blocks_owed() > blocks_.available()) {
+    give_back_blocks(sequence);
+    return false;
+  }
+  if (sequence.queued) {
+    sequence.queued = false;
+    sequence.scheduled_ns = now_ns;
+    sequence.cached_tokens = sequence.computed;
+    ++admitted_;
+    admitted_tokens_ += sequence.prompt_tokens;
+    cached_tokens_ += sequence.computed;
+  }
+  running_.push_back(std::move(waiting_.front()));
+  waiting_.erase(waiting_.begin());
+  return true;
+}
+
+// Takes the cached blocks of the longest known prefix. At least one token stays to be computed, for its logits; and so do
+// the prompt's tokens whose logits were asked for and not given yet.
+void Scheduler::take_prefix(Sequence& sequence) {
+  if (!blocks_.keeps_names()) return;
+  int64_t useful = sequence.known() - 1;
+  if (sequence.wants_prompt_logprobs()) useful = std::min(useful, sequence.prompt_logprobs_done);
+  for (int64_t block = 0; (block + 1) * kBlockPositions <= useful; ++block) {
+    const auto found = blocks_.find(sequence.block_name(block, hash_));
+    if (!found) break;
+    sequence.block_table.push_back(*found);
+    sequence.computed += kBlockPositions;
+  }
+}
+
+int64_t Scheduler::blocks_owed() const {
+  int64_t owed = 0;
+  for (const SequencePtr& sequence : running_)
+    owed += std::max<int64_t>(
+        0, ceil_div(sequence->known(), kBlockPositions) - std::ssize(sequence->block_table));
+  return owed;
+}
+
+void Scheduler::schedule(Sequence& sequence) {
+  int64_t rows = std::min(sequence.uncomputed(), budget_);
+  if (sequence.wants_prompt_logprobs()) rows = std::min(rows, prompt_outputs_);
+  if (rows == 0 || !allocate_blocks(sequence, sequence.computed + rows)) return;
+  sequence.planned_rows = rows;
+  plan_.sequences.push_back(&sequence);
+  budget_ -= rows;
+  if (sequence.wants_prompt_logprobs()) prompt_outputs_ -= rows;
+}
+
+// False: the sequence itself was the youngest, and is in the queue now.
+bool Scheduler::allocate_blocks(Sequence& sequence, int64_t positions) {
+  while (std::ssize(sequence.block_table) * kBlockPositions < positions) {
+    if (const auto block = blocks_.allocate()) {
+      sequence.block_table.push_back(*block);
+      continue;
+    }
+    const bool itself = running_.back().get() == &sequence;
+    check(running_.size() > 1, "one sequence alone has run out of KV blocks");
+    preempt_youngest();
+    if (itself) return false;
+  }
+  return true;
+}
+
+void Scheduler::preempt_youngest() {
+  SequencePtr victim = std::move(running_.back());
+  running_.pop_back();
+  if (victim->planned_rows > 0) unplan(*victim);
+  give_back_blocks(*victim);
+  ++victim->preemptions;
+  ++preemptions_;
+  waiting_.insert(waiting_.begin(), std::move(victim));
+}
+
+void Scheduler::unplan(Sequence& sequence) {
+  budget_ += sequence.planned_rows;
+  if (sequence.wants_prompt_logprobs()) prompt_outputs_ += sequence.planned_rows;
+  sequence.planned_rows = 0;
+  std::erase(plan_.sequences, &sequence);
+}
+
+// The last block first, so that the beginning of a prefix, which more sequences share, is evicted last.
+void Scheduler::give_back_blocks(Sequence& sequence) {
+  for (; !sequence.block_table.empty(); sequence.block_table.pop_back())
+    blocks_.release(sequence.block_table.back());
+  sequence.computed = 0;
+}
+
+void Scheduler::mark_computed() {
+  for (Sequence* sequence : plan_.sequences) {
+    if (sequence->stream.finished()) continue;
+    const int64_t full_before = sequence->computed / kBlockPositions;
+    sequence->computed += sequence->planned_rows;
+    if (!blocks_.keeps_names()) continue;
+    for (int64_t block = full_before; block < sequence->computed / kBlockPositions; ++block)
+      blocks_.set_name(sequence->block_table[static_cast<size_t>(block)], sequence->block_name(block, hash_));
+  }
+}
+
+void Scheduler::remove(Sequence& sequence) {
+  give_back_blocks(sequence);
+  std::erase(plan_.sequences, &sequence);
+  const auto is_it = [&](const SequencePtr& other) { return other.get() == &sequence; };
+  if (const auto found = std::ranges::find_if(running_, is_it); found != running_.end()) {
+    running_.erase(found);
+  } else {
+    const auto queued = std::ranges::find_if(waiting_, is_it);
+    check(queued != waiting_.end(), "removed a sequence that the scheduler does not have");
+    waiting_.erase(queued);
+  }
+}
+
+void Scheduler::lay_out() {
+  plan_.tokens.clear();
+  plan_.positions.clear();
+  plan_.rows.clear();
+  plan_.outputs.clear();
+  plan_.output_rows.clear();
+  for (Sequence* sequence : plan_.sequences) {
+    const int64_t first_row = std::ssize(plan_.tokens);
+    plan_.rows.push_back({first_row, sequence->planned_rows, sequence->computed, sequence->block_table});
+    for (int64_t i = 0; i < sequence->planned_rows; ++i) {
+      const int64_t position = sequence->computed + i;
+      plan_.tokens.push_back(sequence->tokens[static_cast<size_t>(position)]);
+      plan_.positions.push_back(static_cast<int32_t>(position));
+    }
+    lay_out_outputs(*sequence, first_row);
+  }
+}
+
+void Scheduler::lay_out_outputs(Sequence& sequence, int64_t first_row) {
+  const int64_t end = sequence.computed + sequence.planned_rows;
+  if (sequence.wants_prompt_logprobs()) {
+    const int64_t first = std::max(sequence.computed, sequence.prompt_logprobs_done);
+    for (int64_t position = first; position < std::min(end, sequence.prompt_tokens - 1); ++position) {
+      plan_.outputs.push_back({&sequence, position, false});
+      plan_.output_rows.push_back(static_cast<int32_t>(first_row + position - sequence.computed));
+    }
+  }
+  if (end == sequence.known() && sequence.samples_at_the_end()) {
+    plan_.outputs.push_back({&sequence, end - 1, true});
+    plan_.output_rows.push_back(static_cast<int32_t>(first_row + sequence.planned_rows - 1));
+  }
+}
+
+}  // namespace neutrino::engine

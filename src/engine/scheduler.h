@@ -1,0 +1,88 @@
+// Who computes what in the next step.
+//
+// Each step hands out `batch_tokens` rows: first one to every sequence that decodes, then chunks of what prompts still have
+// to compute, then newcomers from the queue, first come first served. Blocks are allocated as rows need them. When none is
+// left, the youngest running sequence is preempted: it gives its blocks back, goes to the front of the queue and is computed
+// again later; the tokens it has stay known, so its result does not change.
+//
+// A newcomer is admitted only when the blocks for all it knows are there beside those that running prompts still need, so
+// that it does not come just to be preempted. Owned by the engine thread; nothing allocates after the constructor.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "compute/batch.h"
+#include "engine/block_manager.h"
+#include "engine/sequence.h"
+
+namespace neutrino::engine {
+
+struct SchedulerOptions {
+  int64_t max_sequences = 0;
+  int64_t batch_tokens = 0;
+  int64_t queued_requests_max = 0;
+};
+
+// Rows of prompts whose logits a step computes at most: an output row holds a float for each token of the vocabulary.
+inline constexpr int64_t kPromptOutputRows = 64;
+
+// One row of logits: what the token after `position` may be.
+struct PlannedOutput {
+  Sequence* sequence = nullptr;
+  int64_t position = 0;
+  bool samples = false;  // else it only scores the prompt's next token
+};
+
+struct Plan {
+  std::vector<Sequence*>
+      sequences;  // that take part, in the order of their rows; Sequence::planned_rows each
+  std::vector<PlannedOutput> outputs;
+  std::vector<int32_t> tokens, positions, output_rows;
+  std::vector<compute::SequenceRows> rows;
+
+  bool empty() const { return sequences.empty(); }
+  compute::Batch batch() const { return {tokens, positions, rows, output_rows}; }
+};
+
+class Scheduler {
+ public:
+  Scheduler(const SchedulerOptions& options, BlockManager& blocks);
+
+  void add(SequencePtr sequence);    // to the end of the queue
+  const Plan& plan(int64_t now_ns);  // valid until the next call
+  // The plan's rows are in the cache, except those of sequences that have failed; full blocks get their names.
+  void mark_computed();
+  void remove(Sequence& sequence);  // ended: gives its blocks back. May destroy it
+
+  std::span<const SequencePtr> running() const { return running_; }  // oldest first
+  std::span<const SequencePtr> waiting() const { return waiting_; }
+  int64_t preemptions() const { return preemptions_; }
+  int64_t admitted() const { return admitted_; }  // sequences that left the queue, the first time
+  int64_t admitted_tokens() const { return admitted_tokens_; }  // of their prompts
+  int64_t cached_tokens() const { return cached_tokens_; }      // of these, found in the prefix cache
+  static int64_t output_rows_max(const SchedulerOptions& options);
+
+ private:
+  bool admit_next(int64_t now_ns);
+  void take_prefix(Sequence& sequence);
+  int64_t blocks_owed() const;  // that running prompts will still allocate
+  void schedule(Sequence& sequence);
+  bool allocate_blocks(Sequence& sequence, int64_t positions);
+  void preempt_youngest();
+  void unplan(Sequence& sequence);
+  void give_back_blocks(Sequence& sequence);
+  void lay_out();
+  void lay_out_outputs(Sequence& sequence, int64_t first_row);
+
+  const SchedulerOptions options_;
+  BlockManager& blocks_;
+  Sha256 hash_;
+  std::vector<SequencePtr> waiting_, running_;
+  Plan plan_;
+  int64_t budget_ = 0, prompt_outputs_ = 0;  // left in the step being planned
+  int64_t preemptions_ = 0, admitted_ = 0, admitted_tokens_ = 0, cached_tokens_ = 0;
+};
+
+}  // namespace neutrino::engine

@@ -1,0 +1,98 @@
+// A model that checks its own memory.
+//
+// Its KV cache holds, for each position, which token stands there and a hash of everything up to it. forward() writes these
+// for the batch's rows and then, as attention would, walks every position that a row may see and check()s that the block
+// table leads to the right position of one unbroken history. The logits are a pure function of that history, so a test can
+// foretell every token from the prompt alone: a block with somebody else's contents cannot go unnoticed.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "compute/backend.h"
+#include "models/model.h"
+
+namespace neutrino::engine::testing {
+
+class FakeKvCache final : public compute::KvCache {
+ public:
+  struct Slot {
+    int32_t token = -1;
+    int64_t position = -1;
+    uint64_t history = 0;  // hash of all tokens up to this one
+  };
+  explicit FakeKvCache(const compute::KvCacheShape& shape)
+      : KvCache(shape), slots_(static_cast<size_t>(shape.blocks * compute::kBlockPositions)) {}
+  int64_t bytes() const override { return static_cast<int64_t>(slots_.size() * sizeof(Slot)); }
+  Slot& at(const compute::SequenceRows& rows, int64_t position);
+
+ private:
+  std::vector<Slot> slots_;
+};
+
+// Only what the engine itself calls; sampling slices run one after the other.
+class FakeBackend final : public compute::Backend {
+ public:
+  explicit FakeBackend(int64_t threads = 2) : threads_(threads) {}
+  std::string_view name() const override { return "fake"; }
+  compute::Arithmetic arithmetic() const override { return compute::Arithmetic::integer; }
+  int64_t threads() const override { return threads_; }
+  std::unique_ptr<compute::KvCache> make_kv_cache(const compute::KvCacheShape& shape) override {
+    return std::make_unique<FakeKvCache>(shape);
+  }
+  void reserve(int64_t scratch_bytes) override {
+    scratch_.resize(static_cast<size_t>(scratch_bytes) / sizeof(float));
+  }
+  void parallel_for(int64_t count, void (*fn)(void* context, int64_t i), void* context) override {
+    for (int64_t i = 0; i < count; ++i) fn(context, i);
+  }
+  std::span<float> scratch() { return scratch_; }
+
+  std::unique_ptr<compute::Matrix> load_matrix(std::span<const compute::WeightView>) override;
+  std::unique_ptr<compute::Matrix> load_gate_up(const compute::WeightView&,
+                                                const compute::WeightView&) override;
+  void begin_step() override {}
+  int64_t scratch_mark() const override { return 0; }
+  void scratch_release(int64_t) override {}
+  compute::Tensor embed(const compute::Matrix&, std::span<const int32_t>) override;
+  compute::Tensor select_rows(const compute::Tensor&, std::span<const int32_t>) override;
+  compute::Activation rms_norm(const compute::Tensor&, std::span<const float>, float) override;
+  compute::Tensor matmul(const compute::Activation&, const compute::Matrix&) override;
+  void matmul_add(compute::Tensor&, const compute::Activation&, const compute::Matrix&) override;
+  compute::Activation gated_matmul(const compute::Activation&, const compute::Matrix&) override;
+  void rope_and_store(compute::Tensor&, const compute::RopeTable&, const compute::AttentionShape&,
+                      const compute::Batch&, compute::KvCache&, int64_t) override;
+  compute::Activation attention(const compute::Tensor&, const compute::AttentionShape&, const compute::Batch&,
+                                const compute::KvCache&, int64_t) override;
+
+ private:
+  int64_t threads_;
+  std::vector<float> scratch_;
+};
+
+class FakeModel final : public models::Model {
+ public:
+  FakeModel(int64_t vocab_size, int64_t context);
+  compute::Tensor forward(compute::Backend& backend, const compute::Batch& batch,
+                          compute::KvCache& cache) const override;
+  int64_t scratch_bytes(int64_t, int64_t output_rows) const override {
+    return output_rows * config_.vocab_size * 4;
+  }
+  int64_t weight_bytes() const override { return 0; }
+
+  // The logits after these tokens, and the greedy continuation of a prompt, from the definition alone.
+  void logits_after(std::span<const int32_t> tokens, std::span<float> logits) const;
+  std::vector<int32_t> continuation(std::vector<int32_t> prompt, int64_t count) const;
+
+  std::function<void(const compute::Batch&)> before_forward;  // may throw; may block
+  int32_t poison = -1;  // a row with this token gets a NaN in its logits
+  mutable std::atomic<int64_t> steps{0}, rows{0};
+
+ private:
+  void fill_logits(uint64_t history, std::span<float> logits) const;
+};
+
+}  // namespace neutrino::engine::testing
