@@ -82,8 +82,8 @@ struct RopeTable {
 
 struct BackendOptions {
   Arithmetic arithmetic = Arithmetic::integer;
-  int64_t threads = 0;  // 0: one per core
-  std::string isa;      // "", "generic", "avx2", "avx512"; "": NEUTRINO_ISA, else the best this CPU has
+  int64_t threads = 0;   // 0: one per core
+  std::string isa = {};  // "", "generic", "avx2", "avx512"; "": NEUTRINO_ISA, else the best this CPU has
 };
 
 class Backend {

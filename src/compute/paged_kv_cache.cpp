@@ -54,23 +54,30 @@ PagedKvCache::PagedKvCache(const KvCacheShape& shape, Arithmetic arithmetic)
 
 PagedKvCache::~PagedKvCache() { munmap(data_, static_cast<size_t>(bytes_)); }
 
-void PagedKvCache::store(int64_t layer, int64_t head, int64_t block, int64_t offset, const float* key,
-                         const float* value) {
+std::byte* PagedKvCache::open_tile(int64_t layer, int64_t head, int64_t block, int64_t offset) {
+  check(block >= 0 && block < shape_.blocks, "a block table names a block outside the cache");
   std::byte* tile = tiles(layer, head) + block * block_bytes();
   if (offset == 0) std::memset(tile, 0, static_cast<size_t>(2 * tile_bytes_));
-  if (arithmetic_ == Arithmetic::integer)
-    return store_bf16(reinterpret_cast<uint16_t*>(tile), offset, key, value);
-  auto* floats = reinterpret_cast<float*>(tile) + offset * shape_.head_dim;
+  return tile;
+}
+
+void PagedKvCache::store(int64_t layer, int64_t head, int64_t block, int64_t offset, const float* key,
+                         const float* value) {
+  auto* floats = reinterpret_cast<float*>(open_tile(layer, head, block, offset)) + offset * shape_.head_dim;
   std::copy_n(key, shape_.head_dim, floats);
   std::copy_n(value, shape_.head_dim, floats + kBlockPositions * shape_.head_dim);
 }
 
 // K [dim / 2][32 positions][2 dims], V [position / 2][padded head_dim][2 positions].
-void PagedKvCache::store_bf16(uint16_t* tile, int64_t offset, const float* key, const float* value) const {
-  uint16_t* values = tile + padded_head_dim_ * kBlockPositions;
+void PagedKvCache::store(int64_t layer, int64_t head, int64_t block, int64_t offset, const uint16_t* key,
+                         const uint16_t* value) {
+  auto* keys = reinterpret_cast<uint16_t*>(open_tile(layer, head, block, offset));
+  uint16_t* values =
+      keys + padded_head_dim_ * kBlockPositions + offset / 2 * padded_head_dim_ * 2 + offset % 2;
+  keys += offset * 2;
   for (int64_t d = 0; d < shape_.head_dim; ++d) {
-    tile[(d / 2 * kBlockPositions + offset) * 2 + d % 2] = f32_to_bf16(key[d]);
-    values[(offset / 2 * padded_head_dim_ + d) * 2 + offset % 2] = f32_to_bf16(value[d]);
+    keys[d / 2 * kBlockPositions * 2 + d % 2] = key[d];
+    values[d * 2] = value[d];
   }
 }
 

@@ -26,13 +26,16 @@ class PagedKvCache final : public KvCache {
     return data_ + layer * shape_.blocks * block_bytes() + 2 * head * tile_bytes_;
   }
 
-  // Writes one position's key and value (head_dim floats each). The first position of a block zeroes the block's tiles
-  // first: what an earlier owner left behind, a NaN above all, must not reach a product with a zero probability.
+  // Write one position's key and value (head_dim elements each), in bfloat16 for integer arithmetic. The first position of
+  // a block zeroes the block's tiles first: what an earlier owner left behind, a NaN above all, must not reach a product
+  // with a zero probability.
+  void store(int64_t layer, int64_t head, int64_t block, int64_t offset, const uint16_t* key,
+             const uint16_t* value);
   void store(int64_t layer, int64_t head, int64_t block, int64_t offset, const float* key,
              const float* value);
 
  private:
-  void store_bf16(uint16_t* tile, int64_t offset, const float* key, const float* value) const;
+  std::byte* open_tile(int64_t layer, int64_t head, int64_t block, int64_t offset);
 
   Arithmetic arithmetic_;
   int64_t padded_head_dim_;

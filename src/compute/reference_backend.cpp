@@ -205,6 +205,15 @@ void rotate(float* head, const RopeTable& rope, int64_t position) {
   }
 }
 
+void store(PagedKvCache& cache, int64_t layer, int64_t head, int64_t block, int64_t offset, const float* key,
+           const float* value) {
+  if (cache.arithmetic() == Arithmetic::float32) return cache.store(layer, head, block, offset, key, value);
+  uint16_t k[kHeadDimMax], v[kHeadDimMax];
+  std::transform(key, key + cache.shape().head_dim, k, f32_to_bf16);
+  std::transform(value, value + cache.shape().head_dim, v, f32_to_bf16);
+  cache.store(layer, head, block, offset, k, v);
+}
+
 void ReferenceBackend::rope_and_store(Tensor& qkv, const RopeTable& rope, const AttentionShape& shape,
                                       const Batch& batch, KvCache& cache, int64_t layer) {
   auto& paged = static_cast<PagedKvCache&>(cache);
@@ -215,8 +224,8 @@ void ReferenceBackend::rope_and_store(Tensor& qkv, const RopeTable& rope, const 
       float* row = qkv.row(sequence.first_row + i);
       for (int64_t h = 0; h < heads + kv_heads; ++h) rotate(row + h * shape.head_dim, rope, position);
       for (int64_t h = 0; h < kv_heads; ++h)
-        paged.store(layer, h, sequence.block_table[position / kBlock], position % kBlock,
-                    row + (heads + h) * shape.head_dim, row + (heads + kv_heads + h) * shape.head_dim);
+        store(paged, layer, h, sequence.block_table[position / kBlock], position % kBlock,
+              row + (heads + h) * shape.head_dim, row + (heads + kv_heads + h) * shape.head_dim);
     }
 }
 

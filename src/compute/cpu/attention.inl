@@ -1,0 +1,198 @@
+// Attention of one key/value head. Included by each table's file inside its unnamed namespace, after rows.inl.
+//
+// Scores and sums are products of 32 elements as bfloat16 matrix units make them: even and odd elements in a chain of
+// fused multiply-adds each, from zero, both added at the end. Keys lie as [dim / 2][32 positions][2] and values as
+// [position / 2][dim][2], so both are the same loop: 16 pairs of (row of lanes, 2 broadcast elements).
+
+// out[query][16 * lanes] of: a, 32 floats per query, times b, 16 rows of 16 * lanes pairs of bfloat16.
+template <int queries, int lanes>
+inline void multiply_32(const float* a, int64_t a_stride, const uint16_t* b, int64_t b_stride,
+                        V out[queries][lanes]) {
+  V even[queries][lanes], odd[queries][lanes];
+#pragma GCC unroll 8
+  for (int q = 0; q < queries; ++q)
+#pragma GCC unroll 8
+    for (int v = 0; v < lanes; ++v) even[q][v] = odd[q][v] = splat(0.0f);
+  for (int64_t i = 0; i < 16; ++i, b += b_stride) {
+    V b_even[lanes], b_odd[lanes];
+#pragma GCC unroll 8
+    for (int v = 0; v < lanes; ++v) load_pairs(b + 32 * v, b_even[v], b_odd[v]);
+#pragma GCC unroll 8
+    for (int q = 0; q < queries; ++q) {
+      const V a_even = splat(a[q * a_stride + 2 * i]), a_odd = splat(a[q * a_stride + 2 * i + 1]);
+#pragma GCC unroll 8
+      for (int v = 0; v < lanes; ++v) {
+        even[q][v] = fma(a_even, b_even[v], even[q][v]);
+        odd[q][v] = fma(a_odd, b_odd[v], odd[q][v]);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int q = 0; q < queries; ++q)
+#pragma GCC unroll 8
+    for (int v = 0; v < lanes; ++v) out[q][v] = add(even[q][v], odd[q][v]);
+}
+
+struct QueryState {
+  float m, l;        // running maximum of the scores, sum of exponentials
+  float correction;  // of this block
+  int64_t position;  // the last one it sees
+  float* out;
+};
+
+// The buffers of one tile, in AttentionTask::work.
+struct TileWork {
+  float* q;       // [queries][padded_head_dim], rounded to bfloat16
+  float* sum;     // [queries][padded_head_dim]
+  float* scores;  // [queries][32], then the probabilities
+};
+
+template <int queries>
+inline void score_block(const AttentionTask& task, const TileWork& work, const uint16_t* keys) {
+  for (int half = 0; half < 2; half += kAttentionLanes) {
+    V score[queries][kAttentionLanes];
+#pragma GCC unroll 8
+    for (int q = 0; q < queries; ++q)
+#pragma GCC unroll 8
+      for (int v = 0; v < kAttentionLanes; ++v) score[q][v] = splat(0.0f);
+    for (int64_t d = 0; d < task.padded_head_dim; d += 32) {
+      V part[queries][kAttentionLanes];
+      multiply_32<queries, kAttentionLanes>(work.q + d, task.padded_head_dim, keys + d * 32 + half * 32, 64,
+                                            part);
+#pragma GCC unroll 8
+      for (int q = 0; q < queries; ++q)
+#pragma GCC unroll 8
+        for (int v = 0; v < kAttentionLanes; ++v) score[q][v] = add(score[q][v], part[q][v]);
+    }
+#pragma GCC unroll 8
+    for (int q = 0; q < queries; ++q)
+#pragma GCC unroll 8
+      for (int v = 0; v < kAttentionLanes; ++v)
+        store(work.scores + q * 32 + (half + v) * 16, multiply(score[q][v], splat(task.scale)));
+  }
+}
+
+// Scores to probabilities; `visible` positions of the block count, the others get probability zero.
+inline void softmax_block(QueryState& state, float* scores, int64_t visible) {
+  if (visible < 32)
+    for (int64_t j = visible; j < 32; ++j) scores[j] = -__builtin_inff();
+  const V s0 = load(scores), s1 = load(scores + 16);
+  const float block_maximum = tree_maximum(maximum(s0, s1));
+  const float m = block_maximum > state.m ? block_maximum : state.m;
+  V p0 = exponential(subtract(s0, splat(m))), p1 = exponential(subtract(s1, splat(m)));
+  p0 = keep_first(p0, visible), p1 = keep_first(p1, visible - 16);
+  alignas(64) float correction[16];
+  store(correction, exponential(splat(state.m - m)));
+  state.correction = correction[0];
+  state.l = state.l * state.correction + tree_sum(add(p0, p1));
+  state.m = m;
+  store(scores, round_bf16(p0));
+  store(scores + 16, round_bf16(p1));
+}
+
+template <int queries>
+inline void add_values(const AttentionTask& task, const TileWork& work, const QueryState* state,
+                       const bool* active, const uint16_t* values) {
+  const int64_t width = task.padded_head_dim;
+  for (int64_t d = 0; d < width; d += 16 * kAttentionLanes) {
+    V part[queries][kAttentionLanes];
+    multiply_32<queries, kAttentionLanes>(work.scores, 32, values + 2 * d, 2 * width, part);
+#pragma GCC unroll 8
+    for (int q = 0; q < queries; ++q)
+#pragma GCC unroll 8
+      for (int v = 0; v < kAttentionLanes; ++v) {
+        float* sum = work.sum + q * width + d + 16 * v;
+        if (active[q]) store(sum, add(multiply(load(sum), splat(state[q].correction)), part[q][v]));
+      }
+  }
+}
+
+template <int queries>
+void attend_tile(const AttentionTask& task, int64_t first) {
+  const int64_t width = task.padded_head_dim;
+  const TileWork work = {task.work, task.work + queries * width, task.work + 2 * queries * width};
+  QueryState state[queries];
+  int64_t last = 0;
+#pragma GCC unroll 8
+  for (int q = 0; q < queries; ++q) {
+    const int64_t row = (first + q) / task.group, head = (first + q) % task.group;
+    const float* source = task.q + row * task.q_stride + head * task.head_dim;
+    for (int64_t d = 0; d < width; d += 16) {
+      store(work.q + q * width + d, round_bf16(load_some(source + d, task.head_dim - d)));
+      store(work.sum + q * width + d, splat(0.0f));
+    }
+    state[q] = {-__builtin_inff(), 0.0f, 0.0f, task.first_position + row,
+                task.out + row * task.out_stride + head * task.head_dim};
+    last = state[q].position > last ? state[q].position : last;
+  }
+  for (int64_t b = 0; b <= last / 32; ++b) {
+    const auto* keys = reinterpret_cast<const uint16_t*>(task.tiles + task.block_table[b] * task.block_bytes);
+    score_block<queries>(task, work, keys);
+    bool active[queries];
+#pragma GCC unroll 8
+    for (int q = 0; q < queries; ++q) {
+      const int64_t visible = state[q].position - 32 * b + 1;
+      active[q] = visible > 0;
+      if (active[q]) softmax_block(state[q], work.scores + q * 32, visible < 32 ? visible : 32);
+    }
+    add_values<queries>(task, work, state, active, keys + 32 * width);
+  }
+#pragma GCC unroll 8
+  for (int q = 0; q < queries; ++q)
+    for (int64_t d = 0; d < task.head_dim; d += 16)
+      store_some(state[q].out + d, divide(load(work.sum + q * width + d), splat(state[q].l)),
+                 task.head_dim - d);
+}
+
+void attend(const AttentionTask& task) {
+  const int64_t queries = task.rows * task.group;
+  int64_t first = 0;
+  for (; queries - first >= kQueryTile; first += kQueryTile) attend_tile<kQueryTile>(task, first);
+  if constexpr (kQueryTile > 3)
+    for (; queries - first >= 3; first += 3) attend_tile<3>(task, first);
+  if constexpr (kQueryTile > 2)
+    for (; queries - first >= 2; first += 2) attend_tile<2>(task, first);
+  for (; first < queries; ++first) attend_tile<1>(task, first);
+}
+
+// float32 arithmetic: softmax in two passes, all sums in their fixed order.
+inline float dot(const float* a, const float* b, int64_t n) {
+  V sum = splat(0.0f);
+  for (int64_t i = 0; i < n; i += 16)
+    sum = add(sum, multiply(load_some(a + i, n - i), load_some(b + i, n - i)));
+  return tree_sum(sum);
+}
+
+inline void attend_float_query(const AttentionTask& task, const float* q, int64_t position, float* out) {
+  const auto key = [&](int64_t j) {
+    return reinterpret_cast<const float*>(task.tiles + task.block_table[j / 32] * task.block_bytes) +
+           j % 32 * task.head_dim;
+  };
+  float largest = -__builtin_inff();
+  for (int64_t j = 0; j <= position; ++j) {
+    task.work[j] = dot(key(j), q, task.head_dim) * task.scale;
+    largest = task.work[j] > largest ? task.work[j] : largest;
+  }
+  V lanes = splat(0.0f);
+  for (int64_t j = 0; j <= position; j += 16) {
+    const int64_t n = position + 1 - j;
+    const V p = keep_first(exponential(subtract(load_some(task.work + j, n), splat(largest))), n);
+    lanes = add(lanes, p);
+    store_some(task.work + j, p, n);
+  }
+  const float l = tree_sum(lanes);
+  for (int64_t d = 0; d < task.head_dim; d += 16) {
+    V sum = splat(0.0f);
+    for (int64_t j = 0; j <= position; ++j)
+      sum = add(sum,
+                multiply(splat(task.work[j]), load_some(key(j) + 32 * task.head_dim + d, task.head_dim - d)));
+    store_some(out + d, divide(sum, splat(l)), task.head_dim - d);
+  }
+}
+
+void attend_float(const AttentionTask& task) {
+  for (int64_t r = 0; r < task.rows; ++r)
+    for (int64_t h = 0; h < task.group; ++h)
+      attend_float_query(task, task.q + r * task.q_stride + h * task.head_dim, task.first_position + r,
+                         task.out + r * task.out_stride + h * task.head_dim);
+}

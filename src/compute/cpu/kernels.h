@@ -1,0 +1,101 @@
+// One table of kernels per instruction set: plain function pointers over plain data.
+//
+// A kernel file is compiled with its own -m flags, so it may include nothing that leaves shared code behind (a
+// std::vector instantiated there could be the copy that the linker keeps for the whole program). This header is what such
+// a file and the rest of the backend have in common.
+//
+// Layouts, the same for every table:
+//
+// A panel is 16 rows of a weight matrix, cut into blocks of 32 columns (the last one padded with zeros):
+//   nibble block, 320 bytes: uint8 q[4][16 rows][4] (byte i of group j: column 4j+i low, column 16+4j+i high), then
+//                            int16 {e, f}[16 rows]; W = e (q - 8) + f
+//   byte block,   576 bytes: uint8 q[8][16 rows][4] (column 4j+i, plus 128), then float e[16 rows]; W = e (q - 128)
+//   word block,  1024 bytes: int16 W[16][16 rows][2] (column 2j+i)
+//   float block, 2048 bytes: the panel is row-major, float w[16 rows][padded columns]
+//
+// An integer activation row: ActivationHeader, then one XBlock per 32 columns, then int16 x[padded columns]. A float one:
+// float x[padded columns]. Padding is zero.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace neutrino::compute::cpu {
+
+constexpr int64_t kPanelRows = 16;
+constexpr int64_t kColumnBlock = 32;
+constexpr int64_t kNibbleBlockBytes = 320, kByteBlockBytes = 576, kWordBlockBytes = 1024,
+                  kFloatBlockBytes = 2048;
+
+struct alignas(64) ActivationHeader {
+  float scale;
+};
+
+// x = 128 h + l, and the sums that cancel the weights' zero point and carry f, ready to broadcast.
+struct XBlock {
+  int8_t h[32], l[32];
+  int32_t minus_8h, high_h;  // -8 * sum(h); sum(h) in the upper half
+  int32_t minus_8l, high_l;
+};
+
+// out[m][r] (+)= sum over columns of x[m] * W[r], for the 16 rows r of one panel.
+struct PanelTask {
+  const uint8_t* panel;
+  const float* scales;  // (16)
+  int64_t blocks;       // of 32 columns
+  const uint8_t* x;     // activation rows
+  int64_t x_stride;     // bytes
+  int64_t rows;         // of x
+  float* out;           // 16 floats a row
+  int64_t out_stride;   // floats
+  bool add;
+};
+
+// Queries of one key/value head: `group` heads side by side in each of `rows` rows, the rows at consecutive positions.
+struct AttentionTask {
+  const float* q;  // head h of row r at q[r * q_stride + h * head_dim]
+  int64_t q_stride;
+  float* out;  // laid out as q
+  int64_t out_stride;
+  int64_t rows, group;
+  int64_t first_position;
+  const uint8_t* tiles;  // of this head in block 0
+  int64_t block_bytes;
+  const int32_t* block_table;
+  int64_t head_dim, padded_head_dim;
+  float scale;
+  float* work;  // kAttentionWorkFloats; for float32 arithmetic one float a position
+};
+
+// Queries that the integer kernels take at once, at most, and what they keep of each: q, sum, scores.
+constexpr int64_t kQueryTileMax = 8;
+constexpr int64_t kAttentionWorkFloats = kQueryTileMax * (512 + 512 + 64);
+
+struct RopeTask {
+  float* head;          // (head_dim), rotated in place
+  const float* cosine;  // (pairs)
+  const float* sine;
+  int64_t pairs;
+  bool adjacent;
+};
+
+struct Kernels {
+  const char* name;
+  void (*nibble_panel)(const PanelTask&);
+  void (*byte_panel)(const PanelTask&);
+  void (*word_panel)(const PanelTask&);
+  void (*float_panel)(const PanelTask&);
+  void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, float* out);
+  void (*quantize)(const float* x, int64_t n, uint8_t* row);  // one activation row
+  void (*silu_product)(const float* gate, const float* up, int64_t n, float* out);
+  void (*rotate)(const RopeTask&);
+  void (*round_bf16)(const float* x, int64_t n, uint16_t* out);
+  void (*attend)(const AttentionTask&);
+  void (*attend_float)(const AttentionTask&);
+};
+
+extern const Kernels kGenericKernels;
+extern const Kernels kAvx2Kernels;
+extern const Kernels kAvx512Kernels;
+
+}  // namespace neutrino::compute::cpu

@@ -1,0 +1,285 @@
+// Kernels for AVX2 with FMA.
+//
+// Nibbles: vpmaddubsw multiplies unsigned weights with signed activation parts, and eight steps of it fit int16
+// (8 * 2 * 15 * 127 = 30480), which is one block of 32 columns. Bytes would overflow there, so they are widened to int16 and
+// multiplied with the whole 15-bit activation by vpmaddwd: a block's sum fits int32.
+
+#include <immintrin.h>
+
+#include "compute/constants.h"
+#include "compute/cpu/kernels.h"
+
+namespace neutrino::compute::cpu {
+namespace {
+
+struct V {
+  __m256 a, b;
+};
+struct I {
+  __m256i a, b;
+};
+
+constexpr int kAttentionLanes = 1;  // 2 queries x 2 registers x 2 chains: 8 accumulators of 16 registers
+constexpr int kQueryTile = 2;
+constexpr int kFloatTile = 2;
+
+inline V load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+inline void store(float* p, V v) { _mm256_storeu_ps(p, v.a), _mm256_storeu_ps(p + 8, v.b); }
+inline V splat(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+inline V add(V x, V y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+inline V subtract(V x, V y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
+inline V multiply(V x, V y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+inline V divide(V x, V y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
+inline V fma(V x, V y, V z) { return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
+inline V maximum(V x, V y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
+inline V minimum(V x, V y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
+inline V negate(V x) {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  return {_mm256_xor_ps(x.a, sign), _mm256_xor_ps(x.b, sign)};
+}
+inline V as_floats(I x) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
+inline I as_ints(V x) { return {_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)}; }
+inline I splat_int(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+inline I add(I x, I y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
+inline I both(I x, I y) { return {_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)}; }
+inline I maximum(I x, I y) { return {_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)}; }
+inline I to_int(V x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }
+inline I shift_right_7(I x) { return {_mm256_srai_epi32(x.a, 7), _mm256_srai_epi32(x.b, 7)}; }
+inline I low_7_bits(I x) { return both(x, splat_int(127)); }
+inline I magnitude_bits(V x) { return both(as_ints(x), splat_int(0x7FFFFFFF)); }
+inline __m256i pack_words(I x) {
+  return _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), _MM_SHUFFLE(3, 1, 2, 0));
+}
+inline void store_words(int16_t* p, I x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), pack_words(x));
+}
+inline void store_bytes(int8_t* p, I x) {
+  const __m256i words = pack_words(x);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+}
+inline V exponent_of_low_bits(V x) {
+  const I biased = add(as_ints(x), splat_int(127));
+  return as_floats({_mm256_slli_epi32(biased.a, 23), _mm256_slli_epi32(biased.b, 23)});
+}
+inline V keep_first(V x, int64_t n) {
+  const I limit = splat_int(n <= 0 ? 0 : n >= 16 ? 16 : static_cast<int32_t>(n));
+  const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  const I mask = {_mm256_cmpgt_epi32(limit.a, index),
+                  _mm256_cmpgt_epi32(limit.b, _mm256_add_epi32(index, _mm256_set1_epi32(8)))};
+  return as_floats(both(as_ints(x), mask));
+}
+inline __m256i round_half(__m256i bits) {
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)));
+  const __m256 v = _mm256_castsi256_ps(bits);
+  const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+  const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+  return _mm256_and_si256(_mm256_blendv_epi8(rounded, quiet, nan),
+                          _mm256_set1_epi32(static_cast<int32_t>(0xFFFF0000)));
+}
+inline V round_bf16(V x) { return as_floats({round_half(as_ints(x).a), round_half(as_ints(x).b)}); }
+// 16 pairs of bfloat16: the first and the second of each.
+inline void load_pairs(const uint16_t* p, V& even, V& odd) {
+  const I pairs = as_ints(load(reinterpret_cast<const float*>(p)));
+  even = as_floats({_mm256_slli_epi32(pairs.a, 16), _mm256_slli_epi32(pairs.b, 16)});
+  odd = as_floats(both(pairs, splat_int(static_cast<int32_t>(0xFFFF0000))));
+}
+
+inline float tree_sum(V x) {
+  const __m256 half = _mm256_add_ps(x.a, x.b);
+  const __m128 quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  const __m128 pair = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
+  return _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps(pair, pair, 1)));
+}
+inline float tree_maximum(V x) {
+  const __m256 half = _mm256_max_ps(x.a, x.b);
+  const __m128 quarter = _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  const __m128 pair = _mm_max_ps(quarter, _mm_movehl_ps(quarter, quarter));
+  return _mm_cvtss_f32(_mm_max_ss(pair, _mm_shuffle_ps(pair, pair, 1)));
+}
+inline int32_t tree_sum(I x) {
+  const __m256i half = _mm256_add_epi32(x.a, x.b);
+  const __m128i quarter = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  const __m128i pair = _mm_add_epi32(quarter, _mm_unpackhi_epi64(quarter, quarter));
+  return _mm_cvtsi128_si32(pair) + _mm_extract_epi32(pair, 1);
+}
+inline int32_t tree_maximum(I x) {
+  const __m256i half = _mm256_max_epi32(x.a, x.b);
+  const __m128i quarter = _mm_max_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  const __m128i pair = _mm_max_epi32(quarter, _mm_unpackhi_epi64(quarter, quarter));
+  return _mm_cvtsi128_si32(_mm_max_epi32(pair, _mm_shuffle_epi32(pair, 1)));
+}
+
+#include "compute/cpu/rows.inl"
+//
+#include "compute/cpu/attention.inl"
+#include "compute/cpu/float_panel.inl"
+
+using Bytes4 [[gnu::may_alias, gnu::aligned(2)]] = int32_t;
+using Bytes8 [[gnu::may_alias, gnu::aligned(2)]] = long long;
+inline __m256i broadcast4(const void* p) { return _mm256_set1_epi32(*static_cast<const Bytes4*>(p)); }
+inline __m256i broadcast8(const void* p) { return _mm256_set1_epi64x(*static_cast<const Bytes8*>(p)); }
+inline __m256i load32(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+
+inline const XBlock* x_blocks(const PanelTask& task, int64_t row) {
+  return reinterpret_cast<const XBlock*>(task.x + row * task.x_stride + sizeof(ActivationHeader));
+}
+inline const int16_t* x_words(const PanelTask& task, int64_t row) {
+  return reinterpret_cast<const int16_t*>(x_blocks(task, row) + task.blocks);
+}
+
+// out = float(S) * (D * s) for weight rows first ... first + 7, S given as two halves of float64.
+inline void finish(const PanelTask& task, int64_t row, int64_t first, __m256d low, __m256d high) {
+  const float scale = reinterpret_cast<const ActivationHeader*>(task.x + row * task.x_stride)->scale;
+  const __m256 sum = _mm256_set_m128(_mm256_cvtpd_ps(high), _mm256_cvtpd_ps(low));
+  __m256 y = _mm256_mul_ps(sum, _mm256_mul_ps(_mm256_loadu_ps(task.scales + first), _mm256_set1_ps(scale)));
+  float* out = task.out + row * task.out_stride + first;
+  if (task.add) y = _mm256_add_ps(_mm256_loadu_ps(out), y);
+  _mm256_storeu_ps(out, y);
+}
+
+inline void finish_planes(const PanelTask& task, int64_t row, int64_t first, __m256i sum_h, __m256i sum_l) {
+  const auto join = [](__m128i h, __m128i l) {
+    return _mm256_fmadd_pd(_mm256_cvtepi32_pd(h), _mm256_set1_pd(128), _mm256_cvtepi32_pd(l));
+  };
+  finish(task, row, first, join(_mm256_castsi256_si128(sum_h), _mm256_castsi256_si128(sum_l)),
+         join(_mm256_extracti128_si256(sum_h, 1), _mm256_extracti128_si256(sum_l, 1)));
+}
+
+// e * sum((q - 8) x) + f * sum(x): the block sum fits int16, its upper half takes the sum of x.
+inline __m256i block_product(__m256i pairs, const int32_t* minus_8_sum, const int32_t* high_sum, __m256i ef) {
+  const __m256i sum =
+      _mm256_add_epi32(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)), broadcast4(minus_8_sum));
+  return _mm256_madd_epi16(_mm256_blend_epi16(sum, broadcast4(high_sum), 0xAA), ef);
+}
+
+// Eight weight rows (half a panel) by `rows` activation rows.
+template <int rows>
+inline void nibble_tile(const PanelTask& task, int64_t row, int64_t half) {
+  const __m256i mask = _mm256_set1_epi8(15);
+  const XBlock* x[rows];
+  __m256i total_h[rows], total_l[rows];
+#pragma GCC unroll 8
+  for (int m = 0; m < rows; ++m) {
+    x[m] = x_blocks(task, row + m);
+    total_h[m] = total_l[m] = _mm256_setzero_si256();
+  }
+  const uint8_t* w = task.panel + 32 * half;
+  for (int64_t b = 0; b < task.blocks; ++b, w += kNibbleBlockBytes) {
+    __m256i sum_h[rows], sum_l[rows];
+#pragma GCC unroll 8
+    for (int m = 0; m < rows; ++m) sum_h[m] = sum_l[m] = _mm256_setzero_si256();
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      const __m256i q = load32(w + 64 * j);
+      const __m256i low = _mm256_and_si256(q, mask), high = _mm256_and_si256(_mm256_srli_epi16(q, 4), mask);
+#pragma GCC unroll 8
+      for (int m = 0; m < rows; ++m) {
+        const auto step = [&](__m256i& sum, __m256i weights, const int8_t* part) {
+          sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(weights, broadcast4(part)));
+        };
+        step(sum_h[m], low, x[m][b].h + 4 * j), step(sum_l[m], low, x[m][b].l + 4 * j);
+        step(sum_h[m], high, x[m][b].h + 16 + 4 * j), step(sum_l[m], high, x[m][b].l + 16 + 4 * j);
+      }
+    }
+    const __m256i ef = load32(w + 256);
+#pragma GCC unroll 8
+    for (int m = 0; m < rows; ++m) {
+      const XBlock& block = x[m][b];
+      total_h[m] = _mm256_add_epi32(total_h[m], block_product(sum_h[m], &block.minus_8h, &block.high_h, ef));
+      total_l[m] = _mm256_add_epi32(total_l[m], block_product(sum_l[m], &block.minus_8l, &block.high_l, ef));
+    }
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < rows; ++m) finish_planes(task, row + m, 8 * half, total_h[m], total_l[m]);
+}
+
+// Eight weight rows: two registers of four rows by four columns, widened to int16.
+template <int rows>
+inline void byte_tile(const PanelTask& task, int64_t row, int64_t half) {
+  const int16_t* x[rows];
+  __m256d low[rows], high[rows];
+#pragma GCC unroll 8
+  for (int m = 0; m < rows; ++m) {
+    x[m] = x_words(task, row + m);
+    low[m] = high[m] = _mm256_setzero_pd();
+  }
+  const uint8_t* w = task.panel;
+  for (int64_t b = 0; b < task.blocks; ++b, w += kByteBlockBytes) {
+    __m256i sum[rows][2];
+#pragma GCC unroll 8
+    for (int m = 0; m < rows; ++m) sum[m][0] = sum[m][1] = _mm256_setzero_si256();
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; ++j) {
+      const __m256i q = load32(w + 64 * j + 32 * half);
+      const __m256i first = _mm256_cvtepu8_epi16(_mm256_castsi256_si128(q));
+      const __m256i second = _mm256_cvtepu8_epi16(_mm256_extracti128_si256(q, 1));
+#pragma GCC unroll 8
+      for (int m = 0; m < rows; ++m) {
+        const __m256i v = broadcast8(x[m] + b * kColumnBlock + 4 * j);
+        sum[m][0] = _mm256_add_epi32(sum[m][0], _mm256_madd_epi16(first, v));
+        sum[m][1] = _mm256_add_epi32(sum[m][1], _mm256_madd_epi16(second, v));
+      }
+    }
+    const auto* e = reinterpret_cast<const float*>(w + 512) + 8 * half;
+    const __m256d e_low = _mm256_cvtps_pd(_mm_loadu_ps(e)), e_high = _mm256_cvtps_pd(_mm_loadu_ps(e + 4));
+#pragma GCC unroll 8
+    for (int m = 0; m < rows; ++m) {
+      const XBlock& block = x_blocks(task, row + m)[b];
+      const int32_t zero_point = 16 * (128 * block.minus_8h + block.minus_8l);
+      const __m256i rows_of_8 =
+          _mm256_permute4x64_epi64(_mm256_hadd_epi32(sum[m][0], sum[m][1]), _MM_SHUFFLE(3, 1, 2, 0));
+      const __m256i total = _mm256_add_epi32(rows_of_8, _mm256_set1_epi32(zero_point));
+      low[m] = _mm256_fmadd_pd(_mm256_cvtepi32_pd(_mm256_castsi256_si128(total)), e_low, low[m]);
+      high[m] = _mm256_fmadd_pd(_mm256_cvtepi32_pd(_mm256_extracti128_si256(total, 1)), e_high, high[m]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < rows; ++m) finish(task, row + m, 8 * half, low[m], high[m]);
+}
+
+template <int rows>
+inline void word_tile(const PanelTask& task, int64_t row, int64_t half) {
+  const int16_t* x[rows];
+  __m256i total_h[rows], total_l[rows];
+#pragma GCC unroll 8
+  for (int m = 0; m < rows; ++m) {
+    x[m] = x_words(task, row + m);
+    total_h[m] = total_l[m] = _mm256_setzero_si256();
+  }
+  const __m256i low_bits = _mm256_set1_epi16(127);
+  const uint8_t* w = task.panel + 32 * half;
+  for (int64_t k = 0; k < task.blocks * kColumnBlock; k += 2, w += 64) {
+    const __m256i q = load32(w);
+#pragma GCC unroll 8
+    for (int m = 0; m < rows; ++m) {
+      const __m256i v = broadcast4(x[m] + k);
+      total_h[m] = _mm256_add_epi32(total_h[m], _mm256_madd_epi16(q, _mm256_srai_epi16(v, 7)));
+      total_l[m] = _mm256_add_epi32(total_l[m], _mm256_madd_epi16(q, _mm256_and_si256(v, low_bits)));
+    }
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < rows; ++m) finish_planes(task, row + m, 8 * half, total_h[m], total_l[m]);
+}
+
+#define ROW_TILES(tile)                                              \
+  for (int64_t half = 0; half < 2; ++half) {                         \
+    int64_t row = 0;                                                 \
+    for (; task.rows - row >= 4; row += 4) tile<4>(task, row, half); \
+    if (task.rows - row >= 2) tile<2>(task, row, half), row += 2;    \
+    if (task.rows - row >= 1) tile<1>(task, row, half);              \
+  }
+
+void nibble_panel(const PanelTask& task) { ROW_TILES(nibble_tile) }
+void byte_panel(const PanelTask& task) { ROW_TILES(byte_tile) }
+void word_panel(const PanelTask& task) { ROW_TILES(word_tile) }
+
+}  // namespace
+
+const Kernels kAvx2Kernels = {
+    "avx2",   nibble_panel, byte_panel, word_panel,    float_panel, rms_norm,
+    quantize, silu_product, rotate,     round_to_bf16, attend,      attend_float,
+};
+
+}  // namespace neutrino::compute::cpu

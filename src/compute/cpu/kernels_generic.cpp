@@ -1,0 +1,229 @@
+// Kernels in plain C++, for any CPU: the shared bodies over arrays of sixteen, and integer products that the compiler may
+// vectorise as it likes, since their sums are exact.
+
+#include "compute/constants.h"
+#include "compute/cpu/kernels.h"
+
+namespace neutrino::compute::cpu {
+namespace {
+
+struct V {
+  float lane[16];
+};
+struct I {
+  int32_t lane[16];
+};
+
+constexpr int kAttentionLanes = 1;
+constexpr int kQueryTile = 1;
+constexpr int kFloatTile = 1;
+
+template <typename Result, typename F>
+inline Result each(F f) {
+  Result out;
+  for (int i = 0; i < 16; ++i) out.lane[i] = f(i);
+  return out;
+}
+inline uint32_t bits_of(float x) { return __builtin_bit_cast(uint32_t, x); }
+inline float float_of(uint32_t bits) { return __builtin_bit_cast(float, bits); }
+
+inline V load(const float* p) {
+  return each<V>([=](int i) { return p[i]; });
+}
+inline void store(float* p, const V& v) {
+  for (int i = 0; i < 16; ++i) p[i] = v.lane[i];
+}
+inline V splat(float x) {
+  return each<V>([=](int) { return x; });
+}
+inline V add(const V& a, const V& b) {
+  return each<V>([&](int i) { return a.lane[i] + b.lane[i]; });
+}
+inline V subtract(const V& a, const V& b) {
+  return each<V>([&](int i) { return a.lane[i] - b.lane[i]; });
+}
+inline V multiply(const V& a, const V& b) {
+  return each<V>([&](int i) { return a.lane[i] * b.lane[i]; });
+}
+inline V divide(const V& a, const V& b) {
+  return each<V>([&](int i) { return a.lane[i] / b.lane[i]; });
+}
+inline V fma(const V& a, const V& b, const V& c) {
+  return each<V>([&](int i) { return __builtin_fmaf(a.lane[i], b.lane[i], c.lane[i]); });
+}
+inline V maximum(const V& a, const V& b) {
+  return each<V>([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
+}
+inline V minimum(const V& a, const V& b) {
+  return each<V>([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
+}
+inline V negate(const V& a) {
+  return each<V>([&](int i) { return -a.lane[i]; });
+}
+inline I splat_int(int32_t x) {
+  return each<I>([=](int) { return x; });
+}
+inline I add(const I& a, const I& b) {
+  return each<I>([&](int i) { return a.lane[i] + b.lane[i]; });
+}
+inline I maximum(const I& a, const I& b) {
+  return each<I>([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
+}
+// Adding 1.5 * 2^23 rounds a number of this size to the nearest integer, ties to even.
+inline I to_int(const V& v) {
+  return each<I>([&](int i) { return static_cast<int32_t>(bits_of(v.lane[i] + kRound) - bits_of(kRound)); });
+}
+inline I shift_right_7(const I& v) {
+  return each<I>([&](int i) { return v.lane[i] >> 7; });
+}
+inline I low_7_bits(const I& v) {
+  return each<I>([&](int i) { return v.lane[i] & 127; });
+}
+inline I magnitude_bits(const V& v) {
+  return each<I>([&](int i) { return static_cast<int32_t>(bits_of(v.lane[i]) & 0x7FFFFFFFu); });
+}
+inline void store_bytes(int8_t* p, const I& v) {
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(v.lane[i]);
+}
+inline void store_words(int16_t* p, const I& v) {
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<int16_t>(v.lane[i]);
+}
+inline V exponent_of_low_bits(const V& v) {
+  return each<V>([&](int i) { return float_of((bits_of(v.lane[i]) + 127) << 23); });
+}
+inline V keep_first(const V& v, int64_t n) {
+  return each<V>([&](int i) { return i < n ? v.lane[i] : 0.0f; });
+}
+inline V round_bf16(const V& v) {
+  return each<V>([&](int i) {
+    const uint32_t bits = bits_of(v.lane[i]);
+    const bool nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
+    return float_of((nan ? bits | 0x400000u : bits + 0x7FFFu + ((bits >> 16) & 1u)) & 0xFFFF0000u);
+  });
+}
+inline void load_pairs(const uint16_t* p, V& even, V& odd) {
+  even = each<V>([=](int i) { return float_of(uint32_t{p[2 * i]} << 16); });
+  odd = each<V>([=](int i) { return float_of(uint32_t{p[2 * i + 1]} << 16); });
+}
+
+template <typename T, typename F>
+inline T tree(const T lanes[16], F combine) {
+  T value[16];
+  for (int i = 0; i < 16; ++i) value[i] = lanes[i];
+  for (int step = 8; step > 0; step /= 2)
+    for (int i = 0; i < step; ++i) value[i] = combine(value[i], value[i + step]);
+  return value[0];
+}
+inline float tree_sum(const V& v) {
+  return tree(v.lane, [](float a, float b) { return a + b; });
+}
+inline float tree_maximum(const V& v) {
+  return tree(v.lane, [](float a, float b) { return a > b ? a : b; });
+}
+inline int32_t tree_sum(const I& v) {
+  return tree(v.lane, [](int32_t a, int32_t b) { return a + b; });
+}
+inline int32_t tree_maximum(const I& v) {
+  return tree(v.lane, [](int32_t a, int32_t b) { return a > b ? a : b; });
+}
+
+#include "compute/cpu/rows.inl"
+//
+#include "compute/cpu/attention.inl"
+#include "compute/cpu/float_panel.inl"
+
+inline const XBlock* x_blocks(const PanelTask& task, int64_t row) {
+  return reinterpret_cast<const XBlock*>(task.x + row * task.x_stride + sizeof(ActivationHeader));
+}
+inline const int16_t* x_words(const PanelTask& task, int64_t row) {
+  return reinterpret_cast<const int16_t*>(x_blocks(task, row) + task.blocks);
+}
+
+inline void finish(const PanelTask& task, int64_t row, const int64_t sums[kPanelRows]) {
+  const float scale = reinterpret_cast<const ActivationHeader*>(task.x + row * task.x_stride)->scale;
+  float* out = task.out + row * task.out_stride;
+  for (int64_t r = 0; r < kPanelRows; ++r) {
+    const float y = static_cast<float>(static_cast<double>(sums[r])) * (task.scales[r] * scale);
+    out[r] = task.add ? out[r] + y : y;
+  }
+}
+
+// Sums of one block: weights [32 columns][16 rows] by x (32), exact in int32 (32 * 2^7 * 2^14).
+inline void block_sums(const int16_t (*weights)[kPanelRows], const int16_t* x, int32_t sums[kPanelRows]) {
+  for (int64_t r = 0; r < kPanelRows; ++r) sums[r] = 0;
+  for (int64_t k = 0; k < kColumnBlock; ++k)
+    for (int64_t r = 0; r < kPanelRows; ++r) sums[r] += weights[k][r] * x[k];
+}
+
+constexpr int64_t kRowTile = 8;  // activation rows that share an unpacked block
+
+void nibble_tile(const PanelTask& task, int64_t first, int64_t rows) {
+  int64_t totals[kRowTile][kPanelRows] = {};
+  const uint8_t* w = task.panel;
+  for (int64_t b = 0; b < task.blocks; ++b, w += kNibbleBlockBytes) {
+    int16_t q[kColumnBlock][kPanelRows];
+    for (int64_t k = 0; k < kColumnBlock; ++k)
+      for (int64_t r = 0; r < kPanelRows; ++r) {
+        const uint8_t byte = w[k % 16 / 4 * 64 + r * 4 + k % 4];
+        q[k][r] = static_cast<int16_t>((k < 16 ? byte & 15 : byte >> 4) - 8);
+      }
+    const auto* ef = reinterpret_cast<const int16_t*>(w + 256);
+    for (int64_t m = 0; m < rows; ++m) {
+      const XBlock& x = x_blocks(task, first + m)[b];
+      const int32_t sum_x = 128 * (x.high_h / 65536) + x.high_l / 65536;
+      int32_t sums[kPanelRows];
+      block_sums(q, x_words(task, first + m) + b * kColumnBlock, sums);
+      for (int64_t r = 0; r < kPanelRows; ++r)
+        totals[m][r] += int64_t{ef[2 * r]} * sums[r] + int64_t{ef[2 * r + 1]} * sum_x;
+    }
+  }
+  for (int64_t m = 0; m < rows; ++m) finish(task, first + m, totals[m]);
+}
+
+void byte_tile(const PanelTask& task, int64_t first, int64_t rows) {
+  int64_t totals[kRowTile][kPanelRows] = {};
+  const uint8_t* w = task.panel;
+  for (int64_t b = 0; b < task.blocks; ++b, w += kByteBlockBytes) {
+    int16_t q[kColumnBlock][kPanelRows];
+    for (int64_t k = 0; k < kColumnBlock; ++k)
+      for (int64_t r = 0; r < kPanelRows; ++r)
+        q[k][r] = static_cast<int16_t>(w[k / 4 * 64 + r * 4 + k % 4] - 128);
+    const auto* e = reinterpret_cast<const float*>(w + 512);
+    for (int64_t m = 0; m < rows; ++m) {
+      int32_t sums[kPanelRows];
+      block_sums(q, x_words(task, first + m) + b * kColumnBlock, sums);
+      for (int64_t r = 0; r < kPanelRows; ++r) totals[m][r] += static_cast<int64_t>(e[r]) * sums[r];
+    }
+  }
+  for (int64_t m = 0; m < rows; ++m) finish(task, first + m, totals[m]);
+}
+
+void word_tile(const PanelTask& task, int64_t first, int64_t rows) {
+  int64_t totals[kRowTile][kPanelRows] = {};
+  const auto* w = reinterpret_cast<const int16_t*>(task.panel);
+  for (int64_t k = 0; k < task.blocks * kColumnBlock; k += 2, w += 2 * kPanelRows)
+    for (int64_t m = 0; m < rows; ++m) {
+      const int16_t* x = x_words(task, first + m) + k;
+      for (int64_t r = 0; r < kPanelRows; ++r) totals[m][r] += w[2 * r] * x[0] + w[2 * r + 1] * x[1];
+    }
+  for (int64_t m = 0; m < rows; ++m) finish(task, first + m, totals[m]);
+}
+
+template <typename Tile>
+inline void row_tiles(const PanelTask& task, Tile tile) {
+  for (int64_t row = 0; row < task.rows; row += kRowTile)
+    tile(task, row, task.rows - row < kRowTile ? task.rows - row : kRowTile);
+}
+
+void nibble_panel(const PanelTask& task) { row_tiles(task, nibble_tile); }
+void byte_panel(const PanelTask& task) { row_tiles(task, byte_tile); }
+void word_panel(const PanelTask& task) { row_tiles(task, word_tile); }
+
+}  // namespace
+
+const Kernels kGenericKernels = {
+    "generic", nibble_panel, byte_panel, word_panel,    float_panel, rms_norm,
+    quantize,  silu_product, rotate,     round_to_bf16, attend,      attend_float,
+};
+
+}  // namespace neutrino::compute::cpu

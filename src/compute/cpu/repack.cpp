@@ -1,0 +1,129 @@
+#include "compute/cpu/repack.h"
+
+#include <sys/mman.h>
+
+#include <cstring>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "compute/integer_weights.h"
+
+namespace neutrino::compute::cpu {
+namespace {
+
+// One row of a section, as it goes into row `r` of its panel.
+void write_nibbles(const IntegerRow& row, int64_t r, uint8_t* panel) {
+  for (size_t b = 0; b < row.e.size(); ++b, panel += kNibbleBlockBytes) {
+    const int32_t* q = row.q.data() + b * kColumnBlock;
+    for (int64_t i = 0; i < 16; ++i)
+      panel[i / 4 * 64 + r * 4 + i % 4] = static_cast<uint8_t>(q[i] | q[i + 16] << 4);
+    const int16_t ef[] = {static_cast<int16_t>(row.e[b]), static_cast<int16_t>(row.f[b])};
+    std::memcpy(panel + 256 + r * sizeof ef, ef, sizeof ef);
+  }
+}
+
+void write_bytes(const IntegerRow& row, int64_t r, uint8_t* panel) {
+  for (size_t b = 0; b < row.e.size(); ++b, panel += kByteBlockBytes) {
+    const int32_t* q = row.q.data() + b * kColumnBlock;
+    for (int64_t i = 0; i < kColumnBlock; ++i)
+      panel[i / 4 * 64 + r * 4 + i % 4] = static_cast<uint8_t>(q[i] + 128);
+    const auto e = static_cast<float>(row.e[b]);
+    std::memcpy(panel + 512 + r * sizeof e, &e, sizeof e);
+  }
+}
+
+void write_words(const IntegerRow& row, int64_t r, uint8_t* panel) {
+  auto* words = reinterpret_cast<int16_t*>(panel);
+  for (size_t i = 0; i < row.q.size(); ++i)
+    words[(i / 2 * kPanelRows + r) * 2 + i % 2] = static_cast<int16_t>(row.q[i]);
+}
+
+int64_t block_bytes(DType dtype, Arithmetic arithmetic) {
+  if (arithmetic == Arithmetic::float32) return kFloatBlockBytes;
+  switch (weight_kind(dtype)) {
+    case WeightKind::nibble: return kNibbleBlockBytes;
+    case WeightKind::byte: return kByteBlockBytes;
+    case WeightKind::word: return kWordBlockBytes;
+  }
+  return 0;
+}
+
+PanelProduct product_of(DType dtype, Arithmetic arithmetic, const Kernels& kernels) {
+  if (arithmetic == Arithmetic::float32) return kernels.float_panel;
+  switch (weight_kind(dtype)) {
+    case WeightKind::nibble: return kernels.nibble_panel;
+    case WeightKind::byte: return kernels.byte_panel;
+    case WeightKind::word: return kernels.word_panel;
+  }
+  return nullptr;
+}
+
+// Padding rows and columns stay zero, as the memory came (a byte's zero is 128, but its e is zero).
+void pack_panel(const Section& section, int64_t panel, Arithmetic arithmetic, int64_t blocks, uint8_t* out,
+                float* scales) {
+  thread_local IntegerRow row;
+  const int64_t stride = row_bytes(section.file.dtype, section.file.columns).value();
+  for (int64_t r = 0; r < section.panel_rows(panel); ++r) {
+    const std::byte* source = section.file.data + (panel * kPanelRows + r) * stride;
+    if (arithmetic == Arithmetic::float32) {
+      dequantize_row(section.file.dtype, source, section.file.columns,
+                     reinterpret_cast<float*>(out) + r * blocks * kColumnBlock);
+      continue;
+    }
+    integer_row(section.file.dtype, source, section.file.columns, row);
+    scales[r] = row.scale;
+    switch (weight_kind(section.file.dtype)) {
+      case WeightKind::nibble: write_nibbles(row, r, out); break;
+      case WeightKind::byte: write_bytes(row, r, out); break;
+      case WeightKind::word: write_words(row, r, out); break;
+    }
+  }
+}
+
+int64_t total_rows(std::span<const WeightView> parts) {
+  int64_t rows = 0;
+  for (const WeightView& part : parts) rows += part.rows;
+  return rows;
+}
+
+}  // namespace
+
+PanelMatrix::PanelMatrix(std::span<const WeightView> parts, Arithmetic arithmetic, const Kernels& kernels,
+                         ThreadTeam& team)
+    : Matrix(total_rows(parts), parts[0].columns), blocks_(ceil_div(columns_, kColumnBlock)) {
+  int64_t first_row = 0, panels = 0;
+  for (const WeightView& part : parts) {
+    check(part.columns == columns_, "stacked matrices have the same number of columns");
+    const int64_t bytes = blocks_ * block_bytes(part.dtype, arithmetic),
+                  count = ceil_div(part.rows, kPanelRows);
+    sections_.push_back({.file = part,
+                         .first_row = first_row,
+                         .panels = count,
+                         .panel_bytes = bytes,
+                         .product = product_of(part.dtype, arithmetic, kernels)});
+    first_row += part.rows, panels += count, bytes_ += bytes * count;
+  }
+  const int64_t scales_at = bytes_;
+  if (arithmetic == Arithmetic::integer) bytes_ += panels * kPanelRows * static_cast<int64_t>(sizeof(float));
+  void* memory =
+      mmap(nullptr, static_cast<size_t>(bytes_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED)
+    throw make_error(ErrorCode::resource_exhausted, "no memory for a matrix of {} bytes", bytes_);
+  madvise(memory, static_cast<size_t>(bytes_), MADV_HUGEPAGE);
+  data_ = static_cast<uint8_t*>(memory);
+  uint8_t* next = data_;
+  auto* scales = reinterpret_cast<float*>(data_ + scales_at);
+  for (Section& section : sections_) {
+    section.data = next;
+    section.scales = arithmetic == Arithmetic::integer ? scales : nullptr;
+    team.run(section.panels, [&](int64_t panel, int64_t) {
+      pack_panel(section, panel, arithmetic, blocks_, next + panel * section.panel_bytes,
+                 scales + panel * kPanelRows);
+    });
+    next += section.panels * section.panel_bytes, scales += section.panels * kPanelRows;
+  }
+}
+
+PanelMatrix::~PanelMatrix() { munmap(data_, static_cast<size_t>(bytes_)); }
+
+}  // namespace neutrino::compute::cpu

@@ -1,0 +1,48 @@
+// Weights in the kernels' panels (kernels.h), made once at load.
+#pragma once
+
+#include <algorithm>
+#include <span>
+#include <vector>
+
+#include "compute/backend.h"
+#include "compute/cpu/kernels.h"
+#include "compute/cpu/thread_team.h"
+
+namespace neutrino::compute::cpu {
+
+using PanelProduct = void (*)(const PanelTask&);
+
+// One part of a stacked matrix: its own type, its own panels (the last one padded with zero rows).
+struct Section {
+  WeightView file;        // for embed()
+  int64_t first_row = 0;  // in the stacked matrix
+  int64_t panels = 0;
+  int64_t panel_bytes = 0;
+  const uint8_t* data = nullptr;
+  const float* scales = nullptr;  // (panels * 16); null in float32 arithmetic
+  PanelProduct product = nullptr;
+
+  int64_t panel_rows(int64_t panel) const { return std::min(kPanelRows, file.rows - panel * kPanelRows); }
+};
+
+class PanelMatrix final : public Matrix {
+ public:
+  PanelMatrix(std::span<const WeightView> parts, Arithmetic arithmetic, const Kernels& kernels,
+              ThreadTeam& team);
+  ~PanelMatrix() override;
+  PanelMatrix(const PanelMatrix&) = delete;
+  PanelMatrix& operator=(const PanelMatrix&) = delete;
+
+  int64_t bytes() const override { return bytes_; }
+  int64_t blocks() const { return blocks_; }  // of 32 columns
+  const std::vector<Section>& sections() const { return sections_; }
+
+ private:
+  std::vector<Section> sections_;
+  int64_t blocks_;
+  int64_t bytes_ = 0;
+  uint8_t* data_ = nullptr;
+};
+
+}  // namespace neutrino::compute::cpu
