@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs every test, or those whose name contains a filter, and counts them.
+"""Runs every test and counts them; with a filter only the suites whose name contains it, or else the tests whose name does.
 
 A suite is a GoogleTest binary or a pytest folder. Each writes a JUnit file, and the counts come from there: a binary that
 crashes, runs out of time or leaves no file is one failure. The last line is `tests: N passed, F failed, S skipped`, and the
@@ -64,19 +64,21 @@ def all_suites(options):
     yield pytest_suite("e2e", timeout_s)
 
 
-def with_filter(suite, text):
-    """The part of a suite whose names contain `text`: all of it if the suite's own name does."""
-    if not text or text in suite.name:
-        return suite.command
-    return suite.command + ([f"--gtest_filter=*{text}*"] if suite.kind == "gtest" else ["-k", text])
+def select(suites, text):
+    """The suites whose name contains `text`; if there is none, all of them, cut down to the tests whose name does."""
+    named = [suite for suite in suites if text in suite.name]
+    if named:
+        return named
+    cut = {"gtest": [f"--gtest_filter=*{text}*"], "pytest": ["-k", text]}
+    return [dataclasses.replace(suite, command=suite.command + cut[suite.kind]) for suite in suites]
 
 
-def run(suite, text):
+def run(suite):
     """Runs a suite and returns its report file and what went wrong outside of single tests, if anything."""
     report = REPORTS / f"{suite.name.replace('/', '_')}.xml"
     report.unlink(missing_ok=True)
     flag = "--gtest_output=xml:" if suite.kind == "gtest" else "--junitxml="
-    command = with_filter(suite, text) + [flag + str(report)]
+    command = suite.command + [flag + str(report)]
     if suite.kind == "gtest":
         command.append("--gtest_brief=1")
     try:
@@ -138,10 +140,10 @@ def main():
         os.environ["NEUTRINO_TEST_LONG"] = "1"
     REPORTS.mkdir(parents=True, exist_ok=True)
     counts, patterns = Counts(), allowed_skips()
-    for suite in all_suites(options):
+    for suite in select(list(all_suites(options)), options.filter):
         print(f"== {suite.name}", flush=True)
         start = time.monotonic()
-        report, problem = run(suite, options.filter)
+        report, problem = run(suite)
         count(suite, report, problem, counts, patterns)
         print(f"== {suite.name}: {time.monotonic() - start:.1f} s", flush=True)
     if counts.passed + len(counts.failures) + counts.skipped == 0:
