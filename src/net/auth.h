@@ -1,0 +1,57 @@
+// Who may speak to the server: API keys, host names, browser origins, and where it may listen.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/sha256.h"
+#include "net/request.h"
+
+namespace neutrino::net {
+
+// API keys, kept as SHA-256 only. No key at all means that the server is open (loopback only, see check_bind).
+class ApiKeys {
+ public:
+  void add(std::string name,
+           std::string_view key);  // throws Error{invalid_argument} for an empty or unprintable key
+  bool empty() const { return keys_.empty(); }
+
+  // The name of the key that the request carries as `Authorization: Bearer` or `x-api-key`; throws Error{unauthenticated}.
+  // Every stored key is compared, each in constant time.
+  const std::string& authenticate(const Request& request) const;
+
+ private:
+  struct Key {
+    std::string name;
+    Sha256Digest digest;
+  };
+  std::vector<Key> keys_;
+};
+
+// The host names under which the server answers. A web page that rebinds its own name to 127.0.0.1 still sends that name.
+class HostNames {
+ public:
+  // Loopback names, `bound`, and `configured`. Bound to a wildcard address, any IP literal is good: it cannot be rebound.
+  HostNames(std::string_view bound, std::vector<std::string> configured);
+  bool allows(std::string_view host_header) const;  // with or without a port
+
+ private:
+  std::vector<std::string> names_;
+  bool any_address_ = false;
+};
+
+// Throws Error for a request that came under a foreign host name (421) or from a foreign web page (403). `origins`: the
+// allowed values of Origin; a page of this very host and port is always allowed.
+void check_browser_rules(const Request& request, const HostNames& hosts,
+                         const std::vector<std::string>& origins);
+
+// A non-loopback address needs a key, and TLS or the explicit wish to do without; throws Error{invalid_argument}.
+struct BindPolicy {
+  bool has_key = false;
+  bool insecure_no_tls = false;
+};
+void check_bind(std::string_view host, BindPolicy policy);
+
+}  // namespace neutrino::net

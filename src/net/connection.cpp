@@ -1,0 +1,494 @@
+#include "net/connection.h"
+
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+
+#include <algorithm>
+#include <ctime>
+#include <exception>
+#include <utility>
+
+#include "base/log.h"
+#include "net/error_body.h"
+
+namespace neutrino::net {
+namespace {
+
+namespace http = boost::beast::http;
+using SteadyClock = std::chrono::steady_clock;
+
+constexpr size_t kReadBytes = 16 << 10;
+constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+
+std::string http_date() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  gmtime_r(&now, &parts);
+  char text[40];
+  return std::string(text, std::strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &parts));
+}
+
+Error http_error(std::string_view reason, std::string message) {
+  return Error(ErrorCode::invalid_argument, std::move(message)).with_reason(std::string(reason));
+}
+
+Method method_of(http::verb verb) {
+  switch (verb) {
+    case http::verb::get: return Method::get;
+    case http::verb::head: return Method::head;
+    case http::verb::post: return Method::post;
+    case http::verb::put: return Method::put;
+    case http::verb::patch: return Method::patch;
+    case http::verb::delete_: return Method::delete_;
+    case http::verb::options: return Method::options;
+    default: return Method::other;
+  }
+}
+
+bool is_json(std::string_view content_type) {
+  std::string type(content_type.substr(0, content_type.find(';')));
+  while (!type.empty() && (type.back() == ' ' || type.back() == '\t')) type.pop_back();
+  std::transform(type.begin(), type.end(), type.begin(), [](unsigned char c) { return std::tolower(c); });
+  return type == "application/json";
+}
+
+int64_t now_ns() { return SteadyClock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
+
+// Has the peer closed its side? For a connection whose buffer is full of requests sent ahead, where reading cannot tell.
+bool peer_closed(int fd) {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 || info.tcpi_state != TCP_ESTABLISHED;
+}
+
+}  // namespace
+
+struct Connection::Parser {
+  http::request_parser<http::string_body> http;
+};
+
+// ---- one request and its answer
+
+class Connection::Exchange final : public Response {
+ public:
+  Exchange(Connection& connection, const Request& request)
+      : connection_(connection), request_(request), signal_(connection.socket_.get_executor()) {}
+
+  Signal& signal() override { return signal_; }
+  Interruption interruption() const override { return interruption_; }
+  void interrupt(Interruption interruption) {
+    if (interruption_ == Interruption::none) interruption_ = interruption;
+    signal_.notify();
+  }
+
+  asio::awaitable<void> begin_stream(std::string_view content_type) override {
+    status_ = 200;
+    content_type_ = content_type;
+    streaming_ = true;
+    std::string framing = connection_.http_1_0_ ? "" : "Transfer-Encoding: chunked\r\n";
+    if (connection_.http_1_0_) connection_.keep_alive_ = false;
+    co_await send_bytes(head(framing));
+  }
+
+  asio::awaitable<bool> write(std::string_view piece) override {
+    if (piece.empty()) co_return interruption_ != Interruption::client_gone;
+    std::string framed;
+    if (!connection_.http_1_0_) {
+      framed = fmt::format("{:x}\r\n", piece.size());
+      framed.append(piece).append("\r\n");
+      piece = framed;
+    }
+    co_return co_await send_bytes(piece);
+  }
+
+  // The end of a stream, or the whole of any other answer.
+  asio::awaitable<void> finish() {
+    if (streaming_) {
+      if (!connection_.http_1_0_) co_await send_bytes("0\r\n\r\n");
+      co_return;
+    }
+    std::string text = head(status_ == 204 ? "" : fmt::format("Content-Length: {}\r\n", body_.size()));
+    if (request_.method != Method::head && status_ != 204) text += body_;
+    co_await send_bytes(text);
+  }
+
+  asio::awaitable<void> fail(const Error& error) {
+    error_ = error.reason().empty() ? std::string(error_code_name(error.code())) : error.reason();
+    const int status = http_status(error);
+    if (status == 500) spdlog::error("request failed id={} error=\"{}\"", request_.id, error.message());
+    if (!streaming_) {
+      add_error_headers(status);
+      send(status, error_body(error, request_.id));
+      co_return co_await finish();
+    }
+    truncated_ = true;
+    connection_.keep_alive_ = false;
+    co_await write("data: " + error_body(error, request_.id) + "\n\n");
+    co_await finish();
+  }
+
+  bool answered() const { return status_ != 0 || interruption_ == Interruption::client_gone; }
+
+  Completion completion() {
+    Completion result{.error = error_, .log = std::move(log)};
+    const bool left = interruption_ == Interruption::client_gone && !sent_all_;
+    result.status = left && !streaming_ ? 499 : status_;
+    result.truncated = truncated_ || (left && streaming_);
+    result.bytes_sent = bytes_sent_;
+    result.duration_ns = now_ns() - request_.received_ns;
+    return result;
+  }
+
+ private:
+  asio::awaitable<bool> send_bytes(std::string_view bytes) {
+    sent_all_ = false;
+    if (interruption_ == Interruption::client_gone) co_return false;
+    bytes_sent_ += static_cast<int64_t>(bytes.size());
+    sent_all_ = co_await connection_.write_all(bytes);
+    if (!sent_all_) interrupt(Interruption::client_gone);
+    co_return sent_all_;
+  }
+
+  void add_error_headers(int status) {
+    if (status == 401) set_header("WWW-Authenticate", "Bearer");
+    if (status == 405) set_header("Allow", allowed_methods(connection_.state_.routes, request_.path));
+  }
+
+  std::string head(std::string_view framing) const {
+    std::string text = fmt::format(
+        "HTTP/1.{} {} {}\r\nDate: {}\r\nX-Request-Id: {}\r\n{}X-Content-Type-Options: nosniff\r\nConnection: "
+        "{}\r\n",
+        connection_.http_1_0_ ? 0 : 1, status_, status_text(status_), http_date(), request_.id, framing,
+        connection_.keep_alive_ ? "keep-alive" : "close");
+    if (status_ != 204) text.append("Content-Type: ").append(content_type_).append("\r\n");
+    for (const Header& header : headers_) {
+      check(header.value.find_first_of("\r\n") == std::string::npos, "a header value is one line");
+      text.append(header.name).append(": ").append(header.value).append("\r\n");
+    }
+    return text.append("\r\n");
+  }
+
+  Connection& connection_;
+  const Request& request_;
+  Signal signal_;
+  Interruption interruption_ = Interruption::none;
+  bool streaming_ = false;
+  bool sent_all_ = false;  // the last write reached the kernel
+  bool truncated_ = false;
+  std::string error_;
+  int64_t bytes_sent_ = 0;
+};
+
+// ---- the connection
+
+Connection::Connection(ServerState& state, asio::ip::tcp::socket socket)
+    : state_(state), socket_(std::move(socket)), watcher_ended_(socket_.get_executor()) {
+  state_.connections.insert(this);
+  boost::system::error_code ignored;
+  socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+}
+
+Connection::~Connection() { state_.connections.erase(this); }
+
+asio::awaitable<void> Connection::run() {
+  while (keep_alive_ && socket_.is_open()) {
+    Request request;
+    Parser parser;
+    if (!co_await read_header(request, parser)) break;
+    co_await serve(request, parser);
+  }
+  co_await linger();
+}
+
+void Connection::wait_for(Waiting what, milliseconds at_most) {
+  waiting_ = what;
+  deadline_ = SteadyClock::now() + at_most;
+}
+
+void Connection::check_deadline(SteadyClock::time_point now) {
+  if (waiting_ == Waiting::nothing || now < deadline_) return;
+  timed_out_ = true;
+  boost::system::error_code ignored;
+  if (waiting_ == Waiting::reading)
+    socket_.cancel(ignored);
+  else
+    close();
+}
+
+void Connection::interrupt(Interruption interruption) {
+  if (exchange_) exchange_->interrupt(interruption);
+}
+
+void Connection::close() {
+  boost::system::error_code ignored;
+  socket_.close(ignored);
+}
+
+void Connection::consume(size_t bytes) {
+  consumed_ += bytes;
+  if (consumed_ == buffer_.size()) buffer_.clear(), consumed_ = 0;
+}
+
+asio::awaitable<bool> Connection::read_more() {
+  buffer_.erase(0, std::exchange(consumed_, 0));
+  const size_t had = buffer_.size();
+  buffer_.resize(had + kReadBytes);
+  const auto [error, bytes] =
+      co_await socket_.async_read_some(asio::buffer(buffer_.data() + had, kReadBytes), kAwait);
+  buffer_.resize(had + bytes);
+  co_return !error;
+}
+
+asio::awaitable<bool> Connection::write_all(std::string_view bytes) {
+  while (!bytes.empty() && socket_.is_open()) {
+    wait_for(Waiting::writing, state_.options.timeouts.write_stall);
+    const auto [error, sent] = co_await socket_.async_write_some(asio::buffer(bytes), kAwait);
+    waiting_ = Waiting::nothing;
+    if (error) co_return false;
+    bytes.remove_prefix(sent);
+  }
+  co_return bytes.empty();
+}
+
+// False: the connection ends here, without a request or after a refusal.
+asio::awaitable<bool> Connection::read_header(Request& request, Parser& parser) {
+  const Timeouts& timeouts = state_.options.timeouts;
+  wait_for(Waiting::reading, std::exchange(fresh_, false) ? timeouts.header : timeouts.idle);
+  if (unread().empty() && !co_await read_more()) co_return false;
+  wait_for(Waiting::reading, timeouts.header);
+  if (unread().starts_with("\r\n")) consume(2);  // some clients send one too many after a body
+
+  HeaderScan scan;
+  std::optional<Error> fault;
+  request.id = request_id({});
+  while (!fault) {
+    const HeaderScan::Result result = scan.scan(unread());
+    if (result == HeaderScan::Result::complete) break;
+    if (result == HeaderScan::Result::malformed)
+      fault = http_error("invalid_http", "the request header is malformed");
+    if (result == HeaderScan::Result::too_large)
+      fault = http_error("headers_too_large",
+                         fmt::format("the request header must have at most {} bytes", limits::kHeaderBytes));
+    if (fault || co_await read_more()) continue;
+    if (!timed_out_) co_return false;
+    fault = http_error("request_timeout", "the request header did not arrive in time");
+  }
+  waiting_ = Waiting::nothing;
+  request.received_ns = now_ns();
+  if (!fault) {
+    boost::system::error_code error;
+    parser.http.body_limit(boost::none);  // known with the route
+    parser.http.header_limit(static_cast<uint32_t>(limits::kHeaderBytes));
+    parser.http.eager(false);
+    parser.http.put(asio::buffer(unread().data(), scan.size()), error);
+    consume(scan.size());
+    if (error || !parser.http.is_header_done())
+      fault = http_error("invalid_http", "the request header is malformed: " + error.message());
+  }
+  if (fault) {
+    body_read_ = false;
+    co_await refuse(request, *fault);
+    co_return false;
+  }
+  co_return true;
+}
+
+// Answers what did not become a request.
+asio::awaitable<void> Connection::refuse(Request& request, const Error& error) {
+  keep_alive_ = false;
+  Exchange exchange(*this, request);
+  exchange_ = &exchange;
+  ++state_.requests_in_flight;
+  co_await exchange.fail(error);
+  finish_request(request, exchange);
+}
+
+asio::awaitable<void> Connection::serve(Request& request, Parser& parser) {
+  const auto& message = parser.http.get();
+  http_1_0_ = message.version() < 11;
+  keep_alive_ = message.keep_alive();
+  request.method = method_of(message.method());
+  for (const auto& field : message)
+    request.headers.push_back({std::string(field.name_string()), std::string(field.value())});
+  for (Header& header : request.headers)
+    std::transform(header.name.begin(), header.name.end(), header.name.begin(),
+                   [](unsigned char c) { return std::tolower(c); });
+  request.id = request_id(request.header("x-request-id"));
+  framing_ = body_framing(request.headers);
+  body_read_ = !framing_.chunked && framing_.content_length == 0;
+
+  Exchange exchange(*this, request);
+  exchange_ = &exchange;
+  ++state_.requests_in_flight;
+  std::optional<Error> failure;
+  try {
+    const bool target_ok = split_target(std::string_view(message.target()), request);
+    if (!framing_.fault.empty()) throw http_error("invalid_http", framing_.fault);
+    if (!target_ok) throw http_error("invalid_http", "the request target must be a path");
+    if (static_cast<int64_t>(request.headers.size()) > limits::kHeaderFields)
+      throw http_error("headers_too_large",
+                       fmt::format("at most {} header fields are allowed", limits::kHeaderFields));
+    if (!http_1_0_ && request.header("host").empty())
+      throw http_error("invalid_http", "the Host header is missing");
+    co_await answer(exchange, request, parser);
+  } catch (const Error& error) {
+    failure = error;
+  } catch (const std::exception& error) {
+    failure = make_error(ErrorCode::internal, "{}", error.what());
+  }
+  if (!failure && !exchange.answered()) failure = Error(ErrorCode::internal, "the handler sent no answer");
+  if (!body_read_ || state_.draining) keep_alive_ = false;
+  if (failure)
+    co_await exchange.fail(*failure);
+  else
+    co_await exchange.finish();
+  if (exchange.interruption() == Interruption::client_gone) keep_alive_ = false;
+  finish_request(request, exchange);
+}
+
+void Connection::finish_request(const Request& request, Exchange& exchange) {
+  exchange_ = nullptr;
+  since_ = SteadyClock::now();
+  state_.body_bytes -= static_cast<int64_t>(request.body.size());
+  --state_.requests_in_flight;
+  if (state_.options.on_complete) state_.options.on_complete(request, exchange.completion());
+  if (state_.on_request_end) state_.on_request_end();
+}
+
+asio::awaitable<void> Connection::answer(Exchange& exchange, Request& request, Parser& parser) {
+  const bool bare_1_0 = http_1_0_ && request.header("host").empty() && request.header("origin").empty();
+  if (!bare_1_0) check_browser_rules(request, state_.hosts, state_.options.allowed_origins);
+  std::optional<Error> lookup_failure;
+  const Route* route = nullptr;
+  try {
+    route = &find_route(state_.routes, request);
+  } catch (const Error& error) {
+    lookup_failure = error;
+  }
+  const bool open = route && route->spec.auth == AuthPolicy::open;
+  if (!open && !state_.options.keys.empty()) request.key_name = state_.options.keys.authenticate(request);
+  if (request.method == Method::options) {
+    const std::string methods = allowed_methods(state_.routes, request.path);
+    if (!methods.empty()) {
+      exchange.set_header("Allow", methods);
+      co_return exchange.send(204, "");
+    }
+  }
+  if (lookup_failure) throw *lookup_failure;
+  if (state_.draining && route->spec.admission == Admission::while_serving) {
+    exchange.set_header("Retry-After", "5");
+    exchange.set_header("retry-after-ms", "5000");
+    throw Error(ErrorCode::unavailable, "the server is shutting down").with_reason("draining");
+  }
+  if (!body_read_) co_await read_body(request, parser);
+  co_await run_handler(*route, request, exchange);
+}
+
+asio::awaitable<void> Connection::read_body(Request& request, Parser& parser) {
+  const int64_t limit = request.route->body_bytes;
+  const Error too_large =
+      http_error("request_too_large", fmt::format("the request body must have at most {} bytes", limit));
+  if (framing_.content_length > static_cast<size_t>(limit) || (limit == 0 && framing_.chunked))
+    throw too_large;
+  if (!is_json(request.header("content-type")))
+    throw http_error("unsupported_media_type",
+                     fmt::format("Content-Type must be application/json, got \"{:.100}\"",
+                                 request.header("content-type")));
+  if (request.header("expect") == "100-continue" && unread().empty())
+    co_await write_all("HTTP/1.1 100 Continue\r\n\r\n");
+
+  parser.http.body_limit(static_cast<uint64_t>(limit));
+  parser.http.eager(true);
+  int64_t counted = 0;
+  wait_for(Waiting::reading, state_.options.timeouts.body);
+  while (!parser.http.is_done()) {
+    boost::system::error_code error;
+    const std::string_view bytes = unread();
+    const size_t used = parser.http.put(asio::buffer(bytes.data(), bytes.size()), error);
+    consume(used);
+    const int64_t size = static_cast<int64_t>(parser.http.get().body().size());
+    state_.body_bytes += size - std::exchange(counted, size);
+    std::optional<Error> fault;
+    if (error == http::error::body_limit)
+      fault = too_large;
+    else if (error && error != http::error::need_more)
+      fault = http_error("invalid_http", "the request body is malformed: " + error.message());
+    else if (state_.body_bytes > limits::kBodyBytesTotal)
+      fault = Error(ErrorCode::unavailable, "too many large requests at once").with_reason("server_busy");
+    if (!fault && !parser.http.is_done() && (error == http::error::need_more || unread().empty()) &&
+        !co_await read_more()) {
+      if (!timed_out_) exchange_->interrupt(Interruption::client_gone);
+      fault = http_error("request_timeout", "the request body did not arrive in time");
+    }
+    if (fault) {
+      state_.body_bytes -= counted;
+      waiting_ = Waiting::nothing;
+      throw *fault;
+    }
+  }
+  waiting_ = Waiting::nothing;
+  body_read_ = true;
+  request.body = std::move(parser.http.get().body());
+}
+
+// The handler runs beside a watcher that reads ahead, which is how a client's leaving is noticed at once.
+asio::awaitable<void> Connection::run_handler(const Route& route, const Request& request,
+                                              Exchange& exchange) {
+  watching_ = true;
+  handler_done_ = false;
+  asio::co_spawn(socket_.get_executor(), watch(),
+                 asio::bind_cancellation_slot(stop_watching_.slot(), [this](std::exception_ptr) {
+                   watching_ = false;
+                   watcher_ended_.notify();
+                 }));
+  std::exception_ptr thrown;
+  try {
+    co_await route.handle(request, exchange);
+  } catch (...) {
+    thrown = std::current_exception();
+  }
+  handler_done_ = true;
+  stop_watching_.emit(asio::cancellation_type::terminal);
+  while (watching_) co_await watcher_ended_.wait(milliseconds(1000));
+  if (thrown) std::rethrow_exception(thrown);
+}
+
+asio::awaitable<void> Connection::watch() {
+  Signal pause(socket_.get_executor());
+  while (!handler_done_) {
+    if (unread().size() < static_cast<size_t>(limits::kHeaderBytes)) {
+      if (!co_await read_more()) break;
+    } else {
+      if (peer_closed(socket_.native_handle())) break;
+      co_await pause.wait(milliseconds(250));
+    }
+  }
+  if (!handler_done_) interrupt(Interruption::client_gone);
+}
+
+// Says that nothing more comes, then reads a little on, so that the last answer is not lost to a reset.
+asio::awaitable<void> Connection::linger() {
+  boost::system::error_code error;
+  if (!socket_.is_open()) co_return;
+  socket_.shutdown(asio::ip::tcp::socket::shutdown_send, error);
+  if (error || body_read_) co_return close();
+  const auto end = SteadyClock::now() + milliseconds(1000);
+  for (int reads = 0; reads < 64 && SteadyClock::now() < end; ++reads) {
+    wait_for(Waiting::reading, milliseconds(1000));
+    buffer_.clear();
+    consumed_ = 0;
+    if (!co_await read_more()) break;
+  }
+  waiting_ = Waiting::nothing;
+  close();
+}
+
+}  // namespace neutrino::net

@@ -1,0 +1,92 @@
+// One client connection: reads requests, answers them, watches for the client leaving. Only net/server.cpp includes this.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/ip/tcp.hpp>
+
+#include <chrono>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "net/http_syntax.h"
+#include "net/server.h"
+#include "net/signal.h"
+
+namespace neutrino::net {
+
+class Connection;
+
+// What the connections of a server share. io thread only.
+struct ServerState {
+  ServerOptions options;
+  HostNames hosts;
+  std::vector<Route> routes;
+  std::set<Connection*> connections;  // borrowed; each lives in its coroutine
+  int64_t requests_in_flight = 0;
+  int64_t body_bytes = 0;  // held by all requests in flight
+  bool draining = false;
+  std::function<void()> on_request_end;
+};
+
+class Connection {
+ public:
+  Connection(ServerState& state, asio::ip::tcp::socket socket);
+  ~Connection();
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  asio::awaitable<void> run();
+
+  // For the server, on the io thread.
+  void check_deadline(std::chrono::steady_clock::time_point now);
+  bool evictable() const { return !exchange_ && socket_.is_open(); }  // between requests
+  std::chrono::steady_clock::time_point since() const { return since_; }
+  void interrupt(Interruption interruption);
+  void close();
+
+ private:
+  class Exchange;
+  struct Parser;
+  enum class Waiting : uint8_t { nothing, reading, writing };
+
+  asio::awaitable<bool> read_header(Request& request, Parser& parser);
+  asio::awaitable<void> read_body(Request& request, Parser& parser);
+  asio::awaitable<void> serve(Request& request, Parser& parser);
+  asio::awaitable<void> answer(Exchange& exchange, Request& request, Parser& parser);
+  asio::awaitable<void> run_handler(const Route& route, const Request& request, Exchange& exchange);
+  asio::awaitable<void> watch();
+  asio::awaitable<void> refuse(Request& request, const Error& error);
+  asio::awaitable<void> linger();
+  asio::awaitable<bool> read_more();
+  asio::awaitable<bool> write_all(std::string_view bytes);
+  std::string_view unread() const { return std::string_view(buffer_).substr(consumed_); }
+  void consume(size_t bytes);
+  void wait_for(Waiting what, milliseconds at_most);
+  void finish_request(const Request& request, Exchange& exchange);
+
+  ServerState& state_;
+  asio::ip::tcp::socket socket_;
+  std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
+  std::string buffer_;  // received; [0, consumed_) is used up
+  size_t consumed_ = 0;
+  BodyFraming framing_;
+  bool fresh_ = true;  // no request yet
+  bool keep_alive_ = true;
+  bool http_1_0_ = false;
+  bool body_read_ = true;  // nothing of the current request is left on the wire
+  bool timed_out_ = false;
+  Waiting waiting_ = Waiting::nothing;
+  std::chrono::steady_clock::time_point deadline_{};
+  Exchange* exchange_ = nullptr;  // the request being answered, else null
+  asio::cancellation_signal stop_watching_;
+  bool watching_ = false;
+  bool handler_done_ = false;
+  Signal watcher_ended_;
+};
+
+}  // namespace neutrino::net

@@ -1,0 +1,53 @@
+// The answer to one request, as the routes see it: either send() once, or begin_stream() and write() pieces. What a handler
+// throws becomes the error body (or, in a stream of events, the error event); handlers do not write errors themselves.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "net/request.h"
+#include "net/signal.h"
+
+namespace neutrino::net {
+
+enum class Interruption : uint8_t { none, client_gone, shutdown };
+
+class Response {
+ public:
+  virtual ~Response() = default;
+
+  // Names are written as given; a value must not hold CR or LF.
+  void set_header(std::string name, std::string value) {
+    headers_.push_back({std::move(name), std::move(value)});
+  }
+
+  // The whole answer; it is written when the handler returns.
+  void send(int status, std::string body, std::string_view content_type = "application/json") {
+    status_ = status;
+    body_ = std::move(body);
+    content_type_ = content_type;
+  }
+
+  // Status 200 and the headers set so far go out now; pieces follow. write() returns false when nobody reads any more.
+  virtual asio::awaitable<void> begin_stream(std::string_view content_type) = 0;
+  virtual asio::awaitable<bool> write(std::string_view piece) = 0;
+
+  // Notified when interruption() changes; a handler that waits for something else subscribes it there too.
+  virtual Signal& signal() = 0;
+  virtual Interruption interruption() const = 0;
+
+  json::object log;  // what the handler wants in the request's log line
+
+ protected:
+  int status_ = 0;  // 0: nothing sent yet
+  std::string body_;
+  std::string content_type_;
+  std::vector<Header> headers_;
+};
+
+}  // namespace neutrino::net

@@ -1,0 +1,59 @@
+// One table of routes per server. From it come routing, who may call, how large a body may be, the checks of its fields, and
+// /openapi.json; a new route is a file with a handler and a line in the table.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "net/request.h"
+#include "net/response.h"
+#include "net/schema.h"
+
+namespace neutrino::net {
+
+// Deny is what a forgotten policy means: the table must say `open` or `key` (has_policies() is asserted at compile time).
+enum class AuthPolicy : uint8_t { deny, open, key };
+
+// May it start while the server drains?
+enum class Admission : uint8_t { while_serving, always };
+
+struct RouteSpec {
+  Method method = Method::get;
+  std::string_view path;  // "/v1/models/{id}": a {name} stands for one segment
+  AuthPolicy auth = AuthPolicy::deny;
+  Admission admission = Admission::always;
+  int64_t body_bytes = 0;         // limit of the decoded body; 0: takes none
+  std::span<const Field> fields;  // of the JSON body; empty: it has none
+  std::string_view summary;
+  std::string_view answer = "application/json";  // content type of the 200
+};
+
+constexpr bool has_policy(const RouteSpec& spec) { return spec.auth != AuthPolicy::deny; }
+
+using Handler = std::function<asio::awaitable<void>(const Request&, Response&)>;
+
+struct Route {
+  RouteSpec spec;
+  Handler handle;
+};
+
+// Finds the route for a request, and fills request.route and request.parameter. HEAD finds the GET route. Throws
+// Error{not_found} for an unknown path and Error{reason method_not_allowed} for a known one with another method.
+const Route& find_route(std::span<const Route> routes, Request& request);
+
+// "GET, HEAD, OPTIONS" for a path; empty for an unknown one.
+std::string allowed_methods(std::span<const Route> routes, std::string_view path);
+
+// Percent-decodes one path segment; false for a malformed escape or a NUL.
+bool percent_decode(std::string_view text, std::string& decoded);
+
+// OpenAPI 3.1 document of the table.
+std::string openapi_document(std::span<const Route> routes, std::string_view title);
+
+}  // namespace neutrino::net

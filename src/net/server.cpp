@@ -1,0 +1,216 @@
+#include "net/server.h"
+
+#include <sys/resource.h>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include <atomic>
+#include <optional>
+#include <utility>
+
+#include "base/log.h"
+#include "net/connection.h"
+
+namespace neutrino::net {
+namespace {
+
+using asio::ip::tcp;
+using SteadyClock = std::chrono::steady_clock;
+constexpr milliseconds kUnwind{
+    3000};  // for interrupted requests to say so, and for closed connections to end
+
+void raise_open_files_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+}  // namespace
+
+struct HttpServer::Impl {
+  explicit Impl(ServerOptions options)
+      : state{.options = std::move(options),
+              .hosts = HostNames("127.0.0.1", {}),
+              .routes = {},
+              .connections = {},
+              .on_request_end = {}} {
+    state.hosts = HostNames(state.options.host, state.options.allowed_hosts);
+    state.on_request_end = [this] { request_ended(); };
+  }
+  ~Impl() { acceptor.reset(); }
+
+  void listen();
+  asio::awaitable<void> accept_clients();
+  asio::awaitable<void> serve_client(tcp::socket socket);
+  asio::awaitable<void> tick();
+  bool make_room();
+  void begin_drain(milliseconds grace);
+  void request_ended();
+  void interrupt_all();
+  void finish();
+
+  ServerState state;
+  std::vector<std::function<void()>> stop_callbacks;
+  std::optional<tcp::acceptor> acceptor;
+  std::atomic<bool> draining{false};
+  std::atomic<int64_t> connection_count{0}, in_flight{0};
+  SteadyClock::time_point interrupt_at{}, give_up_at{};
+  bool interrupted = false, finished = false;
+  asio::io_context io{1};  // last: what is left of its coroutines refers to the members above
+};
+
+void HttpServer::Impl::listen() {
+  const ServerOptions& options = state.options;
+  boost::system::error_code error;
+  if (options.port < 0 || options.port > 65535)
+    throw make_error(ErrorCode::invalid_argument, "port must be 0-65535, got {}", options.port);
+  tcp::resolver resolver(io);
+  const auto found = resolver.resolve(options.host, std::to_string(options.port), error);
+  if (error || found.empty())
+    throw make_error(ErrorCode::invalid_argument, "host \"{}\" is not an address of this machine: {}",
+                     options.host, error.message());
+  const tcp::endpoint endpoint = found.begin()->endpoint();
+  acceptor.emplace(io);
+  acceptor->open(endpoint.protocol());
+  acceptor->set_option(tcp::acceptor::reuse_address(true));
+  acceptor->bind(endpoint, error);
+  if (!error) acceptor->listen(tcp::acceptor::max_listen_connections, error);
+  if (error == asio::error::address_in_use)
+    throw make_error(ErrorCode::unavailable,
+                     "port {} on {} is in use by another program; choose one with --port (0: any free one)",
+                     options.port, options.host);
+  if (error)
+    throw make_error(ErrorCode::unavailable, "cannot listen on {} port {}: {}", options.host, options.port,
+                     error.message());
+  raise_open_files_limit();
+}
+
+asio::awaitable<void> HttpServer::Impl::accept_clients() {
+  asio::steady_timer pause(io);
+  while (!finished) {
+    auto [error, socket] = co_await acceptor->async_accept(asio::as_tuple(asio::use_awaitable));
+    if (finished || error == asio::error::operation_aborted) co_return;
+    if (error) {  // out of file descriptors: let some connections end
+      make_room();
+      pause.expires_after(milliseconds(50));
+      co_await pause.async_wait(asio::as_tuple(asio::use_awaitable));
+      continue;
+    }
+    const bool full = static_cast<int64_t>(state.connections.size()) >= state.options.connections_max;
+    if (!full || make_room()) asio::co_spawn(io, serve_client(std::move(socket)), asio::detached);
+  }
+}
+
+asio::awaitable<void> HttpServer::Impl::serve_client(tcp::socket socket) {
+  connection_count.fetch_add(1);
+  try {
+    Connection connection(state, std::move(socket));
+    co_await connection.run();
+  } catch (const std::exception& error) {
+    spdlog::error("connection ended by an exception error=\"{}\"", error.what());
+  }
+  connection_count.fetch_sub(1);
+}
+
+// Closes the connection that has been without a request for the longest time. False: all are busy.
+bool HttpServer::Impl::make_room() {
+  Connection* oldest = nullptr;
+  for (Connection* connection : state.connections)
+    if (connection->evictable() && (!oldest || connection->since() < oldest->since())) oldest = connection;
+  if (oldest) oldest->close();
+  return oldest != nullptr;
+}
+
+asio::awaitable<void> HttpServer::Impl::tick() {
+  asio::steady_timer timer(io);
+  while (!finished || !state.connections.empty()) {
+    timer.expires_after(state.options.tick);
+    co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+    const auto now = SteadyClock::now();
+    const std::vector<Connection*> connections(state.connections.begin(), state.connections.end());
+    for (Connection* connection : connections) connection->check_deadline(now);
+    in_flight = state.requests_in_flight;
+    if (state.options.on_tick && !finished) state.options.on_tick();
+    if (state.draining && !interrupted && now >= interrupt_at) interrupt_all();
+    if (interrupted && now >= give_up_at) {
+      if (finished) {
+        spdlog::error("{} connections did not end in time", state.connections.size());
+        io.stop();
+        co_return;
+      }
+      finish();
+    }
+  }
+}
+
+void HttpServer::Impl::begin_drain(milliseconds grace) {
+  const auto at = SteadyClock::now() + grace;
+  if (!state.draining || at < interrupt_at) interrupt_at = at;
+  if (!state.draining)
+    spdlog::info("draining requests={} grace_ms={}", state.requests_in_flight, grace.count());
+  state.draining = true;
+  if (grace <= milliseconds(0) && !interrupted) interrupt_all();
+  request_ended();
+}
+
+void HttpServer::Impl::interrupt_all() {
+  interrupted = true;
+  give_up_at = SteadyClock::now() + kUnwind;
+  for (Connection* connection : state.connections) connection->interrupt(Interruption::shutdown);
+}
+
+void HttpServer::Impl::request_ended() {
+  in_flight = state.requests_in_flight;
+  if (state.draining && state.requests_in_flight == 0 && !finished) asio::post(io, [this] { finish(); });
+}
+
+void HttpServer::Impl::finish() {
+  if (finished || (state.requests_in_flight > 0 && SteadyClock::now() < give_up_at)) return;
+  finished = true;
+  interrupted = true;
+  give_up_at = SteadyClock::now() + kUnwind;
+  boost::system::error_code ignored;
+  acceptor->close(ignored);
+  const std::vector<Connection*> connections(state.connections.begin(), state.connections.end());
+  for (Connection* connection : connections) connection->close();
+  for (const auto& callback : stop_callbacks) callback();
+}
+
+HttpServer::HttpServer(ServerOptions options) : impl_(new Impl(std::move(options))) {}
+HttpServer::~HttpServer() = default;
+
+asio::any_io_executor HttpServer::executor() { return impl_->io.get_executor(); }
+void HttpServer::set_routes(std::vector<Route> routes) { impl_->state.routes = std::move(routes); }
+void HttpServer::spawn(asio::awaitable<void> task) {
+  asio::co_spawn(impl_->io, std::move(task), asio::detached);
+}
+void HttpServer::on_stop(std::function<void()> callback) {
+  impl_->stop_callbacks.push_back(std::move(callback));
+}
+void HttpServer::listen() { impl_->listen(); }
+int HttpServer::port() const { return impl_->acceptor->local_endpoint().port(); }
+
+void HttpServer::run() {
+  asio::co_spawn(impl_->io, impl_->accept_clients(), asio::detached);
+  asio::co_spawn(impl_->io, impl_->tick(), asio::detached);
+  impl_->io.run();
+}
+
+void HttpServer::drain(milliseconds grace) {
+  impl_->draining = true;
+  asio::post(impl_->io, [impl = impl_.get(), grace] { impl->begin_drain(grace); });
+}
+
+bool HttpServer::draining() const { return impl_->draining; }
+int64_t HttpServer::connections() const { return impl_->connection_count; }
+int64_t HttpServer::requests_in_flight() const { return impl_->in_flight; }
+
+}  // namespace neutrino::net

@@ -1,0 +1,33 @@
+#include "net/sse.h"
+
+#include <string>
+
+#include "base/error.h"
+
+namespace neutrino::net {
+
+asio::awaitable<void> EventStream::begin() {
+  response_.set_header("Cache-Control", "no-cache");
+  response_.set_header("X-Accel-Buffering", "no");
+  last_write_ = Clock::now();
+  co_await response_.begin_stream("text/event-stream; charset=utf-8");
+}
+
+asio::awaitable<bool> EventStream::event(std::string_view data) {
+  check(data.find('\n') == std::string_view::npos, "an event is one line");
+  std::string text;
+  text.reserve(data.size() + 8);
+  text.append("data: ").append(data).append("\n\n");
+  last_write_ = Clock::now();
+  co_return co_await response_.write(text);
+}
+
+asio::awaitable<void> EventStream::wait() {
+  const auto silence = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - last_write_);
+  if (silence < ping_) co_await response_.signal().wait(ping_ - silence);
+  if (Clock::now() - last_write_ < ping_) co_return;
+  last_write_ = Clock::now();
+  co_await response_.write(": ping\n\n");
+}
+
+}  // namespace neutrino::net

@@ -1,0 +1,30 @@
+// Server-sent events: `data: ...` lines, and a comment now and then so that silence means death, not thought.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+
+#include <chrono>
+#include <string_view>
+
+#include "net/response.h"
+
+namespace neutrino::net {
+
+class EventStream {
+ public:
+  EventStream(Response& response, std::chrono::milliseconds ping) : response_(response), ping_(ping) {}
+
+  asio::awaitable<void> begin();
+  // `data` is one line. false: nobody reads any more.
+  asio::awaitable<bool> event(std::string_view data);
+  // Sleeps until the response's signal is notified; writes `: ping` after `ping` of silence.
+  asio::awaitable<void> wait();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Response& response_;
+  std::chrono::milliseconds ping_;
+  Clock::time_point last_write_{};
+};
+
+}  // namespace neutrino::net

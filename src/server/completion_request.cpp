@@ -1,0 +1,59 @@
+#include "server/completion_request.h"
+
+#include "base/limits.h"
+#include "net/schema.h"
+#include "server/request_fields.h"
+
+namespace neutrino::server {
+namespace {
+
+using net::find;
+
+constexpr int64_t kDefaultMaxTokens = 16;  // OpenAI's for this route
+
+Prompt text_prompt(const json::string& text) {
+  return {.text = std::string(text), .tokens = {}, .is_text = true};
+}
+
+Prompt token_prompt(const json::array& tokens, const chat::ChatModelInfo& info, std::string_view path) {
+  return {.text = {}, .tokens = read_tokens(tokens, info, path), .is_text = false};
+}
+
+// A string, a list of strings, a list of token ids, or a list of such lists.
+std::vector<Prompt> read_prompts(const json::value& value, const chat::ChatModelInfo& info) {
+  if (value.is_string()) return {text_prompt(value.get_string())};
+  const json::array& list = value.get_array();
+  if (list.empty()) throw invalid_field("prompt must not be an empty list", "prompt");
+  if (list[0].is_number()) return {token_prompt(list, info, "prompt")};
+  if (static_cast<int64_t>(list.size()) > limits::kPromptsPerRequest)
+    throw invalid_field(
+        fmt::format("prompt must hold at most {} prompts, got {}", limits::kPromptsPerRequest, list.size()),
+        "prompt");
+  std::vector<Prompt> prompts;
+  for (const json::value& item : list) {
+    const std::string path = fmt::format("prompt[{}]", prompts.size());
+    if (item.is_string())
+      prompts.push_back(text_prompt(item.get_string()));
+    else if (item.is_array())
+      prompts.push_back(token_prompt(item.get_array(), info, path));
+    else
+      throw invalid_field(path + " must be a string or a list of token ids", path, "invalid_type");
+  }
+  return prompts;
+}
+
+}  // namespace
+
+CompletionRequest parse_completion_request(std::string_view body, const ModelView& model) {
+  CompletionRequest request;
+  const json::object object = net::parse_body(body, kCompletionFields, request.ignored);
+  request.sampling.max_tokens = kDefaultMaxTokens;
+  read_sampling(object, model, request);
+  request.prompts = read_prompts(object.at("prompt"), model.info);
+  if (const auto* echo = find(object, "echo")) request.echo = echo->get_bool();
+  if (const auto* logprobs = find(object, "logprobs")) request.sampling.logprobs = net::to_integer(*logprobs);
+  if (request.echo) request.sampling.prompt_logprobs = request.sampling.logprobs;
+  return request;
+}
+
+}  // namespace neutrino::server

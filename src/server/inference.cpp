@@ -1,0 +1,231 @@
+#include "server/inference.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <utility>
+
+#include "base/limits.h"
+#include "base/random.h"
+#include "base/sha256.h"
+#include "net/sse.h"
+#include "server/answer_json.h"
+
+namespace neutrino::server {
+namespace {
+
+using chat::FinishReason;
+using chat::GenerationChunk;
+using SteadyClock = std::chrono::steady_clock;
+
+std::string new_id(std::string_view prefix) {
+  return fmt::format("{}{:016x}{:016x}", prefix, system_entropy(), system_entropy());
+}
+
+// Prefix blocks are shared inside one key and one salt only.
+std::string salt_of(const net::Request& request, const InferenceRequest& inference) {
+  if (request.key_name.empty() && inference.cache_salt.empty()) return {};
+  return to_hex(sha256(fmt::format("{}\n{}", request.key_name, inference.cache_salt)));
+}
+
+void submit(Services& services, const net::Request& request, Answer& answer) {
+  const std::string salt = salt_of(request, *answer.request);
+  for (Choice& choice : answer.choices)
+    choice.generation = services.chat_model.generate({.id = fmt::format("{}-{}", answer.id, choice.index),
+                                                      .prompt = choice.prompt,
+                                                      .sampling = choice.sampling,
+                                                      .cache_salt = salt});
+}
+
+// Throws what a piece says about the end of its request.
+void check_piece(const GenerationChunk& piece) {
+  if (piece.finish_reason == FinishReason::cancelled)
+    throw Error(ErrorCode::cancelled, "the request was cancelled").with_reason("request_cancelled");
+  if (piece.finish_reason == FinishReason::error)
+    throw piece.error ? *piece.error : Error(ErrorCode::internal, "the generation failed without an error");
+}
+
+void hide_generated(GenerationChunk& piece) {
+  piece.text.clear();
+  piece.tokens.clear();
+  piece.stop_reason.clear();
+  piece.usage.completion_tokens = 0;
+  if (piece.finish_reason == FinishReason::stop) piece.finish_reason = FinishReason::length;
+}
+
+template <typename T>
+void append(std::vector<T>& to, const std::vector<T>& from) {
+  to.insert(to.end(), from.begin(), from.end());
+}
+
+// What is new of one choice, added to what it has; nullopt: nothing.
+std::optional<GenerationChunk> next_piece(Choice& choice) {
+  if (choice.finish_reason) return std::nullopt;
+  auto piece = choice.generation->poll();
+  if (!piece) return std::nullopt;
+  check_piece(*piece);
+  if (choice.echo_only) hide_generated(*piece);
+  choice.text += piece->text;
+  append(choice.tokens, piece->tokens);
+  append(choice.prompt_tokens, piece->prompt_tokens);
+  choice.usage = piece->usage;
+  if (piece->finish_reason) {
+    choice.finish_reason = piece->finish_reason;
+    choice.stop_reason = piece->stop_reason;
+    choice.timings = piece->timings;
+    choice.generation.reset();
+  }
+  return piece;
+}
+
+bool all_finished(const Answer& answer) {
+  return std::all_of(answer.choices.begin(), answer.choices.end(),
+                     [](const Choice& choice) { return choice.finish_reason.has_value(); });
+}
+
+// False: the client is gone. Throws when the server shuts down.
+bool still_wanted(const net::Response& response) {
+  if (response.interruption() == net::Interruption::shutdown)
+    throw Error(ErrorCode::unavailable, "the server shut down before the answer was complete")
+        .with_reason("draining");
+  return response.interruption() == net::Interruption::none;
+}
+
+asio::awaitable<void> collect(net::Response& response, Answer& answer, const AnswerFormat& format) {
+  while (!all_finished(answer)) {
+    if (!still_wanted(response)) co_return;
+    bool progress = false;
+    for (Choice& choice : answer.choices) progress = next_piece(choice) || progress;
+    if (!progress) co_await response.signal().wait(std::chrono::seconds(1));
+  }
+  response.send(200, to_text(format.whole(answer)));
+}
+
+bool shows(const OutputOptions& output, const Choice& choice, const GenerationChunk& piece) {
+  const bool details = output.token_ids || choice.sampling.logprobs;
+  return !piece.text.empty() || !piece.prompt_tokens.empty() || (details && !piece.tokens.empty());
+}
+
+asio::awaitable<void> send_piece(net::EventStream& events, const Answer& answer, const Choice& choice,
+                                 const GenerationChunk& piece, const AnswerFormat& format) {
+  if (shows(answer.request->output, choice, piece))
+    co_await events.event(to_text(format.piece(answer, choice, piece)));
+  if (piece.finish_reason) co_await events.event(to_text(format.finish(answer, choice)));
+}
+
+asio::awaitable<void> stream(net::EventStream& events, net::Response& response, Answer& answer,
+                             const AnswerFormat& format) {
+  co_await events.begin();
+  for (const json::object& event : format.opening(answer)) co_await events.event(to_text(event));
+  while (!all_finished(answer)) {
+    if (!still_wanted(response)) co_return;
+    bool progress = false;
+    for (Choice& choice : answer.choices) {
+      const auto piece = next_piece(choice);
+      if (!piece) continue;
+      progress = true;
+      co_await send_piece(events, answer, choice, *piece, format);
+    }
+    if (!progress) co_await events.wait();
+  }
+  if (answer.request->output.include_usage) co_await events.event(to_text(format.usage_event(answer)));
+  co_await events.event("[DONE]");
+}
+
+void cancel_all(Answer& answer, net::Response& response) {
+  for (Choice& choice : answer.choices)
+    if (choice.generation) choice.generation->cancel();
+  response.signal().notify();
+}
+
+void log_answer(net::Response& response, const Answer& answer) {
+  const chat::Usage usage = total_usage(answer);
+  const chat::Timings timings = total_timings(answer);
+  json::object& log = response.log;
+  log["answer"] = answer.id;
+  log["model"] = answer.request->model;
+  log["stream"] = answer.request->output.stream;
+  log["choices"] = answer.choices.size();
+  log["prompt_tokens"] = usage.prompt_tokens;
+  log["cached_tokens"] = usage.cached_tokens;
+  log["completion_tokens"] = usage.completion_tokens;
+  log["queue_ms"] = timings.queue_ms;
+  log["prefill_ms"] = timings.prefill_ms;
+  log["decode_ms"] = timings.decode_ms;
+  log["finish"] = all_finished(answer) ? json::value(finish_name(answer.choices[0])) : json::value(nullptr);
+}
+
+// The log line is owed however the request ends.
+class LogAtEnd {
+ public:
+  LogAtEnd(net::Response& response, const Answer& answer) : response_(response), answer_(answer) {}
+  ~LogAtEnd() { log_answer(response_, answer_); }
+
+ private:
+  net::Response& response_;
+  const Answer& answer_;
+};
+
+}  // namespace
+
+void add_retry_headers(net::Response& response, const Error& error, double drain_seconds) {
+  const bool overloaded = error.code() == ErrorCode::resource_exhausted;
+  const bool passing = error.reason() == "draining" || error.reason() == "model_loading";
+  if (!overloaded && !passing) return;
+  const double seconds = std::clamp(std::isfinite(drain_seconds) ? drain_seconds : 60.0, 1.0, 60.0);
+  response.set_header("Retry-After", std::to_string(static_cast<int64_t>(std::ceil(seconds))));
+  response.set_header("retry-after-ms", std::to_string(static_cast<int64_t>(std::ceil(seconds * 1000))));
+  response.set_header("x-should-retry", "true");
+}
+
+void plan_choices(std::vector<Choice>& choices, const InferenceRequest& request, size_t prompt_index,
+                  std::vector<int32_t> prompt, std::string prompt_text, const chat::ChatModelInfo& info) {
+  chat::SamplingParameters sampling = request.sampling;
+  fit_into_context(prompt, request, info, sampling);
+  for (int64_t i = 0; i < request.n; ++i) {
+    Choice choice;
+    choice.index = static_cast<int64_t>(choices.size());
+    choice.prompt_index = prompt_index;
+    choice.prompt = prompt;
+    choice.prompt_text = prompt_text;
+    choice.sampling = sampling;
+    if (sampling.seed) choice.sampling.seed = *sampling.seed + static_cast<uint64_t>(i);
+    choice.echo_only = request.sampling.max_tokens == 0;
+    choices.push_back(std::move(choice));
+  }
+}
+
+asio::awaitable<void> answer_request(Services& services, const net::Request& request, net::Response& response,
+                                     const InferenceRequest& inference, std::vector<Choice> choices,
+                                     const AnswerFormat& format) {
+  const auto start = SteadyClock::now();
+  Answer answer{.id = new_id(format.id_prefix()),
+                .created = std::chrono::system_clock::now().time_since_epoch() / std::chrono::seconds(1),
+                .fingerprint = services.chat_model.info().fingerprint,
+                .request = &inference,
+                .choices = std::move(choices)};
+  const LogAtEnd log(response, answer);
+  response.set_header("x-model", header_text(inference.model));
+  if (!inference.ignored.empty())
+    response.set_header("X-Ignored-Params", header_text(joined(inference.ignored, ",")));
+  const net::Wakeups::Subscription subscription(services.wakeups, response.signal());
+  submit(services, request, answer);
+  const ActiveRequests::Listing listing(services.active, {.request_id = request.id,
+                                                          .answer_id = answer.id,
+                                                          .key_name = request.key_name,
+                                                          .cancel = [&] { cancel_all(answer, response); }});
+  const auto add_processing_time = [&] {
+    response.set_header("openai-processing-ms",
+                        std::to_string((SteadyClock::now() - start) / std::chrono::milliseconds(1)));
+  };
+  if (inference.output.stream) {
+    add_processing_time();
+    net::EventStream events(response, services.ping);
+    co_await stream(events, response, answer, format);
+  } else {
+    co_await collect(response, answer, format);
+    add_processing_time();
+  }
+}
+
+}  // namespace neutrino::server

@@ -1,0 +1,74 @@
+// One request through the model, from planned sequences to an answer: submit, follow, stream or collect, account.
+//
+// What differs between routes is how an answer is written down; that is an AnswerFormat.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "net/response.h"
+#include "server/inference_request.h"
+#include "server/services.h"
+
+namespace neutrino::server {
+
+namespace asio = boost::asio;
+
+// One choice of the answer: what is asked for, and what came so far.
+struct Choice {
+  int64_t index = 0;
+  size_t prompt_index = 0;  // which of the request's prompts
+  std::vector<int32_t> prompt;
+  std::string prompt_text;  // when it is to be echoed
+  chat::SamplingParameters sampling;
+  bool echo_only = false;  // max_tokens 0: nothing of what is generated is shown
+
+  std::unique_ptr<chat::Generation> generation;
+  std::string text;
+  std::vector<chat::GeneratedToken> tokens;
+  std::vector<chat::GeneratedToken> prompt_tokens;
+  std::optional<chat::FinishReason> finish_reason;
+  std::string stop_reason;
+  chat::Usage usage;
+  chat::Timings timings;
+};
+
+struct Answer {
+  std::string id;  // "chatcmpl-..."
+  int64_t created = 0;
+  std::string fingerprint;
+  const InferenceRequest* request = nullptr;
+  std::vector<Choice> choices;
+};
+
+class AnswerFormat {
+ public:
+  virtual ~AnswerFormat() = default;
+  virtual std::string_view id_prefix() const = 0;
+  // Events in place before the first token; may be none.
+  virtual std::vector<json::object> opening(const Answer& answer) const = 0;
+  // An event for a piece of a choice, and the one that finishes it. The choice holds all up to and with the piece.
+  virtual json::object piece(const Answer& answer, const Choice& choice,
+                             const chat::GenerationChunk& piece) const = 0;
+  virtual json::object finish(const Answer& answer, const Choice& choice) const = 0;
+  virtual json::object usage_event(const Answer& answer) const = 0;
+  virtual json::object whole(const Answer& answer) const = 0;
+};
+
+// Submits all choices (all or none), then streams or collects, as the request says. Throws what ends the request.
+asio::awaitable<void> answer_request(Services& services, const net::Request& request, net::Response& response,
+                                     const InferenceRequest& inference, std::vector<Choice> choices,
+                                     const AnswerFormat& format);
+
+// n choices of one prompt with seeds seed, seed+1, ...; appends to `choices`.
+void plan_choices(std::vector<Choice>& choices, const InferenceRequest& request, size_t prompt_index,
+                  std::vector<int32_t> prompt, std::string prompt_text, const chat::ChatModelInfo& info);
+
+// "Retry-After" and its friends for what is worth trying again.
+void add_retry_headers(net::Response& response, const Error& error, double drain_seconds);
+
+}  // namespace neutrino::server

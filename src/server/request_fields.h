@@ -1,0 +1,166 @@
+// What a client may say in a body, per route: the table that rule "nothing is dropped silently" is kept by.
+#pragma once
+
+#include <array>
+
+#include "base/limits.h"
+#include "net/schema.h"
+
+namespace neutrino::server {
+
+using net::Field;
+using net::kAny, net::kArray, net::kBoolean, net::kInteger, net::kNumber, net::kObject, net::kString;
+using net::Support;
+
+// Sampling and output, shared by chat and text completions.
+inline constexpr auto kSamplingFields = std::to_array<Field>({
+    {.name = "model", .types = kString, .required = true},
+    {.name = "max_tokens", .types = kInteger, .minimum = 0},
+    {.name = "temperature", .types = kNumber, .minimum = 0, .maximum = 2},
+    {.name = "top_p", .types = kNumber, .minimum = 0, .maximum = 1, .above_minimum = true},
+    {.name = "top_k", .types = kInteger, .minimum = -1, .maximum = 1 << 30},
+    {.name = "min_p", .types = kNumber, .minimum = 0, .maximum = 1},
+    {.name = "presence_penalty", .types = kNumber, .minimum = -2, .maximum = 2},
+    {.name = "frequency_penalty", .types = kNumber, .minimum = -2, .maximum = 2},
+    {.name = "repetition_penalty", .types = kNumber, .minimum = 0, .maximum = 100, .above_minimum = true},
+    {.name = "seed", .types = kInteger},
+    {.name = "n", .types = kInteger, .minimum = 1, .maximum = limits::kChoices},
+    {.name = "stop",
+     .types = kString | kArray,
+     .items = R"({"items":{"type":"string","minLength":1},"minLength":1,"maxItems":16})"},
+    {.name = "stop_token_ids",
+     .types = kArray,
+     .items = R"({"items":{"type":"integer","minimum":0},"maxItems":256})"},
+    {.name = "include_stop_str_in_output", .types = kBoolean},
+    {.name = "ignore_eos", .types = kBoolean},
+    {.name = "min_tokens", .types = kInteger, .minimum = 0},
+    {.name = "skip_special_tokens", .types = kBoolean},
+    {.name = "add_special_tokens", .types = kBoolean},
+    {.name = "truncate_prompt_tokens", .types = kInteger, .minimum = -1},
+    {.name = "logit_bias",
+     .types = kObject,
+     .items = R"({"additionalProperties":{"type":"number","minimum":-100,"maximum":100}})"},
+    {.name = "stream", .types = kBoolean},
+    {.name = "stream_options",
+     .types = kObject,
+     .items =
+         R"({"properties":{"include_usage":{"type":"boolean"},"continuous_usage_stats":{"type":"boolean"}}})"},
+    {.name = "return_token_ids", .types = kBoolean},
+    {.name = "return_tokens_as_token_ids", .types = kBoolean},
+    {.name = "cache_salt", .types = kString},
+    {.name = "timings", .types = kBoolean},
+    {.name = "user", .types = kString},
+    {.name = "metadata", .types = kObject},
+
+    {.name = "service_tier", .support = Support::reported},
+    {.name = "safety_identifier", .support = Support::reported},
+    {.name = "prompt_cache_key", .support = Support::reported},
+    {.name = "prompt_cache_retention", .support = Support::reported},
+    {.name = "request_id", .support = Support::reported},
+
+    {.name = "store", .support = Support::unsupported, .neutral = "[false]"},
+    {.name = "best_of", .support = Support::unsupported, .neutral = "[1]"},
+    {.name = "use_beam_search", .support = Support::unsupported, .neutral = "[false]"},
+    {.name = "length_penalty", .support = Support::unsupported, .neutral = "[1, 1.0]"},
+    {.name = "truncation_side", .support = Support::unsupported, .neutral = R"(["left"])"},
+    {.name = "prompt_logprobs", .support = Support::unsupported},
+    {.name = "allowed_token_ids", .support = Support::unsupported},
+    {.name = "logprob_token_ids", .support = Support::unsupported},
+    {.name = "bad_words", .support = Support::unsupported, .neutral = "[[]]"},
+    {.name = "spaces_between_special_tokens", .support = Support::unsupported, .neutral = "[true]"},
+    {.name = "response_format", .support = Support::unsupported, .neutral = R"([{"type":"text"}])"},
+    {.name = "structured_outputs", .support = Support::unsupported},
+    {.name = "guided_json", .support = Support::unsupported},
+    {.name = "guided_regex", .support = Support::unsupported},
+    {.name = "guided_choice", .support = Support::unsupported},
+    {.name = "guided_grammar", .support = Support::unsupported},
+    {.name = "guided_decoding_backend", .support = Support::unsupported},
+    {.name = "guided_whitespace_pattern", .support = Support::unsupported},
+    {.name = "json_schema", .support = Support::unsupported},
+    {.name = "grammar", .support = Support::unsupported},
+    {.name = "regex", .support = Support::unsupported},
+    {.name = "ebnf", .support = Support::unsupported},
+    {.name = "nvext", .support = Support::unsupported},
+    {.name = "prompt_embeds", .support = Support::unsupported},
+    {.name = "priority", .support = Support::unsupported, .neutral = "[0]"},
+    {.name = "timeout_ms", .support = Support::unsupported},
+    {.name = "logits_processors", .support = Support::unsupported, .neutral = "[[]]"},
+    {.name = "repetition_detection", .support = Support::unsupported},
+    {.name = "kv_transfer_params", .support = Support::unsupported},
+    {.name = "vllm_xargs", .support = Support::unsupported, .neutral = "[{}]"},
+    {.name = "typical_p", .support = Support::unsupported, .neutral = "[1, 1.0]"},
+    {.name = "mirostat", .support = Support::unsupported, .neutral = "[0]"},
+    {.name = "lora", .support = Support::unsupported, .neutral = "[[]]"},
+});
+
+inline constexpr auto kChatFields = net::join(
+    kSamplingFields,
+    std::to_array<Field>({
+        {.name = "messages",
+         .types = kArray,
+         .required = true,
+         .items =
+             R"({"minItems":1,"maxItems":4096,"items":{"type":"object","required":["role"],"properties":{"role":{"enum":["system","developer","user","assistant","tool"]},"content":{"type":["string","array","null"]},"name":{"type":["string","null"]}}}})"},
+        {.name = "max_completion_tokens", .types = kInteger, .minimum = 1},
+        {.name = "logprobs", .types = kBoolean},
+        {.name = "top_logprobs", .types = kInteger, .minimum = 0, .maximum = limits::kLogprobs},
+        {.name = "tools", .types = kArray, .items = R"({"maxItems":256,"items":{"type":"object"}})"},
+        {.name = "tool_choice", .types = kString | kObject},
+        {.name = "parallel_tool_calls", .types = kBoolean},
+        {.name = "chat_template_kwargs", .types = kObject},
+        {.name = "add_generation_prompt", .types = kBoolean},
+        {.name = "continue_final_message", .types = kBoolean},
+
+        {.name = "echo", .support = Support::unsupported, .neutral = "[false]"},
+        {.name = "functions", .support = Support::unsupported, .neutral = "[[]]"},
+        {.name = "function_call", .support = Support::unsupported, .neutral = R"(["none"])"},
+        {.name = "reasoning_effort", .support = Support::unsupported, .neutral = R"(["none"])"},
+        {.name = "include_reasoning", .support = Support::unsupported, .neutral = "[true, false]"},
+        {.name = "thinking_token_budget", .support = Support::unsupported},
+        {.name = "max_thinking_tokens", .support = Support::unsupported},
+        {.name = "thinking", .support = Support::unsupported},
+        {.name = "chat_template", .support = Support::unsupported},
+        {.name = "documents", .support = Support::unsupported, .neutral = "[[]]"},
+        {.name = "modalities", .support = Support::unsupported, .neutral = R"([["text"]])"},
+        {.name = "audio", .support = Support::unsupported},
+        {.name = "prediction", .support = Support::unsupported},
+        {.name = "web_search_options", .support = Support::unsupported},
+        {.name = "verbosity", .support = Support::unsupported, .neutral = R"(["medium"])"},
+        {.name = "mm_processor_kwargs", .support = Support::unsupported},
+        {.name = "media_io_kwargs", .support = Support::unsupported},
+    }));
+
+inline constexpr auto kCompletionFields = net::join(
+    kSamplingFields,
+    std::to_array<Field>({
+        {.name = "prompt", .types = kString | kArray, .required = true, .items = R"({"minItems":1})"},
+        {.name = "logprobs", .types = kInteger, .minimum = 0, .maximum = limits::kLogprobs},
+        {.name = "echo", .types = kBoolean},
+        {.name = "suffix", .support = Support::unsupported, .neutral = R"([""])"},
+    }));
+
+inline constexpr auto kTokenizeFields = std::to_array<Field>({
+    {.name = "model", .types = kString},
+    {.name = "prompt", .types = kString},
+    {.name = "messages",
+     .types = kArray,
+     .items = R"({"minItems":1,"maxItems":4096,"items":{"type":"object"}})"},
+    {.name = "add_special_tokens", .types = kBoolean},
+    {.name = "return_token_strs", .types = kBoolean},
+    {.name = "tools", .types = kArray, .items = R"({"maxItems":256,"items":{"type":"object"}})"},
+    {.name = "chat_template_kwargs", .types = kObject},
+    {.name = "add_generation_prompt", .types = kBoolean},
+    {.name = "continue_final_message", .types = kBoolean},
+    {.name = "chat_template", .support = Support::unsupported},
+    {.name = "mm_processor_kwargs", .support = Support::unsupported},
+});
+
+inline constexpr auto kDetokenizeFields = std::to_array<Field>({
+    {.name = "model", .types = kString},
+    {.name = "tokens",
+     .types = kArray,
+     .required = true,
+     .items = R"({"items":{"type":"integer","minimum":0}})"},
+});
+
+}  // namespace neutrino::server

@@ -1,0 +1,73 @@
+#include "server/routes.h"
+
+#include <algorithm>
+
+#include "net/error_body.h"
+#include "server/inference.h"
+#include "server/request_fields.h"
+#include "server/routes/handlers.h"
+
+namespace neutrino::server {
+namespace {
+
+using net::Admission, net::AuthPolicy, net::Method;
+
+constexpr int64_t kSmallBody = 4 << 10;
+
+// clang-format off
+constexpr ServerRoute kRoutes[] = {
+    {{.method = Method::post, .path = "/v1/chat/completions", .auth = AuthPolicy::key, .admission = Admission::while_serving,
+      .body_bytes = limits::kBodyBytes, .fields = kChatFields, .summary = "Answer a conversation"}, routes::chat_completions},
+    {{.method = Method::post, .path = "/v1/completions", .auth = AuthPolicy::key, .admission = Admission::while_serving,
+      .body_bytes = limits::kBodyBytes, .fields = kCompletionFields, .summary = "Continue a text"}, routes::completions},
+    {{.method = Method::get, .path = "/v1/models", .auth = AuthPolicy::key, .summary = "The models that are served"}, routes::list_models},
+    {{.method = Method::get, .path = "/v1/models/{id}", .auth = AuthPolicy::key, .summary = "One model"}, routes::get_model},
+    {{.method = Method::post, .path = "/tokenize", .auth = AuthPolicy::key, .admission = Admission::while_serving,
+      .body_bytes = limits::kBodyBytes, .fields = kTokenizeFields, .summary = "Text or conversation to token ids"}, routes::tokenize},
+    {{.method = Method::post, .path = "/detokenize", .auth = AuthPolicy::key, .admission = Admission::while_serving,
+      .body_bytes = limits::kBodyBytes, .fields = kDetokenizeFields, .summary = "Token ids to text"}, routes::detokenize},
+    {{.method = Method::post, .path = "/v1/requests/{id}/cancel", .auth = AuthPolicy::key, .body_bytes = kSmallBody,
+      .summary = "Cancel a request by its X-Request-Id or the id of its answer"}, routes::cancel_request},
+    {{.method = Method::get, .path = "/v1/health/live", .auth = AuthPolicy::open, .summary = "The process answers"}, routes::live},
+    {{.method = Method::get, .path = "/v1/health/ready", .auth = AuthPolicy::open, .summary = "Requests will be served"}, routes::ready},
+    {{.method = Method::get, .path = "/health", .auth = AuthPolicy::open, .summary = "The same as /v1/health/ready"}, routes::ready},
+    {{.method = Method::get, .path = "/v1/version", .auth = AuthPolicy::key, .summary = "Version of the server"}, routes::version},
+    {{.method = Method::get, .path = "/v1/metadata", .auth = AuthPolicy::key, .summary = "The model, its memory and its defaults"}, routes::metadata},
+    {{.method = Method::get, .path = "/metrics", .auth = AuthPolicy::key, .summary = "Prometheus metrics", .answer = "text/plain"}, routes::metrics},
+    {{.method = Method::get, .path = "/v1/metrics", .auth = AuthPolicy::key, .summary = "The same as /metrics", .answer = "text/plain"}, routes::metrics},
+    {{.method = Method::get, .path = "/openapi.json", .auth = AuthPolicy::key, .summary = "This table as OpenAPI 3.1"}, routes::openapi},
+};
+// clang-format on
+
+static_assert(std::all_of(std::begin(kRoutes), std::end(kRoutes),
+                          [](const ServerRoute& route) { return has_policy(route.spec); }),
+              "every route says who may call it");
+
+net::asio::awaitable<void> handle(RouteHandler handler, Services& services, const net::Request& request,
+                                  net::Response& response) {
+  std::optional<Error> failure;
+  try {
+    co_await handler(services, request, response);
+  } catch (const Error& error) {
+    failure = error;
+  }
+  if (!failure) co_return;
+  add_retry_headers(response, *failure, services.chat_model.status().queue_drain_seconds);
+  throw *failure;
+}
+
+}  // namespace
+
+std::span<const ServerRoute> route_table() { return kRoutes; }
+
+std::vector<net::Route> bind_routes(Services& services) {
+  std::vector<net::Route> routes;
+  for (const ServerRoute& route : kRoutes)
+    routes.push_back({route.spec, [&services, handler = route.handle](const net::Request& request,
+                                                                      net::Response& response) {
+                        return handle(handler, services, request, response);
+                      }});
+  return routes;
+}
+
+}  // namespace neutrino::server

@@ -1,0 +1,53 @@
+// What this server is: version, metadata, metrics, and the table of routes as a document.
+#include "server/routes/handlers.h"
+
+namespace neutrino::server::routes {
+namespace {
+
+json::object defaults_json(const chat::SamplingParameters& defaults) {
+  json::object result;
+  result["temperature"] = defaults.temperature;
+  result["top_p"] = defaults.top_p;
+  result["top_k"] = defaults.top_k;
+  result["min_p"] = defaults.min_p;
+  result["repetition_penalty"] = defaults.repetition_penalty;
+  return result;
+}
+
+}  // namespace
+
+asio::awaitable<void> version(Services&, const Request&, Response& response) {
+  response.send(200, to_text(json::object{{"version", NEUTRINO_VERSION}, {"api", "v1"}}));
+  co_return;
+}
+
+asio::awaitable<void> metadata(Services& services, const Request&, Response& response) {
+  const chat::ChatModelInfo& info = services.chat_model.info();
+  json::object body = info.metadata;
+  body["model"] = info.name;
+  json::array names;
+  for (const std::string& name : services.served_names) names.emplace_back(json::string_view(name));
+  body["served_model_names"] = std::move(names);
+  body["version"] = NEUTRINO_VERSION;
+  body["system_fingerprint"] = info.fingerprint;
+  body["context_tokens"] = info.context_tokens;
+  body["vocab_size"] = info.vocab_size;
+  body["chat_template_sha256"] =
+      info.has_chat_template ? json::value(info.template_sha256) : json::value(nullptr);
+  body["sampling_defaults"] = defaults_json(info.defaults);
+  response.send(200, to_text(body));
+  co_return;
+}
+
+asio::awaitable<void> metrics(Services& services, const Request&, Response& response) {
+  std::string text;
+  co_await services.workers.run([&] { text = services.metrics.text(); });
+  response.send(200, std::move(text), "text/plain; version=0.0.4; charset=utf-8");
+}
+
+asio::awaitable<void> openapi(Services& services, const Request&, Response& response) {
+  response.send(200, services.openapi);
+  co_return;
+}
+
+}  // namespace neutrino::server::routes

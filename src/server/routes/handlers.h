@@ -1,0 +1,26 @@
+// One handler per file of this folder; server/routes.cpp says which path leads to which.
+#pragma once
+
+#include "net/response.h"
+#include "server/services.h"
+
+namespace neutrino::server::routes {
+
+using net::Request, net::Response;
+namespace asio = boost::asio;
+
+asio::awaitable<void> chat_completions(Services& services, const Request& request, Response& response);
+asio::awaitable<void> completions(Services& services, const Request& request, Response& response);
+asio::awaitable<void> list_models(Services& services, const Request& request, Response& response);
+asio::awaitable<void> get_model(Services& services, const Request& request, Response& response);
+asio::awaitable<void> tokenize(Services& services, const Request& request, Response& response);
+asio::awaitable<void> detokenize(Services& services, const Request& request, Response& response);
+asio::awaitable<void> live(Services& services, const Request& request, Response& response);
+asio::awaitable<void> ready(Services& services, const Request& request, Response& response);
+asio::awaitable<void> version(Services& services, const Request& request, Response& response);
+asio::awaitable<void> metadata(Services& services, const Request& request, Response& response);
+asio::awaitable<void> metrics(Services& services, const Request& request, Response& response);
+asio::awaitable<void> openapi(Services& services, const Request& request, Response& response);
+asio::awaitable<void> cancel_request(Services& services, const Request& request, Response& response);
+
+}  // namespace neutrino::server::routes

@@ -1,0 +1,87 @@
+#include "server/server.h"
+
+#include "base/log.h"
+#include "server/request_log.h"
+#include "server/routes.h"
+#include "server/services.h"
+
+namespace neutrino::server {
+namespace {
+
+constexpr std::chrono::milliseconds kDeadEngineGrace{1000};  // for the streams' error events
+
+std::vector<std::string> names_or(std::vector<std::string> names, const std::string& otherwise) {
+  if (names.empty()) names.push_back(otherwise);
+  return names;
+}
+
+}  // namespace
+
+struct ReplicaServer::Impl {
+  Impl(chat::ChatModel& model, Metrics& metrics, ReplicaOptions options)
+      : log(metrics, options.request_log),
+        http(with_callbacks(std::move(options.http))),
+        wakeups(http.executor()),
+        workers(options.worker_threads),
+        services{.chat_model = model,
+                 .metrics = metrics,
+                 .http = http,
+                 .workers = workers,
+                 .wakeups = wakeups,
+                 .active = active,
+                 .served_names = names_or(std::move(options.served_names), model.info().name),
+                 .ping = options.ping,
+                 .openapi = {}} {
+    std::vector<net::Route> routes = bind_routes(services);
+    services.openapi = net::openapi_document(routes, "neutrino");
+    http.set_routes(std::move(routes));
+    http.spawn(wakeups.run());
+    http.on_stop([this] { wakeups.close(); });
+    model.set_wake([this] { wakeups.wake(); });
+    connections = &metrics.gauge("neutrino_http_connections", "Open connections");
+    scrape = metrics.on_scrape([this] { connections->Set(static_cast<double>(http.connections())); });
+  }
+  ~Impl() {
+    services.metrics.remove_on_scrape(scrape);
+    services.chat_model.set_wake([] {});
+  }
+
+  net::ServerOptions with_callbacks(net::ServerOptions options) {
+    options.on_complete = [this](const net::Request& request, const net::Completion& completion) {
+      log.record(request, completion);
+    };
+    options.on_tick = [this] { watch_engine(); };
+    return options;
+  }
+
+  // A dead engine ends the process: by then its streams have had their error events.
+  void watch_engine() {
+    if (told_dead || !services.chat_model.status().dead) return;
+    told_dead = true;
+    spdlog::error("the engine is dead; the server ends");
+    http.drain(kDeadEngineGrace);
+  }
+
+  RequestLog log;
+  ActiveRequests active;
+  net::HttpServer http;
+  net::Wakeups wakeups;
+  net::Workers workers;
+  Services services;
+  Gauge* connections = nullptr;
+  int64_t scrape = 0;
+  bool told_dead = false;
+};
+
+ReplicaServer::ReplicaServer(chat::ChatModel& chat_model, Metrics& metrics, ReplicaOptions options)
+    : impl_(new Impl(chat_model, metrics, std::move(options))) {}
+ReplicaServer::~ReplicaServer() = default;
+
+void ReplicaServer::listen() { impl_->http.listen(); }
+int ReplicaServer::port() const { return impl_->http.port(); }
+void ReplicaServer::run() { impl_->http.run(); }
+void ReplicaServer::drain(std::chrono::milliseconds grace) { impl_->http.drain(grace); }
+void ReplicaServer::stop() { impl_->http.stop(); }
+int64_t ReplicaServer::requests_in_flight() const { return impl_->http.requests_in_flight(); }
+
+}  // namespace neutrino::server

@@ -1,0 +1,44 @@
+// The HTTP surface of one replica: a ChatModel behind the routes of routes.cpp.
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/metrics.h"
+#include "chat/chat_model.h"
+#include "net/server.h"
+
+namespace neutrino::server {
+
+struct ReplicaOptions {
+  net::ServerOptions http;                           // host, port, keys, allowed hosts and origins, timeouts
+  std::vector<std::string> served_names;             // empty: the model's own name
+  std::optional<std::filesystem::path> request_log;  // absent: stderr
+  int worker_threads = 2;
+  std::chrono::milliseconds ping{limits::kPingSeconds * 1000};
+};
+
+class ReplicaServer {
+ public:
+  // `chat_model` and `metrics` outlive this object.
+  ReplicaServer(chat::ChatModel& chat_model, Metrics& metrics, ReplicaOptions options);
+  ~ReplicaServer();
+
+  void listen();  // throws Error{unavailable} that names a busy port
+  int port() const;
+  // Serves on this thread until drain() or stop() is through, or the engine has died and its streams were told.
+  void run();
+  void drain(std::chrono::milliseconds grace);  // any thread; a second call may shorten the grace
+  void stop();                                  // any thread: interrupt now
+  int64_t requests_in_flight() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace neutrino::server
