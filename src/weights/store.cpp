@@ -304,10 +304,11 @@ StoreListing Store::list() const {
   StoreListing listing;
   for (const fs::path& path : files_in(folder_ / "manifests")) {
     if (path.extension() != ".json" || !ModelName::is_valid(path.stem().string())) continue;
+    const ModelName name = ModelName::parse(path.stem().string());
     try {
-      listing.models.push_back(show(ModelName::parse(path.stem().string())));
+      listing.models.push_back(show(name));
     } catch (const Error& error) {
-      listing.broken.push_back({path.string(), error.message()});
+      if (has(name)) listing.broken.push_back({path.string(), error.message()});  // else it was removed while we looked
     }
   }
   return listing;
