@@ -58,6 +58,7 @@ Header read_header(Reader& reader) {
   header.metadata_entries = reader.number<uint64_t>("metadata count");
   check_count("metadata entries", header.metadata_entries, limits::kGgufMetadataEntries,
               kMetadataEntryBytesMin, reader);
+  if (header.tensors == 0) throw refuse("no_tensors", "the file holds no tensors");
   check_count("tensors", header.tensors, limits::kGgufTensors, kTensorInfoBytesMin, reader);
   return header;
 }
@@ -188,14 +189,25 @@ void place(TensorInfo& info, std::span<const std::byte> data, uint64_t alignment
   info.entry.data = data.data() + info.offset;
 }
 
-void check_no_overlap(std::span<const TensorEntry> tensors) {
+// The tensors fill the data one behind the other, with nothing between but padding, and nothing behind: a file whose counts or
+// offsets are wrong shows it here, and no second file hides behind the first.
+void check_layout(std::span<const TensorEntry> tensors, std::span<const std::byte> data, uint64_t alignment) {
   std::vector<const TensorEntry*> order;
   for (const TensorEntry& tensor : tensors) order.push_back(&tensor);
   std::sort(order.begin(), order.end(), [](auto* a, auto* b) { return a->data < b->data; });
-  for (size_t i = 1; i < order.size(); ++i)
-    if (order[i]->data - order[i - 1]->data < order[i - 1]->bytes)
-      throw refuse("tensor_overlap", "tensors {} and {} overlap", in_quotes(order[i - 1]->name),
-                   in_quotes(order[i]->name));
+  const auto refuse_gap = [](int64_t bytes, int64_t offset) {
+    throw refuse("unused_bytes", "{} bytes at offset {} of the data belong to no tensor", bytes, offset);
+  };
+  int64_t end = 0;
+  for (const TensorEntry* tensor : order) {
+    const int64_t offset = tensor->data - data.data();
+    if (offset < end)
+      throw refuse("tensor_overlap", "tensor {} overlaps the one before it", in_quotes(tensor->name));
+    if (offset - end >= static_cast<int64_t>(alignment)) refuse_gap(offset - end, end);
+    end = offset + tensor->bytes;
+  }
+  const int64_t rest = static_cast<int64_t>(data.size()) - end;
+  if (rest >= static_cast<int64_t>(alignment)) refuse_gap(rest, end);
 }
 
 class GgufFile final : public WeightFile {
@@ -231,9 +243,10 @@ class GgufFile final : public WeightFile {
     std::vector<TensorInfo> infos;
     infos.reserve(header.tensors);
     for (uint64_t i = 0; i < header.tensors; ++i) infos.push_back(read_tensor_info(reader));
-    place_all(infos, data_section(bytes, reader.offset(), alignment), alignment);
+    const auto data = data_section(bytes, reader.offset(), alignment);
+    place_all(infos, data, alignment);
     index_names();
-    check_no_overlap(tensors_);
+    check_layout(tensors_, data, alignment);
   }
 
   static std::span<const std::byte> data_section(std::span<const std::byte> bytes, uint64_t header_end,

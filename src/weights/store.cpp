@@ -308,7 +308,8 @@ StoreListing Store::list() const {
     try {
       listing.models.push_back(show(name));
     } catch (const Error& error) {
-      if (has(name)) listing.broken.push_back({path.string(), error.message()});  // else it was removed while we looked
+      if (has(name))
+        listing.broken.push_back({path.string(), error.message()});  // else it was removed while we looked
     }
   }
   return listing;

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <fstream>
 #include <set>
@@ -175,11 +176,15 @@ TEST_F(StoreKill, a_removal_killed_half_way_has_removed) {
 
 TEST_F(StoreKill, an_import_killed_at_random_times_leaves_the_store_whole) {
   const int cycles = long_run() ? 1000 : 40;
+  const auto start = std::chrono::steady_clock::now();
+  ASSERT_EQ(child("import", ""), 0);
+  const auto import_us = (std::chrono::steady_clock::now() - start) / std::chrono::microseconds(1);
+  Store(store_).remove(kName);
   Random random(1);
   int killed = 0, there = 0;
   for (int i = 0; i < cycles; ++i) {
     const pid_t pid = spawn_child("import", store_, file_, "");
-    ::usleep(static_cast<useconds_t>(random.below(long_run() ? 60'000 : 40'000)));
+    ::usleep(static_cast<useconds_t>(random.below(import_us * 5 / 4)));
     ::kill(pid, SIGKILL);
     killed += was_killed(wait_for(pid));
     expect_before_or_after();

@@ -31,8 +31,9 @@ inline void append_text(std::string& out, std::string_view text) {
 
 struct GgufKeyValue {
   std::string key;
-  uint32_t type = 0;    // GgufType, or what a hostile file says
-  std::string payload;  // the bytes behind the type
+  uint32_t type = 0;                        // GgufType, or what a hostile file says
+  std::string payload;                      // the bytes behind the type
+  std::optional<uint64_t> key_length = {};  // empty, as below: the true one
 };
 
 struct GgufTensor {
@@ -41,6 +42,8 @@ struct GgufTensor {
   uint32_t type = 0;                 // ggml's number
   uint64_t offset = 0;               // what the info says; the data lies where layout() would put it
   std::string data;
+  std::optional<uint64_t> name_length = {};
+  std::optional<uint32_t> dimension_count = {};
 };
 
 struct GgufImage {
@@ -70,7 +73,7 @@ struct GgufImage {
 
 template <typename T>
 GgufKeyValue number_value(std::string key, GgufType type, T value) {
-  GgufKeyValue entry{std::move(key), static_cast<uint32_t>(type), {}};
+  GgufKeyValue entry{.key = std::move(key), .type = static_cast<uint32_t>(type), .payload = {}};
   append(entry.payload, value);
   return entry;
 }
@@ -122,13 +125,15 @@ inline std::string serialise_header(const GgufImage& image) {
   append<uint64_t>(out, image.tensor_count.value_or(image.tensors.size()));
   append<uint64_t>(out, image.metadata_count.value_or(image.metadata.size()));
   for (const auto& entry : image.metadata) {
-    append_text(out, entry.key);
+    append(out, entry.key_length.value_or(entry.key.size()));
+    out += entry.key;
     append(out, entry.type);
     out += entry.payload;
   }
   for (const auto& tensor : image.tensors) {
-    append_text(out, tensor.name);
-    append(out, static_cast<uint32_t>(tensor.dimensions.size()));
+    append(out, tensor.name_length.value_or(tensor.name.size()));
+    out += tensor.name;
+    append(out, tensor.dimension_count.value_or(static_cast<uint32_t>(tensor.dimensions.size())));
     for (const uint64_t size : tensor.dimensions) append(out, size);
     append(out, tensor.type);
     append(out, tensor.offset);
