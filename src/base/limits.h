@@ -50,6 +50,8 @@ inline constexpr int64_t kTools = 256;
 
 // Chat templates.
 inline constexpr int64_t kTemplateFuel = 1'000'000;  // template engine steps
+inline constexpr int64_t kTemplateSourceBytes = 1 << 20;
+inline constexpr int64_t kTemplateMemoryBytes = 256 << 20;     // beside the conversation itself
 inline constexpr int64_t kTemplateOutputBytes = 16 << 20;
 inline constexpr int64_t kTemplateDepth = 100;
 inline constexpr int64_t kTemplateMilliseconds = 250;
