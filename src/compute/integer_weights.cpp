@@ -55,13 +55,16 @@ void read_row(DType dtype, const void* row, int64_t columns, RealRow& real, Inte
 // The first scale to try: what maps the largest value to the largest integer. NaN if a value is not finite.
 double first_scale(WeightKind kind, const RealRow& real) {
   double largest = 0;
-  const auto take = [&largest](double value) {
-    if (!(std::abs(value) <= largest)) largest = std::isfinite(value) ? std::abs(value) : std::nan("");
+  bool finite = true;
+  const auto take = [&](double value) {
+    finite = finite && std::isfinite(value);
+    largest = std::max(largest, std::abs(value));
   };
   if (kind != WeightKind::byte)
     for (const float w : real.w) take(w);
   else
     for (const double d : real.d) take(d);
+  if (!finite) return std::nan("");
   return largest / (kind == WeightKind::nibble ? 16383 : kind == WeightKind::byte ? 1 << 17 : 32767);
 }
 

@@ -166,7 +166,7 @@ ModelConfig read_llama_config(const weights::WeightFile& file) {
     throw make_error(ErrorCode::invalid_argument, "head and rotary dimensions must be even, got {} and {}",
                      config.head_dim, config.rotary_dim);
   config.max_position_embeddings = read_size(file, "context_length", 1, limits::kContextTokens);
-  config.rms_norm_eps = read_number(file, "attention.layer_norm_rms_epsilon", 0, 1);
+  config.rms_norm_eps = read_number(file, "attention.layer_norm_rms_epsilon", 1e-12, 1);
   config.rope_theta = read_number_or(file, "rope.freq_base", 1, 1e12, 10000);
   if (const auto scaling = file.metadata().text("llama.rope.scaling.type"); scaling && *scaling != "none")
     throw make_error(ErrorCode::unimplemented, "llama.rope.scaling.type \"{:.64}\" is not known", *scaling);
