@@ -48,13 +48,16 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
+std::unique_ptr<Matrix> identity_matrix(Backend& backend, int64_t columns) {
+  OwnedMatrix identity = random_matrix(DType::f32, columns, columns, 0);
+  auto* w = reinterpret_cast<float*>(identity.bytes.data());
+  for (int64_t i = 0; i < columns * columns; ++i) w[i] = i % (columns + 1) == 0 ? 1.0f : 0.0f;
+  return backend.load_matrix({&identity.view, 1});
+}
+
 // The values behind an activation, by a product with the identity.
 std::vector<float> values_of(Backend& backend, const Activation& x) {
-  OwnedMatrix identity = random_matrix(DType::f32, x.columns, x.columns, 0);
-  auto* w = reinterpret_cast<float*>(identity.bytes.data());
-  for (int64_t i = 0; i < x.columns * x.columns; ++i) w[i] = i % (x.columns + 1) == 0 ? 1.0f : 0.0f;
-  const auto matrix = backend.load_matrix({&identity.view, 1});
-  return copy(backend.matmul(x, *matrix));
+  return copy(backend.matmul(x, *identity_matrix(backend, x.columns)));
 }
 
 // ---- products
@@ -254,7 +257,8 @@ class AttentionRun {
         attention_(attention),
         columns_((attention.heads + 2 * attention.kv_heads) * attention.head_dim),
         rows_(random_floats(positions * columns_, seed, 2.0f)),
-        rope_(testing::rope_values(positions, attention.rotary_dim, attention.pairs)) {}
+        rope_(testing::rope_values(positions, attention.rotary_dim, attention.pairs)),
+        identity_(identity_matrix(backend, attention.heads * attention.head_dim)) {}
 
   std::vector<float>& rows() { return rows_; }
 
@@ -277,7 +281,8 @@ class AttentionRun {
     Tensor tensor = view_of(qkv, count, columns_);
     const Batch batch = {.sequences = sequences};
     backend_.rope_and_store(tensor, rope_.table, shape, batch, cache, 1);
-    const std::vector<float> values = values_of(backend_, backend_.attention(tensor, shape, batch, cache, 1));
+    const std::vector<float> values =
+        copy(backend_.matmul(backend_.attention(tensor, shape, batch, cache, 1), *identity_));
     out.insert(out.end(), values.begin(), values.end());
   }
 
@@ -295,6 +300,7 @@ class AttentionRun {
   int64_t columns_;
   std::vector<float> rows_;
   testing::RopeValues rope_;
+  std::unique_ptr<Matrix> identity_;
 };
 
 constexpr int32_t kBlocks[] = {3, 0, 2, 1};

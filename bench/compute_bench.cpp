@@ -1,0 +1,195 @@
+// What the kernels reach on this machine: products by shape and rows, and all operations of a forward pass of SmolLM2-135M's
+// shape on random weights (q4_1 body, q8_0 tied head).
+//
+//   compute_bench [--isa avx2] [--threads 2] [--seconds 0.3] [--float32]
+//
+// Times are the best of the repetitions: neighbours on the machine only ever add; with --threads 1 they are CPU times.
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <ctime>
+#include <functional>
+
+#include "compute/test_support.h"
+
+namespace neutrino::compute {
+namespace {
+
+using testing::OwnedMatrix;
+
+struct Options {
+  BackendOptions backend;
+  double seconds = 0.3;
+};
+
+// With one thread the time that this thread ran, which a busy machine disturbs least.
+double now(const Options& options) {
+  timespec time;
+  clock_gettime(options.backend.threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+double best_seconds(const Options& options, double budget, const std::function<void()>& fn) {
+  double best = 1e9;
+  const double begin = now(options);
+  for (int i = 0; i < 3 || now(options) - begin < budget; ++i) {
+    const double start = now(options);
+    fn();
+    best = std::min(best, now(options) - start);
+  }
+  return best;
+}
+
+// Enough copies of the matrix that they stream from memory, as a model's layers do.
+void bench_products(Backend& backend, const Options& options, DType dtype, int64_t rows, int64_t columns) {
+  const OwnedMatrix weights = testing::random_matrix(dtype, rows, columns, 1);
+  const int64_t copies = std::max<int64_t>(1, (64 << 20) / static_cast<int64_t>(weights.bytes.size()));
+  std::vector<std::unique_ptr<Matrix>> matrices;
+  for (int64_t i = 0; i < copies; ++i) matrices.push_back(backend.load_matrix({&weights.view, 1}));
+  const std::vector<float> norm(static_cast<size_t>(columns), 1.0f);
+  for (const int64_t m : {1, 2, 4, 8, 16, 32, 128, 512}) {
+    std::vector<float> x = testing::random_floats(m * columns, 2);
+    backend.begin_step();
+    const Activation activation = backend.rms_norm(testing::view_of(x, m, columns), norm, 1e-5f);
+    const double seconds = best_seconds(options, options.seconds, [&] {
+      for (const auto& matrix : matrices) {
+        const ScratchScope scope(backend);
+        backend.matmul(activation, *matrix);
+      }
+    });
+    const double bytes = static_cast<double>(matrices[0]->bytes() * copies);
+    const double operations = 2.0 * static_cast<double>(m * rows * columns * copies);
+    fmt::print("{:5} {:5}x{:<5} M={:<4} {:7.1f} us  {:6.1f} GB/s  {:6.3f} TOP/s\n", dtype_info(dtype).name,
+               rows, columns, m, seconds / static_cast<double>(copies) * 1e6, bytes / seconds / 1e9,
+               operations / seconds / 1e12);
+  }
+}
+
+// SmolLM2-135M.
+constexpr int64_t kHidden = 576, kIntermediate = 1536, kLayers = 30, kVocabulary = 49152;
+constexpr AttentionShape kAttention = {
+    .num_attention_heads = 9, .num_key_value_heads = 3, .head_dim = 64, .scale = 0.125f};
+constexpr int64_t kContext = 2560;
+
+struct Layer {
+  std::unique_ptr<Matrix> qkv, output, gate_up, down;
+};
+
+class Model {
+ public:
+  Model(Backend& backend, int64_t sequences_max)
+      : backend_(backend),
+        rope_(testing::rope_values(kContext, 64, RopePairs::adjacent)),
+        norm_(kHidden, 1.0f),
+        embedding_(testing::random_matrix(DType::q8_0, kVocabulary, kHidden, 1)),
+        head_(backend.load_matrix({&embedding_.view, 1})) {
+    const OwnedMatrix qkv = testing::random_matrix(DType::q4_1, 960, kHidden, 2),
+                      output = testing::random_matrix(DType::q4_1, kHidden, kHidden, 3),
+                      gate = testing::random_matrix(DType::q4_1, kIntermediate, kHidden, 4),
+                      down = testing::random_matrix(DType::q4_1, kHidden, kIntermediate, 5);
+    for (int64_t i = 0; i < kLayers; ++i)
+      layers_.push_back({backend.load_matrix({&qkv.view, 1}), backend.load_matrix({&output.view, 1}),
+                         backend.load_gate_up(gate.view, gate.view), backend.load_matrix({&down.view, 1})});
+    const int64_t blocks = kContext / kBlockPositions;
+    cache_ = backend.make_kv_cache({.num_hidden_layers = kLayers,
+                                    .num_key_value_heads = 3,
+                                    .head_dim = 64,
+                                    .blocks = sequences_max * blocks});
+    for (int64_t i = 0; i < sequences_max * blocks; ++i) table_.push_back(static_cast<int32_t>(i));
+  }
+
+  // `sequences` sequences of `rows` rows each, after `position` positions; logits of each one's last row.
+  void forward(int64_t sequences, int64_t rows, int64_t position) {
+    std::vector<int32_t> tokens(static_cast<size_t>(sequences * rows)), last;
+    std::vector<SequenceRows> parts;
+    for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i * 37 % kVocabulary);
+    for (int64_t s = 0; s < sequences; ++s) {
+      last.push_back(static_cast<int32_t>((s + 1) * rows - 1));
+      parts.push_back({.first_row = s * rows,
+                       .rows = rows,
+                       .first_position = position,
+                       .block_table = std::span(table_).subspan(s * kContext / kBlockPositions)});
+    }
+    const Batch batch = {.tokens = tokens, .sequences = parts, .output_rows = last};
+    backend_.begin_step();
+    Tensor x = backend_.embed(*head_, tokens);
+    for (int64_t i = 0; i < kLayers; ++i) {
+      const ScratchScope scope(backend_);
+      const Layer& layer = layers_[i];
+      Tensor qkv = backend_.matmul(backend_.rms_norm(x, norm_, 1e-5f), *layer.qkv);
+      backend_.rope_and_store(qkv, rope_.table, kAttention, batch, *cache_, i);
+      backend_.matmul_add(x, backend_.attention(qkv, kAttention, batch, *cache_, i), *layer.output);
+      backend_.matmul_add(x, backend_.gated_matmul(backend_.rms_norm(x, norm_, 1e-5f), *layer.gate_up),
+                          *layer.down);
+    }
+    backend_.matmul(backend_.rms_norm(backend_.select_rows(x, last), norm_, 1e-5f), *head_);
+  }
+
+ private:
+  Backend& backend_;
+  testing::RopeValues rope_;
+  std::vector<float> norm_;
+  OwnedMatrix embedding_;
+  std::unique_ptr<Matrix> head_;
+  std::vector<Layer> layers_;
+  std::unique_ptr<KvCache> cache_;
+  std::vector<int32_t> table_;
+};
+
+void bench_forward(Backend& backend, const Options& options) {
+  struct Case {
+    const char* name;
+    int64_t sequences, rows, position;
+  };
+  constexpr Case kCases[] = {
+      {"decode, context 128", 1, 1, 128},
+      {"decode, context 512", 1, 1, 512},
+      {"decode, context 2048", 1, 1, 2048},
+      {"decode x 4, context 128", 4, 1, 128},
+      {"decode x 8, context 128", 8, 1, 128},
+      {"decode x 32, context 128", 32, 1, 128},
+      {"prefill 128", 1, 128, 0},
+      {"prefill 512", 1, 512, 0},
+      {"prefill 512 after 1536", 1, 512, 1536},
+  };
+  Model model(backend, 32);
+  for (const Case& c : kCases) {
+    const double seconds =
+        best_seconds(options, 3 * options.seconds, [&] { model.forward(c.sequences, c.rows, c.position); });
+    fmt::print("{:26} {:8.2f} ms  {:7.0f} tokens/s\n", c.name, seconds * 1e3,
+               static_cast<double>(c.sequences * c.rows) / seconds);
+  }
+}
+
+void run(int argc, char** argv) {
+  Options options;
+  bool float32 = false, forward_only = false;
+  CLI::App app("Speed of the compute kernels");
+  app.add_option("--isa", options.backend.isa, "kernel table");
+  app.add_option("--threads", options.backend.threads);
+  app.add_option("--seconds", options.seconds, "for each line");
+  app.add_flag("--float32", float32, "the arithmetic of --exact");
+  app.add_flag("--forward", forward_only, "without the single products");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    std::exit(app.exit(error));
+  }
+  if (float32) options.backend.arithmetic = Arithmetic::float32;
+  const auto backend = make_cpu_backend(options.backend);
+  backend->reserve(int64_t{512} << 20);
+  fmt::print("{}, {} threads\n", backend->name(), backend->threads());
+  if (!forward_only) {
+    bench_products(*backend, options, DType::q4_1, 3072, 576);
+    bench_products(*backend, options, DType::q4_1, 576, 1536);
+    bench_products(*backend, options, DType::q8_0, 49152, 576);
+    bench_products(*backend, options, DType::bf16, 3072, 576);
+  }
+  bench_forward(*backend, options);
+}
+
+}  // namespace
+}  // namespace neutrino::compute
+
+int main(int argc, char** argv) { neutrino::compute::run(argc, argv); }
