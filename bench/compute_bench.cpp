@@ -48,7 +48,7 @@ void bench_products(Backend& backend, const Options& options, DType dtype, int64
   std::vector<std::unique_ptr<Matrix>> matrices;
   for (int64_t i = 0; i < copies; ++i) matrices.push_back(backend.load_matrix({&weights.view, 1}));
   const std::vector<float> norm(static_cast<size_t>(columns), 1.0f);
-  for (const int64_t m : {1, 2, 4, 8, 16, 32, 128, 512}) {
+  for (const int64_t m : {1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32, 128, 512}) {
     std::vector<float> x = testing::random_floats(m * columns, 2);
     backend.begin_step();
     const Activation activation = backend.rms_norm(testing::view_of(x, m, columns), norm, 1e-5f);

@@ -218,6 +218,7 @@ void CpuBackend::multiply_panel(const Activation& x, const PanelMatrix& w, const
     const int64_t rows = std::min(kRowChunk, x.rows - first);
     float* target = out.row(first) + column;
     section.product({.panel = section.data + panel * section.panel_bytes,
+                     .next = section.data + std::min(panel + 1, section.panels - 1) * section.panel_bytes,
                      .scales = section.scales ? section.scales + panel * kPanelRows : nullptr,
                      .blocks = w.blocks(),
                      .x = activation_row(x, first),
@@ -262,6 +263,7 @@ void CpuBackend::gate_panel(const Activation& x, const PanelMatrix& w, int64_t p
     for (int64_t part = 0; part < 2; ++part) {
       const Section& section = w.sections()[part];
       section.product({.panel = section.data + panel * section.panel_bytes,
+                       .next = section.data + std::min(panel + 1, section.panels - 1) * section.panel_bytes,
                        .scales = section.scales ? section.scales + panel * kPanelRows : nullptr,
                        .blocks = w.blocks(),
                        .x = activation_row(x, first),

@@ -41,6 +41,7 @@ struct XBlock {
 // out[m][r] (+)= sum over columns of x[m] * W[r], for the 16 rows r of one panel.
 struct PanelTask {
   const uint8_t* panel;
+  const uint8_t* next;  // the panel that comes after this one, to be prefetched; may be `panel` itself
   const float* scales;  // (16)
   int64_t blocks;       // of 32 columns
   const uint8_t* x;     // activation rows

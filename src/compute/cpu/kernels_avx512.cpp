@@ -107,6 +107,14 @@ inline void finish_planes(const PanelTask& task, int64_t row, I sum_h, I sum_l) 
          join(_mm512_extracti64x4_epi64(sum_h, 1), _mm512_extracti64x4_epi64(sum_l, 1)));
 }
 
+// The hardware's prefetchers start anew at every panel that several tiles pass over, so the first tile asks for the next
+// panel's block while it works on this one's.
+template <int64_t bytes>
+inline void prefetch_block(const uint8_t* block) {
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(block + i), _MM_HINT_T0);
+}
+
 // The block sum of (q - 8) * x fits int16: its upper half is replaced by the sum of x, so that one vpdpwssd with the pairs
 // (e, f) adds e * sum((q - 8) x) + f * sum(x).
 inline I add_block(I total, I sum, const int32_t* high, I ef) {
@@ -114,7 +122,7 @@ inline I add_block(I total, I sum, const int32_t* high, I ef) {
   return _mm512_dpwssd_epi32(total, pair, ef);
 }
 
-template <int rows>
+template <int rows, bool first>
 inline void nibble_tile(const PanelTask& task, int64_t row) {
   const I mask = _mm512_set1_epi8(15);
   const XBlock* x[rows];
@@ -126,6 +134,7 @@ inline void nibble_tile(const PanelTask& task, int64_t row) {
   }
   const uint8_t* w = task.panel;
   for (int64_t b = 0; b < task.blocks; ++b, w += kNibbleBlockBytes) {
+    if constexpr (first) prefetch_block<kNibbleBlockBytes>(task.next + b * kNibbleBlockBytes);
     I sum_h[rows], sum_l[rows];
 #pragma GCC unroll 8
     for (int m = 0; m < rows; ++m) {
@@ -155,7 +164,7 @@ inline void nibble_tile(const PanelTask& task, int64_t row) {
   for (int m = 0; m < rows; ++m) finish_planes(task, row + m, total_h[m], total_l[m]);
 }
 
-template <int rows>
+template <int rows, bool first>
 inline void byte_tile(const PanelTask& task, int64_t row) {
   const XBlock* x[rows];
   __m512d low[rows], high[rows];
@@ -166,6 +175,7 @@ inline void byte_tile(const PanelTask& task, int64_t row) {
   }
   const uint8_t* w = task.panel;
   for (int64_t b = 0; b < task.blocks; ++b, w += kByteBlockBytes) {
+    if constexpr (first) prefetch_block<kByteBlockBytes>(task.next + b * kByteBlockBytes);
     I sum_h[rows], sum_l[rows];
 #pragma GCC unroll 8
     for (int m = 0; m < rows; ++m) {  // the weights' zero point is 128 = 16 * 8
@@ -195,7 +205,7 @@ inline void byte_tile(const PanelTask& task, int64_t row) {
   for (int m = 0; m < rows; ++m) finish(task, row + m, low[m], high[m]);
 }
 
-template <int rows>
+template <int rows, bool first>
 inline void word_tile(const PanelTask& task, int64_t row) {
   const int16_t* x[rows];
   I total_h[rows], total_l[rows];
@@ -208,6 +218,7 @@ inline void word_tile(const PanelTask& task, int64_t row) {
   const uint8_t* w = task.panel;
   for (int64_t k = 0; k < task.blocks * kColumnBlock; k += 2, w += 64) {
     const I q = _mm512_loadu_si512(w);
+    if constexpr (first) prefetch_block<64>(task.next + 32 * k);
 #pragma GCC unroll 8
     for (int m = 0; m < rows; ++m) {
       const I v = broadcast4(x[m] + k);
@@ -220,12 +231,13 @@ inline void word_tile(const PanelTask& task, int64_t row) {
 }
 
 // Six rows share a pass over the panel: 12 chains of vpdpbusd hide its latency, 24 registers hold their sums.
-#define ROW_TILES(tile)                                      \
-  int64_t row = 0;                                           \
-  for (; task.rows - row >= 6; row += 6) tile<6>(task, row); \
-  if (task.rows - row >= 4) tile<4>(task, row), row += 4;    \
-  if (task.rows - row >= 2) tile<2>(task, row), row += 2;    \
-  if (task.rows - row >= 1) tile<1>(task, row);
+#define ROW_TILES(tile)                                                                              \
+  int64_t row = 0;                                                                                   \
+  if (task.rows >= 6) tile<6, true>(task, row), row += 6;                                            \
+  for (; task.rows - row >= 6; row += 6) tile<6, false>(task, row);                                  \
+  if (task.rows - row >= 4) row == 0 ? tile<4, true>(task, 0) : tile<4, false>(task, row), row += 4; \
+  if (task.rows - row >= 2) row == 0 ? tile<2, true>(task, 0) : tile<2, false>(task, row), row += 2; \
+  if (task.rows - row >= 1) row == 0 ? tile<1, true>(task, 0) : tile<1, false>(task, row);
 
 void nibble_panel(const PanelTask& task) { ROW_TILES(nibble_tile) }
 void byte_panel(const PanelTask& task) { ROW_TILES(byte_tile) }
