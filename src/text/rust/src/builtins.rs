@@ -1,7 +1,7 @@
 //! What templates can call: filters, tests, functions, and Python's methods. Tables first.
 
 use minijinja::filters as f;
-use minijinja::value::{from_args, Kwargs, Rest, Value, ValueKind};
+use minijinja::value::{from_args, Kwargs, Rest, Value, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State};
 use minijinja_contrib::pycompat;
 
@@ -24,10 +24,10 @@ fn plain_filters() -> Vec<(&'static str, Value)> {
         ("e", Value::from_function(f::escape)),
         ("escape", Value::from_function(f::escape)),
         ("first", Value::from_function(f::first)),
-        ("float", Value::from_function(f::float)),
+        ("float", Value::from_function(float)),
         ("groupby", Value::from_function(f::groupby)),
         ("indent", Value::from_function(f::indent)),
-        ("int", Value::from_function(f::int)),
+        ("int", Value::from_function(int)),
         ("items", Value::from_function(f::items)),
         ("last", Value::from_function(f::last)),
         ("length", Value::from_function(f::length)),
@@ -38,7 +38,7 @@ fn plain_filters() -> Vec<(&'static str, Value)> {
         ("min", Value::from_function(f::min)),
         ("reject", Value::from_function(f::reject)),
         ("rejectattr", Value::from_function(f::rejectattr)),
-        ("replace", Value::from_function(f::replace)),
+        ("replace", Value::from_function(replace)),
         ("reverse", Value::from_function(f::reverse)),
         ("round", Value::from_function(f::round)),
         ("safe", Value::from_function(f::safe)),
@@ -61,21 +61,27 @@ pub fn install(env: &mut Environment<'static>) {
     }
     env.remove_global("debug");
     for (name, filter) in plain_filters() {
-        env.add_filter(name, move |state: &mut State, args: Rest<Value>| {
+        env.add_filter(name, move |state: &mut State, args: Rest<ValueOrKwargs>| {
+            let args = args.into_values();
             expect(name, &args)?;
             check(filter.call(state, &args)?)
         });
     }
-    env.add_filter("format", |pattern: &str, args: Rest<Value>| operators::printf(pattern, &args));
+    env.add_filter("format", |pattern: &str, args: Rest<ValueOrKwargs>| {
+        operators::printf(pattern, &args.into_values())
+    });
     env.add_filter("join", join);
     env.add_filter("string", |value: &Value| python::to_str(value));
     env.add_filter("tojson", tojson);
 
-    env.add_test("iterable", |v: &Value| v.try_iter().is_ok() || v.as_str().is_some());
-    env.add_test("sequence", |v: &Value| {
-        matches!(v.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map | ValueKind::String)
+    env.add_test("iterable", is_collection);
+    env.add_test("sequence", is_collection);
+    env.add_test("sameas", |a: &Value, b: &Value| {
+        (a.is_none() && b.is_none()) || minijinja::tests::is_sameas(a, b)
     });
-    env.add_test("callable", |v: &Value| v.kind() == ValueKind::Plain);
+    env.add_test("callable", |v: &Value| {
+        v.as_object().is_some_and(|o| o.type_name().ends_with("Macro") || v.kind() == ValueKind::Plain)
+    });
 
     env.add_function("range", range);
     env.add_function("raise_exception", |message: &Value| -> Result<Value, Error> {
@@ -90,6 +96,11 @@ pub fn install(env: &mut Environment<'static>) {
     env.add_function("guard:remainder", |a: &Value, b: &Value| operators::remainder(a, b));
 
     env.set_unknown_method_callback(method);
+}
+
+/// What Python can iterate over: also a text, but not None.
+fn is_collection(value: &Value) -> bool {
+    matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map | ValueKind::String)
 }
 
 /// Refuses, before it runs, a filter or method of this name that would build too much.
@@ -155,12 +166,63 @@ fn arguments<const N: usize>(args: &[Value], names: [&str; N]) -> Result<[Option
     }))
 }
 
-fn join(state: &mut State, value: &Value, args: Rest<Value>) -> Result<Value, Error> {
-    let [separator, attribute] = arguments(&args, ["d", "attribute"])?;
+fn join(state: &mut State, value: &Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let [separator, attribute] = arguments(&args.into_values(), ["d", "attribute"])?;
     let separator = separator.map_or(Ok(String::new()), |v| python::to_str(&v))?;
     let Some(attribute) = attribute else { return join_text(&separator, value) };
     let attribute = Value::from(Kwargs::from_iter([("attribute", attribute)]));
     join_text(&separator, &state.apply_filter("map", &[value.clone(), attribute])?)
+}
+
+/// Jinja's int: what cannot be read as a number becomes the default.
+fn int(value: &Value, default: Option<Value>, base: Option<u32>) -> Value {
+    let whole = |f: f64| (f.is_finite() && f.abs() < 1e18).then(|| Value::from(f.trunc() as i64));
+    let read = match value.kind() {
+        ValueKind::Bool => Some(Value::from(i64::from(value.is_true()))),
+        ValueKind::Number if value.is_integer() => Some(value.clone()),
+        ValueKind::Number => f64::try_from(value.clone()).ok().and_then(whole),
+        ValueKind::String => {
+            let text = value.as_str().unwrap_or_default().trim();
+            parse_int(text, base.unwrap_or(10)).or_else(|| text.parse().ok().and_then(whole))
+        }
+        _ => None,
+    };
+    read.or(default).unwrap_or_else(|| Value::from(0))
+}
+
+fn parse_int(text: &str, base: u32) -> Option<Value> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let prefix = match base {
+        2 => "0b",
+        8 => "0o",
+        16 => "0x",
+        _ => "",
+    };
+    let digits = digits.to_ascii_lowercase();
+    let digits = digits.strip_prefix(prefix).unwrap_or(&digits);
+    if !(2..=36).contains(&base) || digits.starts_with(['+', '-']) {
+        return None;
+    }
+    let value = i64::from_str_radix(digits, base).ok()?;
+    Some(Value::from(if negative { -value } else { value }))
+}
+
+/// Jinja's float, with a default likewise.
+fn float(value: &Value, default: Option<Value>) -> Value {
+    let read = match value.as_str() {
+        Some(text) => text.trim().parse().ok(),
+        None if value.kind() == ValueKind::Bool => Some(f64::from(u8::from(value.is_true()))),
+        None => f64::try_from(value.clone()).ok(),
+    };
+    read.map(Value::from).or(default).unwrap_or_else(|| Value::from(0.0))
+}
+
+fn replace(text: &Value, old: &str, new: &str, count: Option<usize>) -> Result<String, Error> {
+    let text = python::to_str(text)?;
+    Ok(text.replacen(old, new, count.unwrap_or(usize::MAX)))
 }
 
 fn join_text(separator: &str, value: &Value) -> Result<Value, Error> {
@@ -180,9 +242,9 @@ fn join_text(separator: &str, value: &Value) -> Result<Value, Error> {
 }
 
 /// As transformers defines it: tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False).
-fn tojson(value: &Value, args: Rest<Value>) -> Result<Value, Error> {
+fn tojson(value: &Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let [ensure_ascii, indent, separators, sort_keys] =
-        arguments(&args, ["ensure_ascii", "indent", "separators", "sort_keys"])?;
+        arguments(&args.into_values(), ["ensure_ascii", "indent", "separators", "sort_keys"])?;
     let truth = |v: Option<Value>| v.is_some_and(|v| v.is_true());
     let indent = match indent {
         None => None,

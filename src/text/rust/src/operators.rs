@@ -139,7 +139,24 @@ pub fn printf(pattern: &str, args: &[Value]) -> Result<Value, Error> {
     if pattern.contains('*') {
         return Err(guard::refuse("a format must not take its width from an argument"));
     }
-    formatted(FormatStyle::Printf, pattern, args)
+    let (pattern, args) = resolve_repr(pattern, args)?;
+    formatted(FormatStyle::Printf, &pattern, &args)
+}
+
+/// %r becomes %s of the argument's repr().
+fn resolve_repr(pattern: &str, args: &[Value]) -> Result<(String, Vec<Value>), Error> {
+    let (mut out, mut args) = (String::with_capacity(pattern.len()), args.to_vec());
+    let (mut in_field, mut field) = (false, 0);
+    for c in pattern.chars() {
+        let ends_field = in_field && (c.is_ascii_alphabetic() || c == '%');
+        if ends_field && c == 'r' && field < args.len() {
+            args[field] = Value::from(python::repr(&args[field])?);
+        }
+        out.push(if ends_field && c == 'r' { 's' } else { c });
+        field += usize::from(ends_field && c != '%');
+        in_field = if in_field { !ends_field } else { c == '%' };
+    }
+    Ok((out, args))
 }
 
 pub fn str_format(pattern: &str, args: &[Value]) -> Result<Value, Error> {

@@ -18,12 +18,16 @@ pub fn to_str(value: &Value) -> Result<String, Error> {
     if value.is_undefined() {
         return Ok(String::new());
     }
+    repr(value)
+}
+
+pub fn repr(value: &Value) -> Result<String, Error> {
     let mut out = String::new();
-    repr(value, &mut out, 0)?;
+    write_repr(value, &mut out, 0)?;
     Ok(out)
 }
 
-fn repr(value: &Value, out: &mut String, level: usize) -> Result<(), Error> {
+fn write_repr(value: &Value, out: &mut String, level: usize) -> Result<(), Error> {
     if level > MAX_NESTING {
         return Err(refuse("a value is nested too deep to print"));
     }
@@ -49,7 +53,7 @@ fn repr_list(value: &Value, out: &mut String, level: usize) -> Result<(), Error>
         if count > 0 {
             out.push_str(", ");
         }
-        repr(&item, out, level + 1)?;
+        write_repr(&item, out, level + 1)?;
         count += 1;
     }
     if value.is_tuple() && count == 1 {
@@ -65,9 +69,9 @@ fn repr_map(value: &Value, out: &mut String, level: usize) -> Result<(), Error> 
         if index > 0 {
             out.push_str(", ");
         }
-        repr(&key, out, level + 1)?;
+        write_repr(&key, out, level + 1)?;
         out.push_str(": ");
-        repr(&value.get_item(&key)?, out, level + 1)?;
+        write_repr(&value.get_item(&key)?, out, level + 1)?;
     }
     out.push('}');
     Ok(())

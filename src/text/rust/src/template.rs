@@ -33,7 +33,9 @@ impl Template {
             .lstrip_blocks(true)
             .build()
             .map_err(|e| e.to_string())?;
-        let owned: Box<str> = without_generation_tags(source).into();
+        // Jinja reads every kind of line end as \n.
+        let source = source.replace("\r\n", "\n").replace('\r', "\n");
+        let owned: Box<str> = without_generation_tags(&source).into();
         // SAFETY: the text lives on the heap, is never changed, and is dropped after all that borrows from it.
         let text: &'static str = unsafe { &*(owned.as_ref() as *const str) };
         rewrite::check_shape(text, &syntax)?;
