@@ -51,6 +51,8 @@ class BlockManager {
   void check_invariants() const;
 
  private:
+  friend struct BlockManagerFault;  // a test's way to forget a release
+
   struct Block {
     int32_t references = 0;
     bool named = false;

@@ -1,0 +1,271 @@
+// The simulation: one seed, one run of the engine in little memory, with everything that can happen to a sequence.
+//
+// A run submits prompts that share prefixes, cancels, disconnects, lets forward() fail, and steps, in random order and with
+// random limits. The model is a FakeModel, which checks its own memory at every step; the tokens of every sequence are
+// compared with what the definition foretells; and after every step all blocks are recounted. NEUTRINO_SIM_SEED=n runs
+// one seed and tells about it (`./dev sim n`), NEUTRINO_TEST_LONG=1 runs a thousand.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <map>
+
+#include "base/random.h"
+#include "engine/engine.h"
+#include "engine/testing/fake_model.h"
+
+namespace neutrino::engine {
+
+struct BlockManagerFault {
+  static void forget_release(const BlockManager& blocks, int32_t block) {
+    ++const_cast<BlockManager&>(blocks).blocks_[static_cast<size_t>(block)].references;
+  }
+};
+
+namespace {
+
+using chat::FinishReason;
+using compute::kBlockPositions;
+
+constexpr int64_t kVocabulary = 24, kContext = 320, kEvents = 600;
+
+enum class Variant { correct, forgets_to_free };
+
+struct Outcome {
+  std::string failure;  // empty: all was well
+  int64_t events = 0, submitted = 0, refused = 0, finished = 0, failed = 0;
+  int64_t cancellations = 0, preemptions = 0, evictions = 0, prefix_hits = 0;
+};
+
+class Simulation {
+ public:
+  Simulation(uint64_t seed, Variant variant)
+      : random_(seed), variant_(variant), engine_(model_, backend_, random_options(), metrics_, clock_) {
+    model_.before_forward = [this](const compute::Batch& batch) { look_at(batch); };
+    for (auto& prefix : prefixes_)
+      for (int64_t i = random_.between(20, 200); i > 0; --i) prefix.push_back(random_token());
+  }
+
+  Outcome run() {
+    while (outcome_.events < kEvents && outcome_.failure.empty()) play_event();
+    for (int i = 0; i < 20000 && outcome_.failure.empty() && step(); ++i) {
+    }
+    expect(live_.empty(), "a sequence never ended");
+    expect(engine_.blocks().counts().referenced == 0, "blocks are still referenced at the end");
+    outcome_.preemptions = engine_.scheduler().preemptions();
+    outcome_.evictions = engine_.blocks().evictions();
+    outcome_.prefix_hits = engine_.scheduler().cached_tokens();
+    return outcome_;
+  }
+
+ private:
+  // A sequence and what it was asked for; `sequence` is dropped by a disconnect.
+  struct Live {
+    SequencePtr sequence;
+    chat::GenerationRequest request;
+    bool unwanted = false;
+  };
+
+  EngineOptions random_options() {
+    static constexpr int64_t kBudgets[] = {4, 16, 33, 64, 128};
+    return {.max_sequences = random_.between(2, 8),
+            .batch_tokens = kBudgets[random_.below(5)],
+            .context_tokens = kContext,
+            .kv_blocks = random_.between(9, 16),
+            .prefix_cache = random_.chance(0.9) ? PrefixCache::on : PrefixCache::off,
+            .queued_requests_max = random_.between(2, 12),
+            .queued_tokens_max = random_.between(300, 2000),
+            .end_tokens = {static_cast<int32_t>(kVocabulary - 1)}};
+  }
+
+  int32_t random_token() { return static_cast<int32_t>(random_.below(kVocabulary)); }
+
+  void play_event() {
+    ++outcome_.events;
+    clock_.advance_ns(random_.between(0, 3'000'000));
+    const double dice = random_.uniform();
+    if (dice < 0.25) {
+      submit();
+    } else if (dice < 0.30) {
+      end_one(EndRequest::cancelled);
+    } else if (dice < 0.33) {
+      disconnect_one();
+    } else {
+      fail_next_ = random_.chance(0.004);
+      step();
+    }
+  }
+
+  void submit() {
+    chat::GenerationRequest request{.id = "simulated"};
+    const auto& prefix = prefixes_[static_cast<size_t>(random_.below(std::ssize(prefixes_)))];
+    request.prompt.assign(prefix.begin(), prefix.begin() + random_.between(1, std::ssize(prefix)));
+    for (int64_t i = random_.below(40); i > 0; --i) request.prompt.push_back(random_token());
+    request.cache_salt = random_.chance(0.8) ? "" : "tenant";
+    chat::SamplingParameters& sampling = request.sampling;
+    sampling.max_tokens = random_.between(1, 100);
+    sampling.temperature = random_.chance(0.5) ? 0 : 1;
+    sampling.seed = random_.next();
+    sampling.ignore_eos = random_.chance(0.7);
+    if (random_.chance(0.2)) sampling.presence_penalty = 1;
+    if (random_.chance(0.2)) sampling.top_k = 5;
+    if (random_.chance(0.1)) sampling.prompt_logprobs = 1;
+    try {
+      live_.push_back({engine_.submit(request), request});
+      ++outcome_.submitted;
+    } catch (const Error& error) {
+      const bool expected = error.reason() == "queue_full" || error.reason() == "context_length_exceeded";
+      expect(expected, "a good request was refused: " + error.message());
+      ++outcome_.refused;
+    }
+  }
+
+  void end_one(EndRequest why) {
+    if (live_.empty()) return;
+    Live& live = live_[static_cast<size_t>(random_.below(std::ssize(live_)))];
+    if (live.unwanted || live.sequence->stream.finished()) return;
+    engine_.end(*live.sequence, why);
+    live.unwanted = true;
+    ++outcome_.cancellations;
+    if (variant_ == Variant::forgets_to_free && !live.sequence->block_table.empty())
+      BlockManagerFault::forget_release(engine_.blocks(), live.sequence->block_table.back());
+  }
+
+  // As end_one(), and nobody keeps the sequence.
+  void disconnect_one() {
+    end_one(EndRequest::cancelled);
+    std::erase_if(live_, [](const Live& live) { return live.unwanted; });
+  }
+
+  void look_at(const compute::Batch& batch) {
+    expect(std::ssize(batch.tokens) <= engine_.options().batch_tokens,
+           "a batch is larger than the token budget");
+    expect(std::ssize(batch.sequences) <= engine_.options().max_sequences, "more sequences run than may");
+    if (std::exchange(fail_next_, false)) throw Error(ErrorCode::internal, "simulated");
+  }
+
+  bool step() {
+    const bool worked = engine_.step();
+    expect(!engine_.status().dead, "the engine died: " + engine_.status().death_message);
+    expect(worked || engine_.scheduler().waiting().empty(), "sequences wait, and nothing runs");
+    recount_blocks();
+    for (const Live& live : live_) look_at(live);
+    std::erase_if(live_, [](const Live& live) { return live.sequence->stream.finished(); });
+    return worked;
+  }
+
+  // Every reference that a block counts stands in some running sequence's table, and the other way round.
+  void recount_blocks() {
+    std::map<int32_t, int64_t> references;
+    for (const SequencePtr& sequence : engine_.scheduler().running()) {
+      for (const int32_t block : sequence->block_table) ++references[block];
+      expect(sequence->computed <= std::ssize(sequence->block_table) * kBlockPositions,
+             "computed tokens have no block");
+      expect(sequence->computed < sequence->known(), "a running sequence has nothing to compute");
+    }
+    for (const SequencePtr& sequence : engine_.scheduler().waiting())
+      expect(sequence->block_table.empty() && sequence->computed == 0, "a waiting sequence holds blocks");
+    for (int32_t block = 0; block < engine_.blocks().total(); ++block)
+      expect(engine_.blocks().references(block) == references[block], "references and block tables disagree");
+    if (outcome_.failure.empty()) engine_.blocks().check_invariants();
+  }
+
+  void look_at(const Live& live) {
+    const TokenStream& stream = live.sequence->stream;
+    if (live.unwanted) expect(stream.finished(), "a cancelled sequence outlived a step");
+    if (!stream.finished()) return;
+    ++outcome_.finished;
+    outcome_.failed += stream.reason() == FinishReason::error;
+    if (live.unwanted || stream.reason() == FinishReason::error) return;
+    std::vector<int32_t> tokens;
+    for (int64_t i = 0; i < stream.size(); ++i) tokens.push_back(stream.record(i).token);
+    expect(tokens == foretell(live.request), "a sequence got other tokens than the model's definition gives");
+  }
+
+  // The same request, computed token by token with nothing around it.
+  std::vector<int32_t> foretell(const chat::GenerationRequest& request) {
+    const chat::SamplingParameters& sampling = request.sampling;
+    std::vector<int32_t> tokens = request.prompt, generated;
+    TokenCounts counts(request.prompt, sampling.max_tokens);
+    std::vector<float> logits(kVocabulary);
+    while (std::ssize(generated) < sampling.max_tokens) {
+      model_.logits_after(tokens, logits);
+      const Sample sample = sampler_.sample({.logits = logits,
+                                             .parameters = &sampling,
+                                             .seed = *sampling.seed,
+                                             .output_position = std::ssize(generated),
+                                             .counts = &counts},
+                                            0);
+      tokens.push_back(sample.token);
+      generated.push_back(sample.token);
+      counts.add_generated(sample.token);
+      if (!sampling.ignore_eos && sample.token == kVocabulary - 1) break;
+    }
+    return generated;
+  }
+
+  void expect(bool good, const std::string& failure) {
+    if (!good && outcome_.failure.empty())
+      outcome_.failure = fmt::format("event {}: {}", outcome_.events, failure);
+  }
+
+  Random random_;
+  const Variant variant_;
+  testing::FakeModel model_{kVocabulary, kContext};
+  testing::FakeBackend backend_;
+  Metrics metrics_;
+  SimulatedClock clock_;
+  Engine engine_;
+  Sampler sampler_{kVocabulary, 1};
+  std::array<std::vector<int32_t>, 4> prefixes_;
+  std::vector<Live> live_;
+  bool fail_next_ = false;
+  Outcome outcome_;
+};
+
+void print(uint64_t seed, const Outcome& o) {
+  fmt::print(
+      "seed {}: events {} submitted {} refused {} finished {} failed {} cancelled {} preemptions {} "
+      "evictions {} prefix-hit "
+      "tokens {} {}\n",
+      seed, o.events, o.submitted, o.refused, o.finished, o.failed, o.cancellations, o.preemptions,
+      o.evictions, o.prefix_hits, o.failure.empty() ? "ok" : o.failure);
+}
+
+TEST(Simulation, EverySeedKeepsItsBlocksAndItsTokens) {
+  if (const char* seed = std::getenv("NEUTRINO_SIM_SEED")) {
+    const uint64_t number = std::strtoull(seed, nullptr, 10);
+    const Outcome outcome = Simulation(number, Variant::correct).run();
+    print(number, outcome);
+    EXPECT_EQ(outcome.failure, "");
+    return;
+  }
+  const int64_t seeds = std::getenv("NEUTRINO_TEST_LONG") != nullptr ? 1000 : 100;
+  int64_t preempted = 0, evicted = 0, hit = 0, cancelled = 0, finished = 0, failed = 0;
+  for (int64_t seed = 0; seed < seeds; ++seed) {
+    const Outcome outcome = Simulation(static_cast<uint64_t>(seed), Variant::correct).run();
+    ASSERT_EQ(outcome.failure, "") << "seed " << seed;
+    ASSERT_GE(outcome.events, 500);
+    preempted += outcome.preemptions > 0;
+    evicted += outcome.evictions > 0;
+    hit += outcome.prefix_hits > 0;
+    cancelled += outcome.cancellations > 0;
+    finished += outcome.finished;
+    failed += outcome.failed;
+  }
+  fmt::print(
+      "simulation: {} seeds of {} events; seeds with preemption {}, eviction {}, prefix hit {}, cancellation "
+      "{}; "
+      "sequences finished {}, failed by injected errors {}\n",
+      seeds, kEvents, preempted, evicted, hit, cancelled, finished, failed);
+  for (const int64_t seen : {preempted, evicted, hit, cancelled}) EXPECT_GE(2 * seen, seeds);
+  EXPECT_GT(failed, 0);
+}
+
+TEST(Simulation, AVariantThatForgetsToFreeIsFound) {
+  if (std::getenv("NEUTRINO_SIM_SEED") != nullptr) return;
+  for (uint64_t seed = 0; seed < 10; ++seed)
+    EXPECT_NE(Simulation(seed, Variant::forgets_to_free).run().failure, "") << "seed " << seed;
+}
+
+}  // namespace
+}  // namespace neutrino::engine
