@@ -58,10 +58,13 @@ void ThreadTeam::run(int64_t items, Function fn, void* context) {
   check(items <= INT32_MAX, "too many items for one operation");
   const auto count = static_cast<uint32_t>(items);
   const uint32_t round = round_.load(std::memory_order_relaxed) + 1;
+  // A worker may still stand in the last round's take_items(): it must not take an item between what it reads of that round
+  // and of this one. So the ticket leaves the old round first: who has read any of the new values fails to exchange it.
+  ticket_.store(uint64_t{round} << 32 | UINT32_MAX, std::memory_order_relaxed);
   done_.store(0, std::memory_order_relaxed);
-  fn_.store(fn, std::memory_order_relaxed);
-  context_.store(context, std::memory_order_relaxed);
-  items_.store(count, std::memory_order_relaxed);
+  fn_.store(fn, std::memory_order_release);
+  context_.store(context, std::memory_order_release);
+  items_.store(count, std::memory_order_release);
   ticket_.store(uint64_t{round} << 32, std::memory_order_release);
   round_.store(round);  // sequentially consistent with sleepers_: see work()
   if (sleepers_.load() > 0) futex(round_, FUTEX_WAKE, INT32_MAX);
@@ -76,9 +79,9 @@ void ThreadTeam::run(int64_t items, Function fn, void* context) {
 
 void ThreadTeam::take_items(uint32_t round, int64_t thread) {
   for (uint64_t ticket = ticket_.load(std::memory_order_acquire); ticket >> 32 == round;) {
-    const Function fn = fn_.load(std::memory_order_relaxed);
-    void* const context = context_.load(std::memory_order_relaxed);
-    if (static_cast<uint32_t>(ticket) >= items_.load(std::memory_order_relaxed)) return;
+    const Function fn = fn_.load(std::memory_order_acquire);
+    void* const context = context_.load(std::memory_order_acquire);
+    if (static_cast<uint32_t>(ticket) >= items_.load(std::memory_order_acquire)) return;
     if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) continue;
     fn(context, static_cast<int64_t>(static_cast<uint32_t>(ticket)), thread);
     done_.fetch_add(1);
