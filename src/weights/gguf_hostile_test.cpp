@@ -444,7 +444,7 @@ TEST(GgufHostile, a_vocabulary_with_one_text_twice_makes_no_tokenizer) {
 
 // T-FUZZ-GGUF
 TEST(GgufHostile, thousands_of_mutated_files_are_refused_or_can_be_used) {
-  const auto report = run_hostile_files(budget(2000, 200'000), 1, [](const WeightFile& file) {
+  const auto report = run_hostile_files(hostile_files(), 1, [](const WeightFile& file) {
     read_everything(file);
     const auto tokenizer = tokenizer::make_tokenizer(file.vocabulary());
     tokenizer->encode("hello, the world \xff<|im_end|>", tokenizer::Special::parse);

@@ -5,6 +5,8 @@
 #include <chrono>
 #include <cstdlib>
 
+#include "weights/testing/gguf_image_reader.h"
+#include "weights/testing/gguf_mutator.h"
 #include "weights/testing/gguf_writer.h"
 
 namespace neutrino::weights {
@@ -102,6 +104,16 @@ TEST(Gguf, a_type_that_is_not_read_yet_is_named) {
               "tensor \"token_embd.weight\" has type q6_K (14), which is not read yet; read are f32, f16, "
               "bf16, q8_0, q4_0, q4_1");
   }
+}
+
+TEST(Gguf, the_fuzzers_image_of_a_file_is_the_file) {
+  for (const GgufImage& image : testing::hostile_seeds()) {
+    const std::string file = serialise(image);
+    const auto read = testing::read_image(bytes_of(file));
+    ASSERT_TRUE(read);
+    EXPECT_EQ(serialise(*read), file);
+  }
+  EXPECT_FALSE(testing::read_image(bytes_of("GGUF")));
 }
 
 // The real file of the project, where there is one.

@@ -6,6 +6,10 @@
 // 10 %, things that contradict each other 10 %, alignment 5 %, data 5 %.
 #pragma once
 
+#include <algorithm>
+#include <bit>
+#include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <map>
 #include <memory>
@@ -343,10 +347,20 @@ inline HostileReport run_hostile_files(int64_t files, uint64_t seed,
   return report;
 }
 
-// A budget of its own for the long form of a test: NEUTRINO_TEST_LONG=1.
+inline bool is_set(const char* variable) {
+  const char* value = std::getenv(variable);
+  return value && *value && std::string_view(value) != "0";
+}
+
+// NEUTRINO_TEST_LONG=1 asks for the long form of a test.
 inline int64_t budget(int64_t usual, int64_t long_form) {
-  const char* value = std::getenv("NEUTRINO_TEST_LONG");
-  return value && *value && std::string_view(value) != "0" ? long_form : usual;
+  return is_set("NEUTRINO_TEST_LONG") ? long_form : usual;
+}
+
+// Files for T-FUZZ-GGUF: NEUTRINO_FUZZ_ROUNDS, else 2,000, or 200,000 in the long form.
+inline int64_t hostile_files() {
+  return is_set("NEUTRINO_FUZZ_ROUNDS") ? std::atoll(std::getenv("NEUTRINO_FUZZ_ROUNDS"))
+                                        : budget(2000, 200'000);
 }
 
 // Reads all that a weight file offers, so that a sanitizer sees any byte that is not its own.
