@@ -1,0 +1,233 @@
+#include "cli/load.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <ctime>
+
+#include "base/checked.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/sha256.h"
+#include "chat/chat_template.h"
+#include "engine/engine.h"
+#include "engine/local_chat_model.h"
+#include "models/model.h"
+
+namespace neutrino::cli {
+namespace {
+
+constexpr int64_t kContextsDefault = 4;                // full contexts that the default KV memory holds
+constexpr int64_t kOverheadBytes = int64_t{64} << 20;  // scratch, vocabulary, the program itself
+
+std::optional<std::string> token_text(const tokenizer::Tokenizer& tokenizer, std::optional<int32_t> id) {
+  return id ? std::optional<std::string>(tokenizer.bytes(*id)) : std::nullopt;
+}
+
+// What the weights take once they stand in a backend's layout: about their size in the file, or 4 bytes each in float32.
+int64_t weights_bytes(const weights::WeightFile& file, compute::Arithmetic arithmetic) {
+  int64_t bytes = 0;
+  for (const weights::TensorEntry& tensor : file.tensors()) {
+    const compute::DTypeInfo& info = compute::dtype_info(tensor.dtype);
+    bytes += arithmetic == compute::Arithmetic::integer ? tensor.bytes * 17 / 16
+                                                        : tensor.bytes / info.block_bytes * info.block * 4;
+  }
+  return bytes;
+}
+
+// Names the weights by their contents without reading all of a large file: every tensor's name, type, size and first bytes.
+std::string sampled_digest(const weights::WeightFile& file) {
+  Sha256 hash;
+  for (const weights::TensorEntry& tensor : file.tensors()) {
+    hash.update(fmt::format("{} {} {}\n", tensor.name, compute::dtype_info(tensor.dtype).name, tensor.bytes));
+    hash.update({tensor.data, static_cast<size_t>(std::min<int64_t>(tensor.bytes, 4096))});
+  }
+  return to_hex(hash.finish());
+}
+
+// Blocks of KV memory, from the flag or from what is free. Throws Error with the figures if the model does not fit.
+int64_t choose_kv_blocks(const EngineConfig& config, const models::ModelConfig& model, int64_t context,
+                         compute::Arithmetic arithmetic, int64_t weights) {
+  const int64_t block = compute::kv_block_bytes(
+      {model.num_hidden_layers, model.num_key_value_heads, model.head_dim, 1}, arithmetic);
+  const int64_t available = available_memory().bytes;
+  const int64_t one_context = ceil_div(context, compute::kBlockPositions);
+  int64_t blocks = 0;
+  if (config.kv_memory.empty())
+    blocks = std::min(std::max(one_context, available / 4 / block), kContextsDefault * one_context);
+  else
+    blocks = parse_size("--kv-memory", config.kv_memory) / block;
+  if (blocks < 1)
+    throw make_error(ErrorCode::invalid_argument,
+                     "--kv-memory must hold at least one block of {} for this model, got {}",
+                     size_text(block), config.kv_memory);
+  require_memory(weights + blocks * block + kOverheadBytes,
+                 fmt::format("the model ({} of weights, {} of KV memory for {} tokens, {} beside them)",
+                             size_text(weights), size_text(blocks * block), blocks * compute::kBlockPositions,
+                             size_text(kOverheadBytes)));
+  return blocks;
+}
+
+class LocalModel final : public RunningModel {
+ public:
+  LocalModel(const std::string& name_or_path, const EngineConfig& config)
+      : opened_(open_model(name_or_path)),
+        arithmetic_(config.exact ? compute::Arithmetic::float32 : compute::Arithmetic::integer) {
+    const int64_t start = clock_.now_ns();
+    const models::ModelConfig facts = models::read_model_config(*opened_.file);
+    if (config.context > facts.max_position_embeddings)
+      throw make_error(ErrorCode::invalid_argument, "--context must be at most {} for this model, got {}",
+                       facts.max_position_embeddings, config.context);
+    const int64_t context = std::min(facts.max_position_embeddings,
+                                     config.context > 0 ? config.context : models::kContextDefault);
+    weights_bytes_ = weights_bytes(*opened_.file, arithmetic_);
+    const int64_t kv_blocks = choose_kv_blocks(config, facts, context, arithmetic_, weights_bytes_);
+    load(facts, context, config);
+    start_engine(config, context, kv_blocks);
+    spdlog::info("model loaded name={} backend={} threads={} context={} kv_tokens={} ms={}", opened_.name,
+                 backend_->name(), backend_->threads(), context, kv_blocks * compute::kBlockPositions,
+                 (clock_.now_ns() - start) / 1'000'000);
+  }
+
+  chat::ChatModel& chat_model() override { return *chat_model_; }
+  Metrics& metrics() override { return metrics_; }
+  void set_on_death(std::function<void()> on_death) override { engine_->set_on_death(std::move(on_death)); }
+
+ private:
+  void load(const models::ModelConfig& facts, int64_t context, const EngineConfig& config) {
+    tokenizer_ = tokenizer::make_tokenizer(opened_.file->vocabulary());
+    if (tokenizer_->size() > facts.vocab_size)
+      throw make_error(ErrorCode::invalid_argument,
+                       "the vocabulary has {} tokens, but the model has logits for {}", tokenizer_->size(),
+                       facts.vocab_size);
+    if (const auto source = opened_.file->chat_template())
+      template_ = std::make_unique<chat::ChatTemplate>(
+          *source, token_text(*tokenizer_, tokenizer_->bos()).value_or(""),
+          token_text(*tokenizer_, tokenizer_->eos()).value_or(""));
+    backend_ = compute::make_cpu_backend({.arithmetic = arithmetic_, .threads = config.threads});
+    model_ = models::load_model(*opened_.file, *backend_, context);
+  }
+
+  void start_engine(const EngineConfig& config, int64_t context, int64_t kv_blocks) {
+    const auto stops = tokenizer_->stop_tokens();
+    const std::string digest =
+        opened_.manifest ? opened_.manifest->digest.hex() : sampled_digest(*opened_.file);
+    fingerprint_ =
+        "fp_" +
+        to_hex(sha256(fmt::format("{} {} {} {}", digest, NEUTRINO_VERSION, backend_->name(), config.exact)))
+            .substr(0, 16);
+    engine_ = std::make_unique<engine::Engine>(
+        *model_, *backend_,
+        engine::EngineOptions{
+            .max_sequences = config.max_sequences,
+            .batch_tokens = config.batch_tokens,
+            .context_tokens = context,
+            .kv_blocks = kv_blocks,
+            .prefix_cache = config.prefix_cache == "on" ? engine::PrefixCache::on : engine::PrefixCache::off,
+            .end_tokens = {stops.begin(), stops.end()},
+            .model_name = opened_.name,
+            .fingerprint = fingerprint_},
+        metrics_, clock_);
+    chat_model_ = std::make_unique<engine::LocalChatModel>(
+        *engine_, *tokenizer_,
+        [this](const chat::Conversation& conversation) { return render(conversation); },
+        info(config, context));
+    engine_->start();
+  }
+
+  std::string render(const chat::Conversation& conversation) const {
+    if (template_) return template_->render(conversation);
+    throw make_error(ErrorCode::invalid_argument, "model {} has no chat template; use /v1/completions",
+                     opened_.name)
+        .with_reason("template_error");
+  }
+
+  chat::ChatModelInfo info(const EngineConfig& config, int64_t context) const {
+    chat::ChatModelInfo info;
+    info.name = opened_.name;
+    info.fingerprint = fingerprint_;
+    info.context_tokens = context;
+    info.vocab_size = tokenizer_->size();
+    info.created_unix = std::time(nullptr);
+    info.has_chat_template = template_ != nullptr;
+    info.template_sha256 = opened_.facts.template_sha256;
+    info.metadata = {
+        {"architecture", opened_.facts.architecture},
+        {"quantization", opened_.facts.quantization},
+        {"parameters", opened_.facts.parameters},
+        {"license", opened_.facts.license},
+        {"format", std::string(opened_.file->format())},
+        {"backend", std::string(backend_->name())},
+        {"arithmetic", config.exact ? "float32" : "integer"},
+        {"threads", backend_->threads()},
+        {"max_sequences", config.max_sequences},
+        {"batch_tokens", config.batch_tokens},
+        {"prefix_cache", config.prefix_cache == "on"},
+        {"memory", json::object{{"weights_bytes", weights_bytes_}, {"kv_bytes", engine_->kv_bytes()}}}};
+    return info;
+  }
+
+  // In the order of use: the last is destroyed first.
+  SystemClock clock_;
+  Metrics metrics_;
+  weights::OpenModel opened_;
+  compute::Arithmetic arithmetic_;
+  int64_t weights_bytes_ = 0;
+  std::unique_ptr<tokenizer::Tokenizer> tokenizer_;
+  std::unique_ptr<chat::ChatTemplate> template_;
+  std::unique_ptr<compute::Backend> backend_;
+  std::unique_ptr<models::Model> model_;
+  std::string fingerprint_;
+  std::unique_ptr<engine::Engine> engine_;
+  std::unique_ptr<engine::LocalChatModel> chat_model_;
+};
+
+}  // namespace
+
+weights::OpenModel open_model(const std::string& name_or_path) {
+  return weights::resolve_model(weights::Store(weights::store_folder()), name_or_path);
+}
+
+void add_engine_options(CLI::App& app, EngineConfig& config) {
+  const auto count = [&](const char* name, int64_t& value, int64_t most, const char* help) {
+    return app.add_option(name, value, help)->check(CLI::Range(int64_t{1}, most));
+  };
+  count("--threads", config.threads, 1024, "compute threads (default: one per core)");
+  count("--max-sequences", config.max_sequences, limits::kSequencesMax, "sequences that run side by side")
+      ->capture_default_str();
+  count("--context", config.context, limits::kContextTokens,
+        "tokens a sequence may have (default: as trained)");
+  count("--batch-tokens", config.batch_tokens, limits::kBatchTokensMax, "tokens of one engine step")
+      ->capture_default_str();
+  app.add_option("--kv-memory", config.kv_memory,
+                 "memory for keys and values, as 512M or 2G (default: four contexts, at most a quarter of "
+                 "the free memory)");
+  app.add_option("--prefix-cache", config.prefix_cache,
+                 "share the keys and values of common prefixes: on or off")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->capture_default_str();
+  app.add_flag("--exact", config.exact, "float32 arithmetic in the reference order (slower)");
+}
+
+std::unique_ptr<RunningModel> start_model(const std::string& name_or_path, const EngineConfig& config) {
+  return std::make_unique<LocalModel>(name_or_path, config);
+}
+
+int64_t parse_size(std::string_view what, std::string_view text) {
+  int64_t value = 0;
+  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const std::string_view unit(end, text.data() + text.size() - end);
+  const int64_t factor = unit.empty()                 ? 1
+                         : unit == "K" || unit == "k" ? int64_t{1} << 10
+                         : unit == "M" || unit == "m" ? int64_t{1} << 20
+                         : unit == "G" || unit == "g" ? int64_t{1} << 30
+                                                      : 0;
+  const auto bytes = checked_mul(value, factor);
+  if (failure != std::errc{} || value < 1 || factor == 0 || !bytes)
+    throw make_error(ErrorCode::invalid_argument, "{} must be a size such as 512M or 2G, got \"{}\"", what,
+                     text);
+  return *bytes;
+}
+
+}  // namespace neutrino::cli

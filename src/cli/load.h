@@ -1,0 +1,48 @@
+// From a name to a model that answers: what `serve`, `run`, `chat`, `bench`, `eval` and `tokenize` have in common.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/limits.h"
+#include "base/metrics.h"
+#include "chat/chat_model.h"
+#include "weights/store.h"
+
+namespace CLI {
+class App;
+}
+
+namespace neutrino::cli {
+
+// A name in the store, or a path. Throws Error.
+weights::OpenModel open_model(const std::string& name_or_path);
+
+struct EngineConfig {
+  int64_t threads = 0;  // 0: one per core
+  int64_t max_sequences = limits::kSequencesDefault;
+  int64_t context = 0;  // 0: what the model was trained for
+  int64_t batch_tokens = limits::kBatchTokensDefault;
+  std::string kv_memory;  // "512M", "2G"; empty: four contexts, but at most a quarter of the free memory
+  std::string prefix_cache = "on";
+  bool exact = false;
+};
+void add_engine_options(CLI::App& app, EngineConfig& config);
+
+// A model with a running engine behind the waist. Stops the engine when destroyed.
+class RunningModel {
+ public:
+  virtual ~RunningModel() = default;
+  virtual chat::ChatModel& chat_model() = 0;
+  virtual Metrics& metrics() = 0;
+  // Called on the engine thread if a bug ends the engine.
+  virtual void set_on_death(std::function<void()> on_death) = 0;
+};
+std::unique_ptr<RunningModel> start_model(const std::string& name_or_path, const EngineConfig& config);
+
+// "4096", "64K", "512M", "2G" (powers of 1024) in bytes. Throws Error naming `what`.
+int64_t parse_size(std::string_view what, std::string_view text);
+
+}  // namespace neutrino::cli

@@ -1,0 +1,44 @@
+#include "cli/model_runner.h"
+
+#include <numeric>
+
+#include "base/checked.h"
+#include "base/error.h"
+
+namespace neutrino::cli {
+
+ModelRunner::ModelRunner(const models::Model& model, compute::Backend& backend, int64_t sequences,
+                         int64_t positions, int64_t rows, int64_t output_rows)
+    : model_(model), backend_(backend), lengths_(sequences) {
+  const int64_t blocks = ceil_div(positions, compute::kBlockPositions);
+  cache_ = backend.make_kv_cache(model.kv_cache_shape(blocks * sequences));
+  for (int64_t i = 0; i < sequences; ++i) {
+    std::vector<int32_t>& table = block_tables_.emplace_back(blocks);
+    std::iota(table.begin(), table.end(), static_cast<int32_t>(i * blocks));
+  }
+  backend.reserve(model.scratch_bytes(rows, output_rows));
+}
+
+void ModelRunner::clear() { lengths_.assign(lengths_.size(), 0); }
+
+compute::Tensor ModelRunner::forward(int64_t first, std::span<const std::vector<int32_t>> tokens,
+                                     Outputs outputs) {
+  tokens_.clear(), positions_.clear(), output_rows_.clear(), rows_.clear();
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const int64_t sequence = first + static_cast<int64_t>(i);
+    const auto count = static_cast<int64_t>(tokens[i].size()), row = static_cast<int64_t>(tokens_.size());
+    check(lengths_[sequence] + count <=
+          static_cast<int64_t>(block_tables_[sequence].size()) * compute::kBlockPositions);
+    rows_.push_back({row, count, lengths_[sequence], block_tables_[sequence]});
+    for (int64_t k = 0; k < count; ++k) {
+      tokens_.push_back(tokens[i][k]);
+      positions_.push_back(static_cast<int32_t>(lengths_[sequence] + k));
+      if (outputs == Outputs::all || (outputs == Outputs::last && k == count - 1))
+        output_rows_.push_back(static_cast<int32_t>(row + k));
+    }
+    lengths_[sequence] += count;
+  }
+  return model_.forward(backend_, {tokens_, positions_, rows_, output_rows_}, *cache_);
+}
+
+}  // namespace neutrino::cli

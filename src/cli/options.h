@@ -1,0 +1,21 @@
+// What all subcommands do with their command line: parse it, print help, and turn a bad flag into exit code 2.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <optional>
+
+namespace neutrino::cli {
+
+// nullopt: go on. Otherwise the exit code: 0 after --help, 2 after an error (already printed).
+inline std::optional<int> parse_options(CLI::App& app, int argc, char** argv) {
+  app.set_help_flag("-h,--help", "print this help and exit");
+  app.get_formatter()->column_width(34);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  return std::nullopt;
+}
+
+}  // namespace neutrino::cli

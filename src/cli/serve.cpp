@@ -1,0 +1,144 @@
+// neutrino serve MODEL: the inference microservice. Loads the model, listens, says so, and serves until it is told to stop.
+//
+// SIGTERM or SIGINT drains: readiness goes, what runs may finish, what is new is refused. A second one ends at once.
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "cli/command.h"
+#include "cli/load.h"
+#include "cli/options.h"
+#include "net/auth.h"
+#include "server/server.h"
+
+namespace neutrino::cli {
+namespace {
+
+struct ServeConfig {
+  std::string model, host = "127.0.0.1", request_log;
+  int port = 8000;
+  std::vector<std::string> api_keys, served_names, allowed_hosts, allowed_origins;
+  bool insecure_no_tls = false;
+  int64_t shutdown_seconds = limits::kShutdownSeconds;
+};
+
+void add_serve_options(CLI::App& app, ServeConfig& config) {
+  app.add_option("MODEL", config.model, "a name in the store or a path to a GGUF file")->required();
+  app.add_option("--host", config.host, "address to listen on")->capture_default_str();
+  app.add_option("--port", config.port, "port to listen on; 0 picks a free one")
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
+  app.add_option("--api-key", config.api_keys, "key that clients must send (repeatable)")
+      ->envname("NEUTRINO_API_KEY");
+  app.add_option("--served-model-name", config.served_names,
+                 "name in the API instead of the model's own (repeatable)");
+  app.add_option("--allowed-host", config.allowed_hosts,
+                 "host name under which clients may reach the server (repeatable)");
+  app.add_option("--allowed-origin", config.allowed_origins,
+                 "web origin that may call the server (repeatable)");
+  app.add_option("--request-log", config.request_log,
+                 "file for the request log, one JSON object a line (default: standard error)");
+  app.add_option("--shutdown-timeout", config.shutdown_seconds,
+                 "seconds that running requests get after SIGTERM")
+      ->check(CLI::Range(0, 3600))
+      ->capture_default_str();
+  app.add_flag("--insecure-no-tls", config.insecure_no_tls, "listen beyond loopback without TLS");
+}
+
+server::ReplicaOptions replica_options(const ServeConfig& config) {
+  server::ReplicaOptions options;
+  options.http.host = config.host;
+  options.http.port = config.port;
+  options.http.allowed_hosts = config.allowed_hosts;
+  options.http.allowed_origins = config.allowed_origins;
+  for (size_t i = 0; i < config.api_keys.size(); ++i)
+    options.http.keys.add(fmt::format("key-{}", i + 1), config.api_keys[i]);
+  options.served_names = config.served_names;
+  if (!config.request_log.empty()) options.request_log = config.request_log;
+  return options;
+}
+
+sigset_t stop_signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  return signals;
+}
+
+// Waits for the stop signals beside the server. All other threads have them blocked.
+class SignalThread {
+ public:
+  SignalThread(server::ReplicaServer& server, std::chrono::seconds grace)
+      : thread_([this, &server, grace] {
+          wait();
+          if (ended_) return;
+          spdlog::info("draining in_flight={} grace_s={}", server.requests_in_flight(), grace.count());
+          server.drain(grace);
+          wait();
+          if (!ended_) server.stop();
+        }) {}
+  ~SignalThread() {
+    ended_ = true;
+    pthread_kill(thread_.native_handle(), SIGTERM);
+    thread_.join();
+  }
+
+ private:
+  static void wait() {
+    const sigset_t signals = stop_signals();
+    int signal = 0;
+    sigwait(&signals, &signal);
+  }
+  std::atomic<bool> ended_{false};
+  std::thread thread_;
+};
+
+void print_ready(const ServeConfig& config, int port, const chat::ChatModelInfo& info) {
+  std::printf("neutrino ready: http://%s:%d model=%s\n", config.host.c_str(), port,
+              config.served_names.empty() ? info.name.c_str() : config.served_names[0].c_str());
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+int run_serve(int argc, char** argv) {
+  ServeConfig config;
+  EngineConfig engine;
+  CLI::App app(
+      "Serve a model over the OpenAI-compatible HTTP API.\nExample: neutrino serve smollm2-135m-instruct "
+      "--port 8000",
+      "neutrino serve");
+  add_serve_options(app, config);
+  add_engine_options(app, engine);
+  if (const auto exit_code = parse_options(app, argc, argv)) return *exit_code;
+  net::check_bind(config.host,
+                  {.has_key = !config.api_keys.empty(), .insecure_no_tls = config.insecure_no_tls});
+
+  const sigset_t signals = stop_signals();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  const auto running = start_model(config.model, engine);
+  server::ReplicaServer server(running->chat_model(), running->metrics(), replica_options(config));
+  server.listen();
+  print_ready(config, server.port(), running->chat_model().info());
+  {
+    const SignalThread stopper(server, std::chrono::seconds(config.shutdown_seconds));
+    server.run();
+  }
+  if (running->chat_model().status().dead) {
+    spdlog::error("the engine has died; ending");
+    return 1;
+  }
+  spdlog::info("stopped");
+  return 0;
+}
+
+}  // namespace neutrino::cli
