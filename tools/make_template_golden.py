@@ -122,8 +122,15 @@ def render(tokenizer: PreTrainedTokenizerFast, source: str, case: dict) -> dict:
     except jinja2.exceptions.TemplateError as error:
         raised = type(error) is jinja2.exceptions.TemplateError
         return {"raised": str(error)} if raised else {"fails": f"{type(error).__name__}: {error}"}
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # whatever Python raises in a template
         return {"fails": f"{type(error).__name__}: {error}"[:200]}
+
+
+def snippets(tokenizer: PreTrainedTokenizerFast) -> list[dict]:
+    """One small template a line (a line that ends in a backslash goes on), each rendered for the conversation "one"."""
+    texts = (FOLDER / "snippets.txt").read_text().replace("\\\n", "\0").splitlines()
+    case = {"messages": CONVERSATIONS["one"], "add_generation_prompt": False}
+    return [{"source": t} | render(tokenizer, t, case) for t in (text.replace("\0", "\\\n") for text in texts)]
 
 
 def model_template(path: str) -> str:
@@ -151,7 +158,9 @@ def main() -> None:
     with open(FOLDER / "cases.json", "w") as file:
         file.write(json.dumps({"now": NOW, "bos": "<|im_start|>", "eos": "<|im_end|>"})[:-1] + ',\n"conversations": {\n')
         file.write(",\n".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in CONVERSATIONS.items()))
-        file.write('\n},\n"cases": [\n' + ",\n".join(json.dumps(c, ensure_ascii=False) for c in cases) + "\n]}\n")
+        small = snippets(tokenizer)
+        file.write('\n},\n"snippets": [\n' + ",\n".join(json.dumps(c, ensure_ascii=False) for c in small))
+        file.write('\n],\n"cases": [\n' + ",\n".join(json.dumps(c, ensure_ascii=False) for c in cases) + "\n]}\n")
     kinds = [next(k for k in ("expected", "raised", "fails") if k in c) for c in cases]
     print(len(cases), {k: kinds.count(k) for k in set(kinds)})
     for case in cases:

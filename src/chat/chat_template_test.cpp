@@ -57,6 +57,33 @@ TEST(ChatTemplate, RendersTheBytesOfTransformers) {
   EXPECT_GE(raised, 5);
 }
 
+// One small template each: what Python prints, or that it fails.
+TEST(ChatTemplate, EvaluatesAsPythonDoes) {
+  Conversation one{.messages = {{.role = "user", .content = "Hi there!"}}};
+  one.add_generation_prompt = false;
+  int64_t count = 0;
+  for (const json::value& value : template_golden().at("snippets").as_array()) {
+    const json::object& snippet = value.as_object();
+    const std::string source(snippet.at("source").as_string());
+    std::string text, error;
+    try {
+      text = ChatTemplate(source, "<|im_start|>", "<|im_end|>").render(one);
+    } catch (const Error& failure) {
+      error = failure.message();
+    }
+    const auto expected = optional_text(snippet, "expected");
+    if (expected) {
+      EXPECT_EQ(text, *expected) << source << "\n" << error;
+    } else if (const auto message = optional_text(snippet, "raised")) {
+      EXPECT_EQ(error, *message) << source;
+    } else {
+      EXPECT_NE(error, "") << source << "\n gives " << text << "\n but Python: " << snippet.at("fails");
+    }
+    ++count;
+  }
+  EXPECT_GE(count, 150);
+}
+
 Conversation hello() { return {.messages = {{.role = "user", .content = "hello"}}}; }
 
 std::string error_of(const ChatTemplate& chat, const Conversation& conversation, std::string_view reason) {

@@ -10,12 +10,15 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/limits.h"
+#include "base/random.h"
 
 namespace neutrino::text {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 
 constexpr int64_t kNoon = 1'767'268'800;  // 2026-01-01 12:00:00 UTC
 
@@ -143,6 +146,12 @@ const std::vector<std::string>& hostile_templates() {
       "{{ ('a '*10000000).split() }}",
       "{{ ('a'*16000000)|list|length }}",
       "{{ 10**10**10 }}",
+      "{% set a = 'é'*8000000 %}{% for i in range(100000) %}{% set b = a[::-1] %}{% endfor %}",
+      "{% set ns = namespace(s=[1]) %}{% for i in range(100000) %}{% set ns.s = ns.s[0:] + ns.s[1:] %}{% "
+      "endfor %}{{ ns.s }}{{ 'a'[::0] }}",
+      "{% set ns = namespace(d={}) %}{% for i in range(100000) %}{% set ns.d = dict(ns.d, k=ns.d) %}{% "
+      "endfor %}",
+      "{% set a = 'x\n'*8000000 %}{{ a|indent('y'*100) }}",
       "{% set a = 'ab'*8000000 %}{% for i in range(100000) %}{% if a ~ 'x' == a ~ 'y' %}{% endif %}{% endfor "
       "%}",
       "{% set a = 'ab'*8000000 %}{% for i in range(100000) %}{% if 'x' in a %}{% endif %}{% endfor %}",
@@ -196,6 +205,44 @@ TEST(Template, AllowsTheSameBelowTheLimits) {
                    "endfor %}{{ ns.s|length }}"),
             "100");
   EXPECT_EQ(render("{{ ('x\ny'*2)|indent(2) }}"), "x\n  yx\n  y");
+}
+
+std::vector<std::string> words_of_templates() {
+  std::vector<std::string> words;
+  for (const char* name : {"snippets.txt", "macros.jinja", "loops.jinja", "instructions.jinja"}) {
+    const std::string text =
+        read_file(std::string(NEUTRINO_SOURCE_DIR "/tests/golden/templates/") + name, 1 << 20);
+    for (size_t at = 0; at < text.size();) {
+      const size_t end = std::min(text.find(' ', at), text.size() - 1) + 1;
+      words.push_back(text.substr(at, end - at));
+      at = end;
+    }
+  }
+  return words;
+}
+
+// Whatever is put together from the words of templates renders or is an Error: no crash, no panic on the way.
+TEST(Template, SurvivesRandomTemplates) {
+  const std::vector<std::string> words = words_of_templates();
+  Random random(5);
+  int64_t rendered = 0, refused = 0;
+  for (int round = 0; round < 4000; ++round) {
+    std::string source;
+    size_t at = static_cast<size_t>(random.below(static_cast<int64_t>(words.size())));
+    for (int64_t left = random.between(1, 30); left > 0; --left) {
+      if (random.chance(0.2)) at = static_cast<size_t>(random.below(static_cast<int64_t>(words.size())));
+      source += words[at++ % words.size()];
+    }
+    try {
+      render(source, R"({"messages":[{"role":"user","content":"hi"}],"tools":null})");
+      ++rendered;
+    } catch (const Error& error) {
+      EXPECT_THAT(error.message(), Not(HasSubstr("the template engine failed"))) << source;
+      ++refused;
+    }
+  }
+  EXPECT_GT(rendered, 100);
+  EXPECT_GT(refused, 100);
 }
 
 TEST(Template, IsSharedByThreads) {

@@ -21,12 +21,12 @@ fn plain_filters() -> Vec<(&'static str, Value)> {
         ("d", Value::from_function(f::default)),
         ("default", Value::from_function(f::default)),
         ("dictsort", Value::from_function(f::dictsort)),
-        ("e", Value::from_function(f::escape)),
-        ("escape", Value::from_function(f::escape)),
+        ("e", Value::from_function(escape)),
+        ("escape", Value::from_function(escape)),
         ("first", Value::from_function(f::first)),
         ("float", Value::from_function(float)),
         ("groupby", Value::from_function(f::groupby)),
-        ("indent", Value::from_function(f::indent)),
+        ("indent", Value::from_function(indent)),
         ("int", Value::from_function(int)),
         ("items", Value::from_function(f::items)),
         ("last", Value::from_function(f::last)),
@@ -62,7 +62,7 @@ pub fn install(env: &mut Environment<'static>) {
     env.remove_global("debug");
     for (name, filter) in plain_filters() {
         env.add_filter(name, move |state: &mut State, args: Rest<ValueOrKwargs>| {
-            let args = args.into_values();
+            let args = coerce(name, args.into_values())?;
             expect(name, &args)?;
             check(filter.call(state, &args)?)
         });
@@ -83,6 +83,7 @@ pub fn install(env: &mut Environment<'static>) {
         v.as_object().is_some_and(|o| o.type_name().ends_with("Macro") || v.kind() == ValueKind::Plain)
     });
 
+    env.add_function("dict", dict);
     env.add_function("range", range);
     env.add_function("raise_exception", |message: &Value| -> Result<Value, Error> {
         Err(guard::raise(python::to_str(message)?))
@@ -93,14 +94,92 @@ pub fn install(env: &mut Environment<'static>) {
     env.add_function("guard:stored", guard::check_stored);
     env.add_function("guard:concat", |a: &Value, b: &Value| operators::concat(a, b));
     env.add_function("guard:multiply", |a: &Value, b: &Value| operators::multiply(a, b));
+    env.add_function("guard:slice", |v: &Value, start: &Value, stop: &Value, step: &Value| {
+        check(operators::slice(v, start, stop, step)?)
+    });
+    env.add_function("guard:iterable", operators::iterable);
+    env.add_function("guard:less", |a: &Value, b: &Value| operators::less(a, b, false));
+    env.add_function("guard:less_or_equal", |a: &Value, b: &Value| operators::less(a, b, true));
     env.add_function("guard:remainder", |a: &Value, b: &Value| operators::remainder(a, b));
 
     env.set_unknown_method_callback(method);
 }
 
-/// What Python can iterate over: also a text, but not None.
+/// What Python can iterate over: also a text, and Jinja's undefined value, but not None.
 fn is_collection(value: &Value) -> bool {
-    matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map | ValueKind::String)
+    use ValueKind::*;
+    matches!(value.kind(), Seq | Iterable | Map | String | Undefined)
+}
+
+/// Moves arguments that were given by Jinja's names for them to their places.
+fn place(filter: &str, mut args: Vec<Value>) -> Vec<Value> {
+    let names: &[&str] = match filter {
+        "default" | "d" => &["default_value", "boolean"],
+        "round" => &["precision"],
+        "int" => &["default", "base"],
+        "float" => &["default"],
+        "batch" => &["linecount", "fill_with"],
+        "slice" => &["slices", "fill_with"],
+        "replace" => &["old", "new", "count"],
+        "trim" => &["chars"],
+        _ => &[],
+    };
+    let Some(kwargs) = args.pop_if(|v| v.is_kwargs()) else { return args };
+    let mut rest = Vec::new();
+    for key in kwargs.try_iter().into_iter().flatten() {
+        let value = kwargs.get_item(&key).unwrap_or_default();
+        match names.iter().position(|name| key.as_str() == Some(name)) {
+            Some(index) => {
+                args.resize(args.len().max(index + 2), Value::UNDEFINED);
+                args[index + 1] = value;
+            }
+            None => rest.push((key.to_string(), value)),
+        }
+    }
+    if !rest.is_empty() {
+        args.push(Value::from(Kwargs::from_iter(rest)));
+    }
+    args
+}
+
+/// Python's filters of texts take str() of anything; those of lists refuse None, and an undefined value is an empty list.
+fn coerce(name: &str, args: Vec<Value>) -> Result<Vec<Value>, Error> {
+    let mut args = place(name, args);
+    const TEXT: [&str; 6] = ["upper", "lower", "title", "capitalize", "trim", "replace"];
+    const LIST: [&str; 14] = [
+        "list",
+        "first",
+        "last",
+        "length",
+        "count",
+        "map",
+        "select",
+        "reject",
+        "selectattr",
+        "rejectattr",
+        "sort",
+        "unique",
+        "sum",
+        "items",
+    ];
+    let Some(value) = args.first().cloned() else { return Ok(args) };
+    if TEXT.contains(&name) && value.as_str().is_none() {
+        args[0] = Value::from(python::to_str(&value)?);
+    }
+    if LIST.contains(&name) && value.is_none() {
+        return Err(refuse("'NoneType' object is not iterable"));
+    }
+    if LIST.contains(&name) && value.is_undefined() {
+        args[0] = if name == "items" {
+            Value::from_pairs(Vec::<(Value, Value)>::new())
+        } else {
+            Value::from(Vec::<Value>::new())
+        };
+    }
+    if matches!(name, "int" | "float") && value.is_undefined() {
+        return Err(refuse("the value is undefined"));
+    }
+    Ok(args)
 }
 
 /// Refuses, before it runs, a filter or method of this name that would build too much.
@@ -119,13 +198,6 @@ fn expect(name: &str, args: &[Value]) -> Result<(), Error> {
                 _ => text.bytes().filter(u8::is_ascii_whitespace).count(),
             };
             room_for_items(pieces)
-        }
-        ("indent", Some(text)) => {
-            let lines = text.bytes().filter(|b| *b == b'\n').count() + 1;
-            let width =
-                args[1..].iter().filter_map(|v| v.as_i64()).max().unwrap_or(4).unsigned_abs() as usize;
-            let width = width.max(kwarg(args, "width"));
-            room(text.len().saturating_add(lines.saturating_mul(width)))
         }
         ("batch" | "slice", _) => {
             room_for_items(number(1).max(kwarg(args, "linecount")).max(kwarg(args, "slices")))
@@ -174,6 +246,65 @@ fn join(state: &mut State, value: &Value, args: Rest<ValueOrKwargs>) -> Result<V
     join_text(&separator, &state.apply_filter("map", &[value.clone(), attribute])?)
 }
 
+fn escape(value: &Value) -> Result<Value, Error> {
+    let mut out = String::new();
+    for c in python::to_str(value)?.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&#34;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    Ok(Value::from(out))
+}
+
+/// indent(s, width=4, first=False, blank=False); the width is a number of spaces or the text to put in front.
+fn indent(text: &Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let [width, first, blank] = arguments(&args.into_values(), ["width", "first", "blank"])?;
+    let text = python::to_str(text)?;
+    let prefix = match &width {
+        Some(v) if v.as_str().is_some() => v.as_str().unwrap_or_default().to_string(),
+        Some(v) => {
+            let width = i64::try_from(v.clone())?.max(0) as usize;
+            room(text.bytes().filter(|b| *b == b'\n').count().saturating_add(1).saturating_mul(width))?;
+            " ".repeat(width)
+        }
+        None => " ".repeat(4),
+    };
+    let (first, blank) = (first.is_some_and(|v| v.is_true()), blank.is_some_and(|v| v.is_true()));
+    let mut out = String::new();
+    for (index, line) in text.split('\n').enumerate() {
+        if index > 0 {
+            out.push('\n');
+        }
+        room(out.len().saturating_add(prefix.len()).saturating_add(line.len()))?;
+        if (index > 0 || first) && (blank || !line.is_empty() || (index == 0 && first)) {
+            out.push_str(&prefix);
+        }
+        out.push_str(line);
+    }
+    Ok(Value::from(out))
+}
+
+/// dict(pairs or mapping, key=value, ...)
+fn dict(args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let mut pairs: Vec<(Value, Value)> = Vec::new();
+    for source in args.into_values() {
+        for item in source.try_iter()? {
+            pairs.push(if source.kind() == ValueKind::Map {
+                let value = source.get_item(&item)?;
+                (item, value)
+            } else {
+                (item.get_item_by_index(0)?, item.get_item_by_index(1)?)
+            });
+        }
+    }
+    check(Value::from_pairs(pairs))
+}
+
 /// Jinja's int: what cannot be read as a number becomes the default.
 fn int(value: &Value, default: Option<Value>, base: Option<u32>) -> Value {
     let whole = |f: f64| (f.is_finite() && f.abs() < 1e18).then(|| Value::from(f.trunc() as i64));
@@ -220,9 +351,10 @@ fn float(value: &Value, default: Option<Value>) -> Value {
     read.map(Value::from).or(default).unwrap_or_else(|| Value::from(0.0))
 }
 
-fn replace(text: &Value, old: &str, new: &str, count: Option<usize>) -> Result<String, Error> {
-    let text = python::to_str(text)?;
-    Ok(text.replacen(old, new, count.unwrap_or(usize::MAX)))
+fn replace(text: &Value, old: &Value, new: &Value, count: Option<usize>) -> Result<String, Error> {
+    let (text, old, new) = (python::to_str(text)?, python::to_str(old)?, python::to_str(new)?);
+    room(text.len().saturating_add(new.len().saturating_mul(text.matches(&old).count())))?;
+    Ok(text.replacen(&old, &new, count.unwrap_or(usize::MAX)))
 }
 
 fn join_text(separator: &str, value: &Value) -> Result<Value, Error> {
@@ -230,6 +362,7 @@ fn join_text(separator: &str, value: &Value) -> Result<Value, Error> {
     if value.is_undefined() {
         return Ok(Value::from(out));
     }
+    operators::iterable(value.clone())?;
     for (index, item) in value.try_iter()?.enumerate() {
         let text = python::to_str(&item)?;
         room(out.len().saturating_add(separator.len()).saturating_add(text.len()))?;
@@ -304,7 +437,15 @@ fn text_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, 
     let one = || from_args::<(&str,)>(args).map(|(a,)| a);
     Ok(Some(match name {
         "format" => operators::str_format(text, args)?,
-        "join" => join_text(text, from_args::<(&Value,)>(args)?.0)?,
+        "join" => {
+            let (list,): (&Value,) = from_args(args)?;
+            if let Some(odd) = list.try_iter()?.find(|item| item.as_str().is_none()) {
+                return Err(refuse(format!("join: expected a list of strings, found {}", odd.kind())));
+            }
+            join_text(text, list)?
+        }
+        "title" => Value::from(title(text)),
+        "splitlines" if args.is_empty() => split_lines(text),
         "removeprefix" => Value::from(text.strip_prefix(one()?).unwrap_or(text)),
         "removesuffix" => Value::from(text.strip_suffix(one()?).unwrap_or(text)),
         "partition" | "rpartition" => partition(text, one()?, name == "partition"),
@@ -322,6 +463,30 @@ fn text_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, 
         }
         _ => return Ok(None),
     }))
+}
+
+/// str.title: a letter after anything but a letter is a capital.
+fn title(text: &str) -> String {
+    let mut after_letter = false;
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if after_letter {
+            out.extend(c.to_lowercase())
+        } else {
+            out.extend(c.to_uppercase())
+        }
+        after_letter = c.is_alphabetic();
+    }
+    out
+}
+
+fn split_lines(text: &str) -> Value {
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    let text = text.strip_suffix('\n').map_or(text.as_str(), |t| t).to_string();
+    if text.is_empty() {
+        return Value::from(Vec::<Value>::new());
+    }
+    text.split('\n').map(Value::from).collect()
 }
 
 fn partition(text: &str, separator: &str, first: bool) -> Value {

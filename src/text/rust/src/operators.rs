@@ -162,3 +162,78 @@ fn resolve_repr(pattern: &str, args: &[Value]) -> Result<(String, Vec<Value>), E
 pub fn str_format(pattern: &str, args: &[Value]) -> Result<Value, Error> {
     formatted(FormatStyle::StrFormat, pattern, args)
 }
+
+/// `a < b`: only what Python can order.
+pub fn less(left: &Value, right: &Value, or_equal: bool) -> Result<Value, Error> {
+    guard::tick()?;
+    let same = |kind: ValueKind| left.kind() == kind && right.kind() == kind;
+    if !both_numbers(left, right) && !same(ValueKind::String) && !same(ValueKind::Seq) {
+        return Err(unsupported("<", left, right));
+    }
+    Ok(Value::from(if or_equal { left <= right } else { left < right }))
+}
+
+/// What a loop may run over: Python refuses None, and takes an undefined value for an empty list.
+pub fn iterable(value: Value) -> Result<Value, Error> {
+    if value.is_none() {
+        return Err(guard::refuse("'NoneType' object is not iterable"));
+    }
+    Ok(value)
+}
+
+/// `value[start:stop:step]` as Python defines it, of texts (by characters), lists and tuples.
+pub fn slice(value: &Value, start: &Value, stop: &Value, step: &Value) -> Result<Value, Error> {
+    guard::tick()?;
+    let step = if step.is_none() { 1 } else { i64::try_from(step.clone())? };
+    if step == 0 {
+        return Err(guard::refuse("slice step cannot be zero"));
+    }
+    if let Some(text) = value.as_str() {
+        let plain = step == 1 && text.is_ascii();
+        let length = if plain { text.len() } else { text.chars().count() };
+        let places = slice_places(length, start, stop, step)?;
+        if plain {
+            let first = places.clone().next().unwrap_or(0);
+            return Ok(Value::from(&text[first..first + places.count()]));
+        }
+        guard::room(length.saturating_mul(4))?;
+        let chars: Vec<char> = text.chars().collect();
+        return Ok(Value::from(places.map(|i| chars[i]).collect::<String>()));
+    }
+    if !matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) {
+        return Err(guard::refuse(format!("a value of type {} cannot be sliced", value.kind())));
+    }
+    let items: Vec<Value> = value.try_iter()?.collect();
+    let chosen: Vec<Value> =
+        slice_places(items.len(), start, stop, step)?.map(|i| items[i].clone()).collect();
+    Ok(if value.is_tuple() {
+        Value::from(minijinja::value::Tuple::from(chosen))
+    } else {
+        Value::from(chosen)
+    })
+}
+
+fn slice_places(
+    length: usize,
+    start: &Value,
+    stop: &Value,
+    step: i64,
+) -> Result<impl Iterator<Item = usize> + Clone, Error> {
+    let length = length as i64;
+    let (low, high) = if step > 0 { (0, length) } else { (-1, length - 1) };
+    let bound = |value: &Value, absent: i64| -> Result<i64, Error> {
+        if value.is_none() {
+            return Ok(absent);
+        }
+        let at = i64::try_from(value.clone())?;
+        Ok((if at < 0 { at.saturating_add(length) } else { at }).clamp(low, high))
+    };
+    let (start, stop) = if step > 0 {
+        (bound(start, low)?, bound(stop, high)?)
+    } else {
+        (bound(start, high)?, bound(stop, low)?)
+    };
+    let distance = if step > 0 { stop - start } else { start - stop };
+    let count = if distance <= 0 { 0 } else { (distance - 1) / step.saturating_abs() + 1 };
+    Ok((0..count).map(move |i| (start + i * step) as usize))
+}

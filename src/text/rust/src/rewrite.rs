@@ -1,7 +1,7 @@
 //! Rewrites a template's syntax tree before it is compiled, so that everything which can use up much passes a guard.
 //!
 //! minijinja's fuel counts instructions, but one instruction can double a text, and a few can fill the memory. So operators
-//! that build values become calls (`operators.rs`), literals and slices pass `check`, loop bodies begin with `tick`, and
+//! that build values become calls (`operators.rs`), literals pass `check`, loop bodies begin with `tick`, and
 //! plain text is written like any expression, through the formatter that counts it. The calls' names hold a colon: no
 //! template can name them.
 
@@ -58,7 +58,7 @@ pub fn statement<'a>(stmt: &Stmt<'a>) -> Stmt<'a> {
             inner.extend(body(&s.body));
             let node = ForLoop {
                 target: target(&s.target),
-                iter: expression(&s.iter),
+                iter: call("guard:iterable", vec![expression(&s.iter)], s.span()),
                 filter_expr: s.filter_expr.as_ref().map(expression),
                 recursive: s.recursive,
                 body: inner,
@@ -188,6 +188,10 @@ fn binary<'a>(s: &Spanned<BinOp<'a>>) -> Expr<'a> {
         BinOpKind::Concat => call("guard:concat", vec![left, right], s.span()),
         BinOpKind::Mul => call("guard:multiply", vec![left, right], s.span()),
         BinOpKind::Rem => call("guard:remainder", vec![left, right], s.span()),
+        BinOpKind::Lt => call("guard:less", vec![left, right], s.span()),
+        BinOpKind::Gt => call("guard:less", vec![right, left], s.span()),
+        BinOpKind::Lte => call("guard:less_or_equal", vec![left, right], s.span()),
+        BinOpKind::Gte => call("guard:less_or_equal", vec![right, left], s.span()),
         // These decide which side is evaluated at all, and build nothing.
         op @ (BinOpKind::ScAnd | BinOpKind::ScOr) => {
             Expr::BinOp(Spanned::new(BinOp { op, left, right }, s.span()))
@@ -206,13 +210,13 @@ fn expression<'a>(expr: &Expr<'a>) -> Expr<'a> {
         Expr::Var(s) => Expr::Var(Spanned::new(Var { id: s.id }, s.span())),
         Expr::Const(s) => Expr::Const(Spanned::new(Const { value: s.value.clone() }, s.span())),
         Expr::Slice(s) => {
-            let node = Slice {
-                expr: expression(&s.expr),
-                start: s.start.as_ref().map(expression),
-                stop: s.stop.as_ref().map(expression),
-                step: s.step.as_ref().map(expression),
-            };
-            call("guard:check", vec![Expr::Slice(Spanned::new(node, s.span()))], s.span())
+            let none = || Expr::Const(Spanned::new(Const { value: Value::from(()) }, s.span()));
+            let part = |e: &Option<Expr<'a>>| e.as_ref().map_or_else(none, expression);
+            call(
+                "guard:slice",
+                vec![expression(&s.expr), part(&s.start), part(&s.stop), part(&s.step)],
+                s.span(),
+            )
         }
         Expr::UnaryOp(s) => {
             let op = if matches!(s.op, UnaryOpKind::Not) { UnaryOpKind::Not } else { UnaryOpKind::Neg };
