@@ -45,12 +45,12 @@ class CpuBackend final : public Backend {
   int64_t threads() const override { return team_.size(); }
 
   std::unique_ptr<Matrix> load_matrix(std::span<const WeightView> parts) override {
-    return std::make_unique<PanelMatrix>(parts, arithmetic_, kernels_, team_);
+    return std::make_unique<PanelMatrix>(parts, arithmetic_, kernels_, team_, weights_);
   }
   std::unique_ptr<Matrix> load_gate_up(const WeightView& gate, const WeightView& up) override {
     check(gate.rows == up.rows, "gate and up have the same number of rows");
     const WeightView parts[] = {gate, up};
-    return std::make_unique<PanelMatrix>(parts, arithmetic_, kernels_, team_);
+    return std::make_unique<PanelMatrix>(parts, arithmetic_, kernels_, team_, weights_);
   }
   std::unique_ptr<KvCache> make_kv_cache(const KvCacheShape& shape) override;
   // Twice what the caller counts: an operation's temporary is at most as large as its result.
@@ -96,6 +96,7 @@ class CpuBackend final : public Backend {
   const Kernels& kernels_;
   std::string name_;
   ThreadTeam team_;
+  WeightMemory weights_;
   Scratch scratch_;
   std::vector<std::unique_ptr<Floats>> work_;    // one a thread
   std::vector<std::unique_ptr<Floats>> scores_;  // one a thread: float32 attention, one float a position

@@ -1,7 +1,5 @@
 #include "compute/cpu/repack.h"
 
-#include <sys/mman.h>
-
 #include <cstring>
 
 #include "base/checked.h"
@@ -89,7 +87,7 @@ int64_t total_rows(std::span<const WeightView> parts) {
 }  // namespace
 
 PanelMatrix::PanelMatrix(std::span<const WeightView> parts, Arithmetic arithmetic, const Kernels& kernels,
-                         ThreadTeam& team)
+                         ThreadTeam& team, WeightMemory& memory)
     : Matrix(total_rows(parts), parts[0].columns), blocks_(ceil_div(columns_, kColumnBlock)) {
   int64_t first_row = 0, panels = 0;
   for (const WeightView& part : parts) {
@@ -105,14 +103,9 @@ PanelMatrix::PanelMatrix(std::span<const WeightView> parts, Arithmetic arithmeti
   }
   const int64_t scales_at = bytes_;
   if (arithmetic == Arithmetic::integer) bytes_ += panels * kPanelRows * static_cast<int64_t>(sizeof(float));
-  void* memory =
-      mmap(nullptr, static_cast<size_t>(bytes_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED)
-    throw make_error(ErrorCode::resource_exhausted, "no memory for a matrix of {} bytes", bytes_);
-  madvise(memory, static_cast<size_t>(bytes_), MADV_HUGEPAGE);
-  data_ = static_cast<uint8_t*>(memory);
-  uint8_t* next = data_;
-  auto* scales = reinterpret_cast<float*>(data_ + scales_at);
+  data_ = memory.take(bytes_);
+  uint8_t* next = data_.get();
+  auto* scales = reinterpret_cast<float*>(next + scales_at);
   for (Section& section : sections_) {
     section.data = next;
     section.scales = arithmetic == Arithmetic::integer ? scales : nullptr;
@@ -123,7 +116,5 @@ PanelMatrix::PanelMatrix(std::span<const WeightView> parts, Arithmetic arithmeti
     next += section.panels * section.panel_bytes, scales += section.panels * kPanelRows;
   }
 }
-
-PanelMatrix::~PanelMatrix() { munmap(data_, static_cast<size_t>(bytes_)); }
 
 }  // namespace neutrino::compute::cpu

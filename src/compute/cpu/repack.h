@@ -8,6 +8,7 @@
 #include "compute/backend.h"
 #include "compute/cpu/kernels.h"
 #include "compute/cpu/thread_team.h"
+#include "compute/cpu/weight_memory.h"
 
 namespace neutrino::compute::cpu {
 
@@ -28,11 +29,8 @@ struct Section {
 
 class PanelMatrix final : public Matrix {
  public:
-  PanelMatrix(std::span<const WeightView> parts, Arithmetic arithmetic, const Kernels& kernels,
-              ThreadTeam& team);
-  ~PanelMatrix() override;
-  PanelMatrix(const PanelMatrix&) = delete;
-  PanelMatrix& operator=(const PanelMatrix&) = delete;
+  PanelMatrix(std::span<const WeightView> parts, Arithmetic arithmetic, const Kernels& kernels, ThreadTeam& team,
+              WeightMemory& memory);
 
   int64_t bytes() const override { return bytes_; }
   int64_t blocks() const { return blocks_; }  // of 32 columns
@@ -42,7 +40,7 @@ class PanelMatrix final : public Matrix {
   std::vector<Section> sections_;
   int64_t blocks_;
   int64_t bytes_ = 0;
-  uint8_t* data_ = nullptr;
+  std::shared_ptr<uint8_t> data_;
 };
 
 }  // namespace neutrino::compute::cpu
