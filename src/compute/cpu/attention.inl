@@ -4,10 +4,11 @@
 // fused multiply-adds each, from zero, both added at the end. Keys lie as [dim / 2][32 positions][2] and values as
 // [position / 2][dim][2], so both are the same loop: 16 pairs of (row of lanes, 2 broadcast elements).
 
-// out[query][16 * lanes] of: a, 32 floats per query, times b, 16 rows of 16 * lanes pairs of bfloat16.
+// out[query][16 * lanes] of: a, 32 floats per query, times b, 16 rows of 16 * lanes pairs of bfloat16. What stands `ahead`
+// elements further is prefetched: the same place in the next block, for tiles are too small for the hardware to see a stream.
 template <int queries, int lanes>
 inline void multiply_32(const float* a, int64_t a_stride, const uint16_t* b, int64_t b_stride,
-                        V out[queries][lanes]) {
+                        int64_t ahead, V out[queries][lanes]) {
   V even[queries][lanes], odd[queries][lanes];
 #pragma GCC unroll 8
   for (int q = 0; q < queries; ++q)
@@ -16,7 +17,10 @@ inline void multiply_32(const float* a, int64_t a_stride, const uint16_t* b, int
   for (int64_t i = 0; i < 16; ++i, b += b_stride) {
     V b_even[lanes], b_odd[lanes];
 #pragma GCC unroll 8
-    for (int v = 0; v < lanes; ++v) load_pairs(b + 32 * v, b_even[v], b_odd[v]);
+    for (int v = 0; v < lanes; ++v) {
+      load_pairs(b + 32 * v, b_even[v], b_odd[v]);
+      if (ahead != 0) __builtin_prefetch(b + ahead + 32 * v);
+    }
 #pragma GCC unroll 8
     for (int q = 0; q < queries; ++q) {
       const V a_even = splat(a[q * a_stride + 2 * i]), a_odd = splat(a[q * a_stride + 2 * i + 1]);
@@ -48,7 +52,7 @@ struct TileWork {
 };
 
 template <int queries>
-inline void score_block(const AttentionTask& task, const TileWork& work, const uint16_t* keys) {
+inline void score_block(const AttentionTask& task, const TileWork& work, const uint16_t* keys, int64_t ahead) {
   for (int half = 0; half < 2; half += kAttentionLanes) {
     V score[queries][kAttentionLanes];
 #pragma GCC unroll 8
@@ -58,7 +62,7 @@ inline void score_block(const AttentionTask& task, const TileWork& work, const u
     for (int64_t d = 0; d < task.padded_head_dim; d += 32) {
       V part[queries][kAttentionLanes];
       multiply_32<queries, kAttentionLanes>(work.q + d, task.padded_head_dim, keys + d * 32 + half * 32, 64,
-                                            part);
+                                            ahead, part);
 #pragma GCC unroll 8
       for (int q = 0; q < queries; ++q)
 #pragma GCC unroll 8
@@ -92,11 +96,11 @@ inline void softmax_block(QueryState& state, float* scores, int64_t visible) {
 
 template <int queries>
 inline void add_values(const AttentionTask& task, const TileWork& work, const QueryState* state,
-                       const bool* active, const uint16_t* values) {
+                       const bool* active, const uint16_t* values, int64_t ahead) {
   const int64_t width = task.padded_head_dim;
   for (int64_t d = 0; d < width; d += 16 * kAttentionLanes) {
     V part[queries][kAttentionLanes];
-    multiply_32<queries, kAttentionLanes>(work.scores, 32, values + 2 * d, 2 * width, part);
+    multiply_32<queries, kAttentionLanes>(work.scores, 32, values + 2 * d, 2 * width, ahead, part);
 #pragma GCC unroll 8
     for (int q = 0; q < queries; ++q)
 #pragma GCC unroll 8
@@ -127,7 +131,11 @@ void attend_tile(const AttentionTask& task, int64_t first) {
   }
   for (int64_t b = 0; b <= last / 32; ++b) {
     const auto* keys = reinterpret_cast<const uint16_t*>(task.tiles + task.block_table[b] * task.block_bytes);
-    score_block<queries>(task, work, keys);
+    // Only the first tile reads the blocks from memory, the others find them in the cache.
+    const bool prefetch = first == 0 && b < last / 32;
+    const int64_t ahead =
+        prefetch ? (task.block_table[b + 1] - task.block_table[b]) * task.block_bytes / 2 : 0;
+    score_block<queries>(task, work, keys, ahead);
     bool active[queries];
 #pragma GCC unroll 8
     for (int q = 0; q < queries; ++q) {
@@ -135,7 +143,7 @@ void attend_tile(const AttentionTask& task, int64_t first) {
       active[q] = visible > 0;
       if (active[q]) softmax_block(state[q], work.scores + q * 32, visible < 32 ? visible : 32);
     }
-    add_values<queries>(task, work, state, active, keys + 32 * width);
+    add_values<queries>(task, work, state, active, keys + 32 * width, ahead);
   }
 #pragma GCC unroll 8
   for (int q = 0; q < queries; ++q)
