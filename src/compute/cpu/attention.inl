@@ -7,8 +7,8 @@
 // out[query][16 * lanes] of: a, 32 floats per query, times b, 16 rows of 16 * lanes pairs of bfloat16. What stands `ahead`
 // elements further is prefetched: the same place in the next block, for tiles are too small for the hardware to see a stream.
 template <int queries, int lanes>
-inline void multiply_32(const float* a, int64_t a_stride, const uint16_t* b, int64_t b_stride,
-                        int64_t ahead, V out[queries][lanes]) {
+inline void multiply_32(const float* a, int64_t a_stride, const uint16_t* b, int64_t b_stride, int64_t ahead,
+                        V out[queries][lanes]) {
   V even[queries][lanes], odd[queries][lanes];
 #pragma GCC unroll 8
   for (int q = 0; q < queries; ++q)
@@ -52,7 +52,8 @@ struct TileWork {
 };
 
 template <int queries>
-inline void score_block(const AttentionTask& task, const TileWork& work, const uint16_t* keys, int64_t ahead) {
+inline void score_block(const AttentionTask& task, const TileWork& work, const uint16_t* keys,
+                        int64_t ahead) {
   for (int half = 0; half < 2; half += kAttentionLanes) {
     V score[queries][kAttentionLanes];
 #pragma GCC unroll 8

@@ -29,8 +29,8 @@ struct Section {
 
 class PanelMatrix final : public Matrix {
  public:
-  PanelMatrix(std::span<const WeightView> parts, Arithmetic arithmetic, const Kernels& kernels, ThreadTeam& team,
-              WeightMemory& memory);
+  PanelMatrix(std::span<const WeightView> parts, Arithmetic arithmetic, const Kernels& kernels,
+              ThreadTeam& team, WeightMemory& memory);
 
   int64_t bytes() const override { return bytes_; }
   int64_t blocks() const { return blocks_; }  // of 32 columns

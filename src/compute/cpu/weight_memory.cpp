@@ -16,7 +16,8 @@ constexpr int64_t kSlab = 64 << 20;
 std::shared_ptr<uint8_t> map_slab(int64_t bytes) {
   const auto size = static_cast<size_t>(bytes + kHugePage);
   void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) throw make_error(ErrorCode::resource_exhausted, "no memory for {} bytes of weights", bytes);
+  if (memory == MAP_FAILED)
+    throw make_error(ErrorCode::resource_exhausted, "no memory for {} bytes of weights", bytes);
   const std::shared_ptr<void> mapping(memory, [size](void* address) { munmap(address, size); });
   const uintptr_t start = (reinterpret_cast<uintptr_t>(memory) + kHugePage - 1) / kHugePage * kHugePage;
   madvise(reinterpret_cast<void*>(start), static_cast<size_t>(bytes), MADV_HUGEPAGE);
