@@ -435,6 +435,18 @@ TEST(GgufHostile, vocabularies_that_contradict_themselves_are_refused) {
   }
 }
 
+TEST(GgufHostile, a_vocabulary_has_a_largest_size) {
+  for (const char* key : {"tokenizer.ggml.tokens", "tokenizer.ggml.merges"}) {
+    GgufKeyValue value{.key = key, .type = static_cast<uint32_t>(GgufType::array), .payload = {}};
+    append(value.payload, static_cast<uint32_t>(GgufType::string));
+    append<uint64_t>(value.payload, limits::kVocabularyTokens + 1);
+    value.payload.resize(12 + 8 * (limits::kVocabularyTokens + 1));  // so many empty strings
+    GgufImage image = tiny_llama();
+    image.set(std::move(value));
+    EXPECT_EQ(refusal(image), "vocabulary_size") << key;
+  }
+}
+
 TEST(GgufHostile, a_vocabulary_with_one_text_twice_makes_no_tokenizer) {
   GgufImage image = tiny_llama();
   image.set(array_value("tokenizer.ggml.tokens", GgufType::string, std::vector<std::string>(267, "same")));

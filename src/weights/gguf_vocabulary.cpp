@@ -16,18 +16,23 @@ std::string required_text(const GgufMetadata& metadata, std::string_view key) {
   return std::string(*text);
 }
 
+// Refused by its count, before anything is sized by it.
+std::vector<std::string_view> read_texts(const GgufMetadata& metadata, std::string_view key) {
+  const GgufValue* value = metadata.find(key);
+  if (value && value->count > limits::kVocabularyTokens)
+    throw refuse("vocabulary_size", "{} must have at most {} elements, got {}", key,
+                 limits::kVocabularyTokens, value->count);
+  return metadata.texts(key).value_or(std::vector<std::string_view>());
+}
+
 std::vector<std::string> read_tokens(const GgufMetadata& metadata) {
-  const auto texts = metadata.texts("tokenizer.ggml.tokens");
-  if (!texts || texts->empty())
-    throw refuse("vocabulary_missing", "the file must have tokenizer.ggml.tokens");
-  if (static_cast<int64_t>(texts->size()) > limits::kVocabularyTokens)
-    throw refuse("vocabulary_size", "a vocabulary must have at most {} tokens, got {}",
-                 limits::kVocabularyTokens, texts->size());
-  for (size_t id = 0; id < texts->size(); ++id)
-    if (static_cast<int64_t>((*texts)[id].size()) > limits::kTokenTextBytes)
+  const auto texts = read_texts(metadata, "tokenizer.ggml.tokens");
+  if (texts.empty()) throw refuse("vocabulary_missing", "the file must have tokenizer.ggml.tokens");
+  for (size_t id = 0; id < texts.size(); ++id)
+    if (static_cast<int64_t>(texts[id].size()) > limits::kTokenTextBytes)
       throw refuse("token_length", "token {} must be at most {} bytes long, got {}", id,
-                   limits::kTokenTextBytes, (*texts)[id].size());
-  return {texts->begin(), texts->end()};
+                   limits::kTokenTextBytes, texts[id].size());
+  return {texts.begin(), texts.end()};
 }
 
 // The value of a per-token array, or nullptr: there is none.
@@ -63,15 +68,14 @@ std::vector<float> read_scores(const GgufMetadata& metadata, size_t tokens) {
 }
 
 std::vector<std::string> read_merges(const GgufMetadata& metadata) {
-  const auto texts = metadata.texts("tokenizer.ggml.merges");
-  if (!texts) return {};
-  for (size_t i = 0; i < texts->size(); ++i) {
-    const auto text = (*texts)[i];
-    const auto space = text.find(' ', 1);
-    if (space == text.npos || space + 1 == text.size())
-      throw refuse("merge", "merge {} must be two parts with a space between, got {}", i, in_quotes(text));
+  const auto texts = read_texts(metadata, "tokenizer.ggml.merges");
+  for (size_t i = 0; i < texts.size(); ++i) {
+    const auto space = texts[i].find(' ', 1);
+    if (space == std::string_view::npos || space + 1 == texts[i].size())
+      throw refuse("merge", "merge {} must be two parts with a space between, got {}", i,
+                   in_quotes(texts[i]));
   }
-  return {texts->begin(), texts->end()};
+  return {texts.begin(), texts.end()};
 }
 
 std::optional<int32_t> read_id(const GgufMetadata& metadata, std::string_view key, size_t tokens) {

@@ -1,0 +1,81 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "cli/command.h"
+#include "weights/testing/gguf_writer.h"
+#include "weights/testing/temporary_folder.h"
+
+namespace neutrino::cli {
+namespace {
+
+using ::testing::HasSubstr;
+
+struct Outcome {
+  int exit_code = 0;
+  std::string output;
+};
+
+class ModelCommand : public ::testing::Test {
+ protected:
+  ModelCommand() { ::setenv("NEUTRINO_HOME", (folder_.path() / "home").c_str(), 1); }
+  ~ModelCommand() override { ::unsetenv("NEUTRINO_HOME"); }
+
+  Outcome run(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "model");
+    std::vector<char*> argv;
+    for (std::string& argument : arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+    ::testing::internal::CaptureStdout();
+    Outcome outcome;
+    try {
+      outcome.exit_code = run_model(static_cast<int>(arguments.size()), argv.data());
+    } catch (const Error& error) {
+      outcome.exit_code = error_exit_code(error.code());
+      outcome.output = error.message();
+    }
+    std::fflush(stdout);
+    outcome.output += ::testing::internal::GetCapturedStdout();
+    return outcome;
+  }
+
+  weights::testing::TemporaryFolder folder_;
+  std::string file_ = folder_.put("in/tiny.gguf", serialise(weights::testing::tiny_llama())).string();
+};
+
+TEST_F(ModelCommand, imports_lists_shows_verifies_and_removes) {
+  EXPECT_THAT(run({"list"}).output, HasSubstr("the store is empty"));
+  EXPECT_THAT(run({"import", file_, "--name", "my-model"}).output,
+              HasSubstr("my-model is in the store: llama, q8_0"));
+  EXPECT_THAT(run({"list"}).output, HasSubstr("my-model"));
+  EXPECT_THAT(run({"show", "my-model"}).output, HasSubstr("apache-2.0"));
+  EXPECT_THAT(run({"show", "my-model"}).output, HasSubstr("warning: no template that neutrino knows"));
+  EXPECT_THAT(run({"show", "my-model", "--template"}).output, HasSubstr("{% for message in messages %}"));
+  EXPECT_THAT(run({"verify", "my-model"}).output, HasSubstr("is whole"));
+  EXPECT_THAT(run({"rm", "my-model"}).output, HasSubstr("is removed"));
+  EXPECT_EQ(run({"show", "my-model"}).exit_code, 1);
+}
+
+TEST_F(ModelCommand, prints_json) {
+  const auto imported = parse_json(run({"import", file_, "--json"}).output);
+  EXPECT_EQ(imported.at("name").as_string(), "tiny");
+  EXPECT_EQ(parse_json(run({"list", "--json"}).output).at("models").as_array().size(), 1u);
+  EXPECT_EQ(parse_json(run({"show", "tiny", "--json"}).output), imported);
+  EXPECT_EQ(parse_json(run({"verify", "tiny", "--json"}).output).at("verified"), true);
+}
+
+TEST_F(ModelCommand, bad_usage_is_exit_code_2) {
+  EXPECT_EQ(run({"show", "../x"}).exit_code, 2);
+  EXPECT_EQ(run({"import", file_, "--name", "a/b"}).exit_code, 2);
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(run({}).exit_code, 2);
+  EXPECT_EQ(run({"frobnicate"}).exit_code, 2);
+  ::testing::internal::GetCapturedStderr();
+  EXPECT_THAT(run({"import", "--help"}).output, HasSubstr("Example:"));
+}
+
+}  // namespace
+}  // namespace neutrino::cli
