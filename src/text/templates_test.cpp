@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/fault.h"
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/random.h"
@@ -188,7 +189,8 @@ TEST(Template, RefusesToUseUpTheMachine) {
   }
   const int64_t megabytes = (peak_kilobytes() - peak_before) / 1024;
   RecordProperty("peak_megabytes", std::to_string(megabytes));
-  EXPECT_LT(megabytes, 2 * limits::kTemplateMemoryBytes >> 20);
+  // Twice the limit; in debug builds more, because the sanitizer keeps freed memory for a while.
+  EXPECT_LT(megabytes, (kFaultsCompiled ? 4 : 2) * limits::kTemplateMemoryBytes >> 20);
 }
 
 // The negative control: what is limited does work below its limit.
