@@ -48,7 +48,7 @@ def test_run_answers(neutrino, model_path):
 
 
 def test_run_reads_stdin_and_prints_json(neutrino, model_path):
-    result = neutrino("run", model_path, "--json", "--max-tokens", 5, stdin="Count to one hundred in words.")
+    result = neutrino("run", model_path, "--json", "--max-tokens", 5, stdin="Tell me a long story about a river.")
     answer = json.loads(result.stdout)
     assert answer["completion_tokens"] == 5 and answer["finish_reason"] == "length" and answer["text"]
 
