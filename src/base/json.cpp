@@ -2,7 +2,10 @@
 
 #include <boost/json/basic_parser_impl.hpp>
 
+#include <cmath>
+#include <iterator>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -52,6 +55,72 @@ struct Audit {
   bool on_comment(json::string_view, json::error_code&) { return true; }
 };
 
+void append_string(std::string& out, std::string_view text) {
+  out += '"';
+  for (const char c : text) {
+    switch (c) {
+      case '"': out += "\\\""; break;
+      case '\\': out += "\\\\"; break;
+      case '\b': out += "\\b"; break;
+      case '\f': out += "\\f"; break;
+      case '\n': out += "\\n"; break;
+      case '\r': out += "\\r"; break;
+      case '\t': out += "\\t"; break;
+      default:
+        if (static_cast<unsigned char>(c) < 0x20)
+          fmt::format_to(std::back_inserter(out), "\\u{:04x}", static_cast<unsigned>(c));
+        else
+          out += c;
+    }
+  }
+  out += '"';
+}
+
+// Boost writes 1.5 as 1.5E0; people read these texts too. JSON has no NaN and no infinity: they become null.
+void append_number(std::string& out, double value) {
+  if (std::isfinite(value))
+    fmt::format_to(std::back_inserter(out), "{}", value);
+  else
+    out += "null";
+}
+
+void append(std::string& out, const json::value& value);
+
+void append_object(std::string& out, const json::object& object) {
+  char separator = '{';
+  if (object.empty()) out += '{';
+  for (const auto& [key, member] : object) {
+    out += std::exchange(separator, ',');
+    append_string(out, key);
+    out += ':';
+    append(out, member);
+  }
+  out += '}';
+}
+
+void append_array(std::string& out, const json::array& array) {
+  char separator = '[';
+  if (array.empty()) out += '[';
+  for (const json::value& element : array) {
+    out += std::exchange(separator, ',');
+    append(out, element);
+  }
+  out += ']';
+}
+
+void append(std::string& out, const json::value& value) {
+  switch (value.kind()) {
+    case json::kind::null: out += "null"; break;
+    case json::kind::bool_: out += value.get_bool() ? "true" : "false"; break;
+    case json::kind::int64: out += std::to_string(value.get_int64()); break;
+    case json::kind::uint64: out += std::to_string(value.get_uint64()); break;
+    case json::kind::double_: append_number(out, value.get_double()); break;
+    case json::kind::string: append_string(out, value.get_string()); break;
+    case json::kind::array: append_array(out, value.get_array()); break;
+    case json::kind::object: append_object(out, value.get_object()); break;
+  }
+}
+
 Error invalid_json(std::string message) {
   return Error(ErrorCode::invalid_argument, std::move(message)).with_reason("invalid_json");
 }
@@ -77,6 +146,10 @@ json::value parse_json(std::string_view text) {
   return parser.release();
 }
 
-std::string to_text(const json::value& value) { return json::serialize(value); }
+std::string to_text(const json::value& value) {
+  std::string text;
+  append(text, value);
+  return text;
+}
 
 }  // namespace neutrino

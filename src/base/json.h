@@ -14,7 +14,7 @@ namespace json = boost::json;
 // Throws Error{invalid_argument, reason "invalid_json"} that says where.
 json::value parse_json(std::string_view text);
 
-// Replaces nothing: serialises `value` compactly in key order.
+// Compact, keys in their order, numbers as people write them. The value is at most as deep as parse_json() allows.
 std::string to_text(const json::value& value);
 
 }  // namespace neutrino

@@ -92,7 +92,6 @@ class LocalModel final : public RunningModel {
 
   chat::ChatModel& chat_model() override { return *chat_model_; }
   Metrics& metrics() override { return metrics_; }
-  void set_on_death(std::function<void()> on_death) override { engine_->set_on_death(std::move(on_death)); }
 
  private:
   void load(const models::ModelConfig& facts, int64_t context, const EngineConfig& config) {
@@ -126,7 +125,7 @@ class LocalModel final : public RunningModel {
             .kv_blocks = kv_blocks,
             .prefix_cache = config.prefix_cache == "on" ? engine::PrefixCache::on : engine::PrefixCache::off,
             .end_tokens = {stops.begin(), stops.end()},
-            .model_name = opened_.name,
+            .model_name = config.served_name.empty() ? opened_.name : config.served_name,
             .fingerprint = fingerprint_},
         metrics_, clock_);
     chat_model_ = std::make_unique<engine::LocalChatModel>(

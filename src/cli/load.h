@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 
@@ -28,6 +27,7 @@ struct EngineConfig {
   std::string kv_memory;  // "512M", "2G"; empty: four contexts, but at most a quarter of the free memory
   std::string prefix_cache = "on";
   bool exact = false;
+  std::string served_name;  // label of the metrics; empty: the model's own name
 };
 void add_engine_options(CLI::App& app, EngineConfig& config);
 
@@ -37,8 +37,6 @@ class RunningModel {
   virtual ~RunningModel() = default;
   virtual chat::ChatModel& chat_model() = 0;
   virtual Metrics& metrics() = 0;
-  // Called on the engine thread if a bug ends the engine.
-  virtual void set_on_death(std::function<void()> on_death) = 0;
 };
 std::unique_ptr<RunningModel> start_model(const std::string& name_or_path, const EngineConfig& config);
 

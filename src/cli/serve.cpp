@@ -125,6 +125,7 @@ int run_serve(int argc, char** argv) {
 
   const sigset_t signals = stop_signals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  if (!config.served_names.empty()) engine.served_name = config.served_names.front();
   const auto running = start_model(config.model, engine);
   server::ReplicaServer server(running->chat_model(), running->metrics(), replica_options(config));
   server.listen();
