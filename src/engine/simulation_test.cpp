@@ -11,16 +11,10 @@
 
 #include "base/random.h"
 #include "engine/engine.h"
+#include "engine/testing/block_manager_fault.h"
 #include "engine/testing/fake_model.h"
 
 namespace neutrino::engine {
-
-struct BlockManagerFault {
-  static void forget_release(const BlockManager& blocks, int32_t block) {
-    ++const_cast<BlockManager&>(blocks).blocks_[static_cast<size_t>(block)].references;
-  }
-};
-
 namespace {
 
 using chat::FinishReason;
