@@ -77,6 +77,8 @@ Sampler::Sampler(int64_t vocab_size, int64_t slices)
     slice.logits.resize(static_cast<size_t>(vocab_size));
     slice.weights.resize(static_cast<size_t>(vocab_size));
     slice.candidates.resize(static_cast<size_t>(vocab_size));
+    slice.bucket_of.resize(static_cast<size_t>(vocab_size));
+    slice.buckets.resize(kBuckets);
   }
 }
 
@@ -149,63 +151,71 @@ int32_t Sampler::draw_from_all(Slice& slice, std::span<const float> logits, floa
   return last;
 }
 
-// Sorting a whole vocabulary would take milliseconds. Logits are first counted in buckets by their distance from the best,
-// which shows how far down the best k, or a mass of p, can reach at most; only what lies above is sorted.
+// Counts the tokens, and their weight, by distance from the best. Bucket 0 holds the best; the last one takes the rest.
+void Sampler::fill_buckets(Slice& slice, std::span<const float> logits, float maximum, float scale) {
+  constexpr float kPerUnit = 32;  // buckets per unit of (maximum - logit) / temperature
+  std::ranges::fill(slice.buckets, Bucket{});
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const float distance =
+        std::min((maximum - logits[i]) * scale * kPerUnit, static_cast<float>(kBuckets - 1));
+    const auto index = static_cast<uint16_t>(distance);
+    slice.bucket_of[i] = index;
+    ++slice.buckets[index].count;
+    slice.buckets[index].mass += static_cast<double>(slice.weights[i]);
+  }
+}
+
+// The tokens from the best down to where `count` or `mass` is reached. Whole buckets are in or out; only the members of the
+// one in which the boundary lies are sorted, since sorting a vocabulary would take milliseconds.
+Sampler::Best Sampler::find_best(Slice& slice, std::span<const float> logits, int64_t count, double mass) {
+  Best best;
+  int64_t counted = 0;
+  size_t bucket = 0;
+  for (; bucket < kBuckets; ++bucket) {
+    const Bucket& next = slice.buckets[bucket];
+    if (counted + next.count >= count || best.mass + next.mass >= mass) break;
+    counted += next.count;
+    best.mass += next.mass;
+  }
+  if (bucket == kBuckets) return best;  // all of them
+  size_t members = 0;
+  for (size_t i = 0; i < logits.size(); ++i)
+    if (slice.bucket_of[i] == bucket) slice.candidates[members++] = {logits[i], static_cast<int32_t>(i)};
+  std::sort(slice.candidates.begin(), slice.candidates.begin() + static_cast<ptrdiff_t>(members),
+            [](const Candidate& a, const Candidate& b) {
+              return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
+            });
+  for (size_t i = 0; i < members && counted < count && best.mass < mass; ++i, ++counted) {
+    best.last = slice.candidates[i];
+    best.mass += static_cast<double>(slice.weights[static_cast<size_t>(best.last.token)]);
+  }
+  return best;
+}
+
 int32_t Sampler::draw_from_best(Slice& slice, std::span<const float> logits, float maximum, float scale,
                                 double uniform, const chat::SamplingParameters& parameters) {
-  constexpr size_t kBuckets = 1024;
-  constexpr float kPerUnit = 32;  // buckets per unit of (max - logit) / temperature; the last takes the rest
-  const auto bucket_of = [&](float logit) {
-    return static_cast<size_t>(
-        std::min((maximum - logit) * scale * kPerUnit, static_cast<float>(kBuckets - 1)));
-  };
-  std::array<int64_t, kBuckets> count{};
-  std::array<double, kBuckets> mass{};
-  const double total = sum_of_exponentials(logits, maximum, scale, slice.weights);
-  for (size_t i = 0; i < logits.size(); ++i) {
-    const size_t bucket = bucket_of(logits[i]);
-    ++count[bucket];
-    mass[bucket] += static_cast<double>(slice.weights[i]);
-  }
-  const int64_t top_k = parameters.top_k > 0 ? parameters.top_k : static_cast<int64_t>(logits.size());
-  int64_t counted = 0;
-  double weighed = 0;
-  size_t last = 0;
-  for (; last + 1 < kBuckets; ++last) {
-    counted += count[last];
-    weighed += mass[last];
-    // A little more than p, since these sums and the sorted one below round differently.
-    if (counted >= top_k || weighed >= total * (parameters.top_p + 1e-6)) break;
-  }
+  constexpr double kAll = std::numeric_limits<double>::infinity();
+  sum_of_exponentials(logits, maximum, scale, slice.weights);
+  fill_buckets(slice, logits, maximum, scale);
+  const int64_t size = std::ssize(logits),
+                count = parameters.top_k > 0 ? std::min(parameters.top_k, size) : size;
+  Best best = find_best(slice, logits, count, kAll);
+  if (parameters.top_p < 1) best = find_best(slice, logits, count, parameters.top_p * best.mass);
 
-  size_t size = 0;
-  for (size_t i = 0; i < logits.size(); ++i)
-    if (bucket_of(logits[i]) <= last && logits[i] != kNever)
-      slice.candidates[size++] = {logits[i], static_cast<int32_t>(i)};
-  const auto begin = slice.candidates.begin();
-  std::sort(begin, begin + static_cast<ptrdiff_t>(size), [](const Candidate& a, const Candidate& b) {
-    return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
-  });
-  size = std::min(size, static_cast<size_t>(top_k));
-
-  const auto weight = [&](size_t i) {
-    return static_cast<double>(slice.weights[static_cast<size_t>(slice.candidates[i].token)]);
-  };
-  double kept = 0;
-  if (parameters.top_k > 0)
-    for (size_t i = 0; i < size; ++i) kept += weight(i);
-  else
-    kept = total;
-  double sum = 0;
+  const float least = std::max(static_cast<float>(parameters.min_p), std::numeric_limits<float>::min());
   size_t survivors = 0;
-  while (survivors < size &&
-         (survivors == 0 || (sum < parameters.top_p * kept && weight(survivors) >= parameters.min_p)))
-    sum += weight(survivors++);
-
-  const double target = uniform * sum;
+  double sum = 0;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const Candidate candidate{logits[i], static_cast<int32_t>(i)};
+    if (slice.weights[i] < least || !best.includes(candidate)) continue;
+    slice.candidates[survivors++] = candidate;
+    sum += static_cast<double>(slice.weights[i]);
+  }
   double passed = 0;
-  for (size_t i = 0; i < survivors; ++i)
-    if ((passed += weight(i)) > target) return slice.candidates[i].token;
+  for (size_t i = 0; i < survivors; ++i) {
+    passed += static_cast<double>(slice.weights[static_cast<size_t>(slice.candidates[i].token)]);
+    if (passed > uniform * sum) return slice.candidates[i].token;
+  }
   return slice.candidates[survivors - 1].token;
 }
 

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -58,16 +59,33 @@ class Sampler {
   Sample score(std::span<const float> logits, int32_t token, std::span<chat::TokenLogprob> top) const;
 
  private:
+  static constexpr size_t kBuckets = 1024;
   struct Candidate {
     float logit = 0;
     int32_t token = 0;
   };
+  struct Bucket {
+    int64_t count = 0;
+    double mass = 0;
+  };
   struct Slice {
     std::vector<float> logits;          // a copy that penalties and masks change
     std::vector<float> weights;         // exp((logit - max) / temperature)
-    std::vector<Candidate> candidates;  // what top_k, top_p and min_p may leave
+    std::vector<uint16_t> bucket_of;    // each token's, by that distance
+    std::vector<Bucket> buckets;        // (kBuckets)
+    std::vector<Candidate> candidates;  // first a bucket's members, then what may be drawn
+  };
+  // A number of best tokens, told by the last of them; of equal logits the lower id comes first.
+  struct Best {
+    Candidate last{-std::numeric_limits<float>::infinity(), std::numeric_limits<int32_t>::max()};
+    double mass = 0;
+    bool includes(const Candidate& other) const {
+      return other.logit > last.logit || (other.logit == last.logit && other.token <= last.token);
+    }
   };
 
+  static void fill_buckets(Slice& slice, std::span<const float> logits, float maximum, float scale);
+  static Best find_best(Slice& slice, std::span<const float> logits, int64_t count, double mass);
   static int32_t draw_from_all(Slice& slice, std::span<const float> logits, float maximum, float scale,
                                double uniform);
   static int32_t draw_from_best(Slice& slice, std::span<const float> logits, float maximum, float scale,
