@@ -124,6 +124,7 @@ class LocalModel final : public RunningModel {
             .context_tokens = context,
             .kv_blocks = kv_blocks,
             .prefix_cache = config.prefix_cache == "on" ? engine::PrefixCache::on : engine::PrefixCache::off,
+            .vocab_size = tokenizer_->size(),
             .end_tokens = {stops.begin(), stops.end()},
             .model_name = config.served_name.empty() ? opened_.name : config.served_name,
             .fingerprint = fingerprint_},
