@@ -24,6 +24,7 @@ namespace cpu {
 namespace {
 
 constexpr int64_t kRowChunk = 128;       // activation rows that stay in the L2 cache while panels pass by
+constexpr int64_t kGatePanels = 2;     // whose gates and ups are computed side by side
 constexpr int64_t kRowsPerItem = 4;      // of operations on single rows
 constexpr int64_t kQueriesPerItem = 16;  // rows of one sequence in an attention item
 
@@ -75,7 +76,7 @@ class CpuBackend final : public Backend {
 
  private:
   static constexpr int64_t kScratchSlack = 1 << 20;
-  static constexpr int64_t kWorkFloats = std::max(kAttentionWorkFloats, 2 * kRowChunk * kPanelRows);
+  static constexpr int64_t kWorkFloats = std::max(kAttentionWorkFloats, 2 * kRowChunk * kGatePanels * kPanelRows);
 
   float* work(int64_t thread) const { return work_[thread]->data; }
   Activation make_activation(int64_t rows, int64_t columns);
@@ -86,10 +87,12 @@ class CpuBackend final : public Backend {
   void for_rows(int64_t rows, F f);
   void quantize_rows(const Tensor& x, const Activation& out);
   void multiply_panels(const Activation& x, const PanelMatrix& w, Tensor& out, bool add);
-  void multiply_panel(const Activation& x, const PanelMatrix& w, const Section& section, int64_t panel,
-                      Tensor& out, bool add, float* tile);
-  void gate_panel(const Activation& x, const PanelMatrix& w, int64_t panel, float* out, int64_t out_stride,
-                  float* tile);
+  PanelTask panel_task(const Activation& x, const PanelMatrix& w, const Section& section, int64_t panel, int64_t panels,
+                       int64_t row, int64_t rows) const;
+  void multiply_last_panel(const Activation& x, const PanelMatrix& w, const Section& section, int64_t row,
+                           int64_t rows, Tensor& out, bool add, float* tile);
+  void gate_panels(const Activation& x, const PanelMatrix& w, int64_t panel, int64_t panels, const Tensor& gated,
+                   float* tiles);
   int64_t panels_per_item(int64_t panels) const { return std::max<int64_t>(1, panels / (4 * team_.size())); }
 
   Arithmetic arithmetic_;
@@ -202,35 +205,48 @@ void CpuBackend::matmul_add(Tensor& sum, const Activation& x, const Matrix& w) {
 void CpuBackend::multiply_panels(const Activation& x, const PanelMatrix& w, Tensor& out, bool add) {
   check(x.columns == w.columns(), "a product needs as many activations as the matrix has columns");
   for (const Section& section : w.sections()) {
-    const int64_t step = panels_per_item(section.panels);
+    const int64_t step = panels_per_item(section.panels), whole = section.file.rows / kPanelRows;
     team_.run(ceil_div(section.panels, step), [&](int64_t item, int64_t thread) {
-      const int64_t end = std::min(section.panels, (item + 1) * step);
-      for (int64_t panel = item * step; panel < end; ++panel)
-        multiply_panel(x, w, section, panel, out, add, work(thread));
+      const int64_t first = item * step, end = std::min(section.panels, first + step);
+      for (int64_t row = 0; row < x.rows; row += kRowChunk) {
+        const int64_t rows = std::min(kRowChunk, x.rows - row);
+        PanelTask task = panel_task(x, w, section, first, std::min(end, whole) - first, row, rows);
+        task.out = out.row(row) + section.first_row + first * kPanelRows;
+        task.out_stride = out.stride;
+        task.add = add;
+        section.product(task);
+        if (end > whole) multiply_last_panel(x, w, section, row, rows, out, add, work(thread));
+      }
     });
   }
 }
 
-void CpuBackend::multiply_panel(const Activation& x, const PanelMatrix& w, const Section& section,
-                                int64_t panel, Tensor& out, bool add, float* tile) {
-  const int64_t column = section.first_row + panel * kPanelRows, width = section.panel_rows(panel);
-  const bool whole = width == kPanelRows;
-  for (int64_t first = 0; first < x.rows; first += kRowChunk) {
-    const int64_t rows = std::min(kRowChunk, x.rows - first);
-    float* target = out.row(first) + column;
-    section.product({.panel = section.data + panel * section.panel_bytes,
-                     .next = section.data + std::min(panel + 1, section.panels - 1) * section.panel_bytes,
-                     .scales = section.scales ? section.scales + panel * kPanelRows : nullptr,
-                     .blocks = w.blocks(),
-                     .x = activation_row(x, first),
-                     .x_stride = x.row_bytes,
-                     .rows = rows,
-                     .out = whole ? target : tile,
-                     .out_stride = whole ? out.stride : kPanelRows,
-                     .add = whole && add});
-    for (int64_t r = 0; !whole && r < rows; ++r)
-      for (int64_t c = 0; c < width; ++c)
-        target[r * out.stride + c] = tile[r * kPanelRows + c] + (add ? target[r * out.stride + c] : 0.0f);
+PanelTask CpuBackend::panel_task(const Activation& x, const PanelMatrix& w, const Section& section, int64_t panel,
+                                 int64_t panels, int64_t row, int64_t rows) const {
+  return {.panel = section.data + panel * section.panel_bytes,
+          .panels = panels,
+          .panel_bytes = section.panel_bytes,
+          .scales = section.scales ? section.scales + panel * kPanelRows : nullptr,
+          .blocks = w.blocks(),
+          .x = activation_row(x, row),
+          .x_stride = x.row_bytes,
+          .rows = rows,
+          .out = nullptr,
+          .out_stride = 0,
+          .add = false};
+}
+
+// A section's last panel, if it has fewer than 16 rows: by way of a tile of whole width.
+void CpuBackend::multiply_last_panel(const Activation& x, const PanelMatrix& w, const Section& section, int64_t row,
+                                     int64_t rows, Tensor& out, bool add, float* tile) {
+  const int64_t panel = section.panels - 1, width = section.panel_rows(panel);
+  PanelTask task = panel_task(x, w, section, panel, 1, row, rows);
+  task.out = tile;
+  task.out_stride = kPanelRows;
+  section.product(task);
+  for (int64_t r = 0; r < rows; ++r) {
+    float* target = out.row(row + r) + section.first_row + panel * kPanelRows;
+    for (int64_t c = 0; c < width; ++c) target[c] = add ? target[c] + tile[r * kPanelRows + c] : tile[r * kPanelRows + c];
   }
 }
 
@@ -247,8 +263,9 @@ Activation CpuBackend::gated_matmul(const Activation& x, const Matrix& gate_up) 
                                        .stride = out.row_bytes / static_cast<int64_t>(sizeof(float))}
                               : scratch_.tensor(x.rows, columns);
   team_.run(ceil_div(panels, step), [&](int64_t item, int64_t thread) {
-    for (int64_t panel = item * step; panel < std::min(panels, (item + 1) * step); ++panel)
-      gate_panel(x, w, panel, gated.data, gated.stride, work(thread));
+    const int64_t end = std::min(panels, (item + 1) * step);
+    for (int64_t panel = item * step; panel < end; panel += kGatePanels)
+      gate_panels(x, w, panel, std::min(kGatePanels, end - panel), gated, work(thread));
   });
   for (int64_t r = 0; direct && r < x.rows; ++r) pad_row(gated.row(r), columns);
   if (!direct) quantize_rows(gated, out);
@@ -256,27 +273,22 @@ Activation CpuBackend::gated_matmul(const Activation& x, const Matrix& gate_up) 
   return out;
 }
 
-void CpuBackend::gate_panel(const Activation& x, const PanelMatrix& w, int64_t panel, float* out,
-                            int64_t out_stride, float* tile) {
-  const int64_t width = w.sections()[0].panel_rows(panel);
-  for (int64_t first = 0; first < x.rows; first += kRowChunk) {
-    const int64_t rows = std::min(kRowChunk, x.rows - first);
+// silu(gate) * up for some panels: both products into tiles, then together.
+void CpuBackend::gate_panels(const Activation& x, const PanelMatrix& w, int64_t panel, int64_t panels,
+                             const Tensor& gated, float* tiles) {
+  const int64_t stride = panels * kPanelRows, column = panel * kPanelRows;
+  const int64_t width = std::min(stride, gated.columns - column);
+  float* const ups = tiles + kRowChunk * stride;
+  for (int64_t row = 0; row < x.rows; row += kRowChunk) {
+    const int64_t rows = std::min(kRowChunk, x.rows - row);
     for (int64_t part = 0; part < 2; ++part) {
-      const Section& section = w.sections()[part];
-      section.product({.panel = section.data + panel * section.panel_bytes,
-                       .next = section.data + std::min(panel + 1, section.panels - 1) * section.panel_bytes,
-                       .scales = section.scales ? section.scales + panel * kPanelRows : nullptr,
-                       .blocks = w.blocks(),
-                       .x = activation_row(x, first),
-                       .x_stride = x.row_bytes,
-                       .rows = rows,
-                       .out = tile + part * kRowChunk * kPanelRows,
-                       .out_stride = kPanelRows,
-                       .add = false});
+      PanelTask task = panel_task(x, w, w.sections()[part], panel, panels, row, rows);
+      task.out = part == 0 ? tiles : ups;
+      task.out_stride = stride;
+      w.sections()[part].product(task);
     }
-    kernels_.silu_product(tile, tile + kRowChunk * kPanelRows, rows * kPanelRows, tile);
-    for (int64_t r = 0; r < rows; ++r)
-      std::copy_n(tile + r * kPanelRows, width, out + (first + r) * out_stride + panel * kPanelRows);
+    kernels_.silu_product(tiles, ups, rows * stride, tiles);
+    for (int64_t r = 0; r < rows; ++r) std::copy_n(tiles + r * stride, width, gated.row(row + r) + column);
   }
 }
 

@@ -38,16 +38,17 @@ struct XBlock {
   int32_t minus_8l, high_l;
 };
 
-// out[m][r] (+)= sum over columns of x[m] * W[r], for the 16 rows r of one panel.
+// out[m][16 i + r] (+)= sum over columns of x[m] * W[r], for the 16 rows r of each panel i.
 struct PanelTask {
-  const uint8_t* panel;
-  const uint8_t* next;  // the panel that comes after this one, to be prefetched; may be `panel` itself
-  const float* scales;  // (16)
+  const uint8_t* panel;  // the first one; the others follow
+  int64_t panels;
+  int64_t panel_bytes;
+  const float* scales;  // (16 * panels)
   int64_t blocks;       // of 32 columns
   const uint8_t* x;     // activation rows
   int64_t x_stride;     // bytes
   int64_t rows;         // of x
-  float* out;           // 16 floats a row
+  float* out;           // 16 * panels floats a row
   int64_t out_stride;   // floats
   bool add;
 };
@@ -82,10 +83,10 @@ struct RopeTask {
 
 struct Kernels {
   const char* name;
-  void (*nibble_panel)(const PanelTask&);
-  void (*byte_panel)(const PanelTask&);
-  void (*word_panel)(const PanelTask&);
-  void (*float_panel)(const PanelTask&);
+  void (*nibble_panels)(const PanelTask&);
+  void (*byte_panels)(const PanelTask&);
+  void (*word_panels)(const PanelTask&);
+  void (*float_panels)(const PanelTask&);
   void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, float* out);
   void (*quantize)(const float* x, int64_t n, uint8_t* row);  // one activation row
   void (*silu_product)(const float* gate, const float* up, int64_t n, float* out);

@@ -114,7 +114,7 @@ inline int32_t tree_maximum(I x) {
 #include "compute/cpu/rows.inl"
 //
 #include "compute/cpu/attention.inl"
-#include "compute/cpu/float_panel.inl"
+#include "compute/cpu/float_panels.inl"
 
 using Bytes4 [[gnu::may_alias, gnu::aligned(2)]] = int32_t;
 using Bytes8 [[gnu::may_alias, gnu::aligned(2)]] = long long;
@@ -156,7 +156,7 @@ inline __m256i block_product(__m256i pairs, const int32_t* minus_8_sum, const in
 
 // Eight weight rows (half a panel) by `rows` activation rows.
 template <int rows>
-inline void nibble_tile(const PanelTask& task, int64_t row, int64_t half) {
+inline void nibble_tile(const PanelTask& task, int64_t row, int64_t panel, int64_t half) {
   const __m256i mask = _mm256_set1_epi8(15);
   const XBlock* x[rows];
   __m256i total_h[rows], total_l[rows];
@@ -165,7 +165,7 @@ inline void nibble_tile(const PanelTask& task, int64_t row, int64_t half) {
     x[m] = x_blocks(task, row + m);
     total_h[m] = total_l[m] = _mm256_setzero_si256();
   }
-  const uint8_t* w = task.panel + 32 * half;
+  const uint8_t* w = task.panel + panel * task.panel_bytes + 32 * half;
   for (int64_t b = 0; b < task.blocks; ++b, w += kNibbleBlockBytes) {
     __m256i sum_h[rows], sum_l[rows];
 #pragma GCC unroll 8
@@ -192,12 +192,12 @@ inline void nibble_tile(const PanelTask& task, int64_t row, int64_t half) {
     }
   }
 #pragma GCC unroll 8
-  for (int m = 0; m < rows; ++m) finish_planes(task, row + m, 8 * half, total_h[m], total_l[m]);
+  for (int m = 0; m < rows; ++m) finish_planes(task, row + m, panel * kPanelRows + 8 * half, total_h[m], total_l[m]);
 }
 
 // Eight weight rows: two registers of four rows by four columns, widened to int16.
 template <int rows>
-inline void byte_tile(const PanelTask& task, int64_t row, int64_t half) {
+inline void byte_tile(const PanelTask& task, int64_t row, int64_t panel, int64_t half) {
   const int16_t* x[rows];
   __m256d low[rows], high[rows];
 #pragma GCC unroll 8
@@ -205,7 +205,7 @@ inline void byte_tile(const PanelTask& task, int64_t row, int64_t half) {
     x[m] = x_words(task, row + m);
     low[m] = high[m] = _mm256_setzero_pd();
   }
-  const uint8_t* w = task.panel;
+  const uint8_t* w = task.panel + panel * task.panel_bytes;
   for (int64_t b = 0; b < task.blocks; ++b, w += kByteBlockBytes) {
     __m256i sum[rows][2];
 #pragma GCC unroll 8
@@ -236,11 +236,11 @@ inline void byte_tile(const PanelTask& task, int64_t row, int64_t half) {
     }
   }
 #pragma GCC unroll 8
-  for (int m = 0; m < rows; ++m) finish(task, row + m, 8 * half, low[m], high[m]);
+  for (int m = 0; m < rows; ++m) finish(task, row + m, panel * kPanelRows + 8 * half, low[m], high[m]);
 }
 
 template <int rows>
-inline void word_tile(const PanelTask& task, int64_t row, int64_t half) {
+inline void word_tile(const PanelTask& task, int64_t row, int64_t panel, int64_t half) {
   const int16_t* x[rows];
   __m256i total_h[rows], total_l[rows];
 #pragma GCC unroll 8
@@ -249,7 +249,7 @@ inline void word_tile(const PanelTask& task, int64_t row, int64_t half) {
     total_h[m] = total_l[m] = _mm256_setzero_si256();
   }
   const __m256i low_bits = _mm256_set1_epi16(127);
-  const uint8_t* w = task.panel + 32 * half;
+  const uint8_t* w = task.panel + panel * task.panel_bytes + 32 * half;
   for (int64_t k = 0; k < task.blocks * kColumnBlock; k += 2, w += 64) {
     const __m256i q = load32(w);
 #pragma GCC unroll 8
@@ -260,25 +260,26 @@ inline void word_tile(const PanelTask& task, int64_t row, int64_t half) {
     }
   }
 #pragma GCC unroll 8
-  for (int m = 0; m < rows; ++m) finish_planes(task, row + m, 8 * half, total_h[m], total_l[m]);
+  for (int m = 0; m < rows; ++m) finish_planes(task, row + m, panel * kPanelRows + 8 * half, total_h[m], total_l[m]);
 }
 
-#define ROW_TILES(tile)                                              \
-  for (int64_t half = 0; half < 2; ++half) {                         \
-    int64_t row = 0;                                                 \
-    for (; task.rows - row >= 4; row += 4) tile<4>(task, row, half); \
-    if (task.rows - row >= 2) tile<2>(task, row, half), row += 2;    \
-    if (task.rows - row >= 1) tile<1>(task, row, half);              \
-  }
+#define PANEL_LOOPS(tile)                                                         \
+  for (int64_t panel = 0; panel < task.panels; ++panel)                           \
+    for (int64_t half = 0; half < 2; ++half) {                                    \
+      int64_t row = 0;                                                            \
+      for (; task.rows - row >= 4; row += 4) tile<4>(task, row, panel, half);     \
+      if (task.rows - row >= 2) tile<2>(task, row, panel, half), row += 2;        \
+      if (task.rows - row >= 1) tile<1>(task, row, panel, half);                  \
+    }
 
-void nibble_panel(const PanelTask& task) { ROW_TILES(nibble_tile) }
-void byte_panel(const PanelTask& task) { ROW_TILES(byte_tile) }
-void word_panel(const PanelTask& task) { ROW_TILES(word_tile) }
+void nibble_panels(const PanelTask& task) { PANEL_LOOPS(nibble_tile) }
+void byte_panels(const PanelTask& task) { PANEL_LOOPS(byte_tile) }
+void word_panels(const PanelTask& task) { PANEL_LOOPS(word_tile) }
 
 }  // namespace
 
 const Kernels kAvx2Kernels = {
-    "avx2",   nibble_panel, byte_panel, word_panel,    float_panel, rms_norm,
+    "avx2",   nibble_panels, byte_panels, word_panels,    float_panels, rms_norm,
     quantize, silu_product, rotate,     round_to_bf16, attend,      attend_float,
 };
 

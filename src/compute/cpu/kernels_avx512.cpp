@@ -77,7 +77,7 @@ inline int32_t tree_maximum(I v) { return _mm512_reduce_max_epi32(v); }
 #include "compute/cpu/rows.inl"
 //
 #include "compute/cpu/attention.inl"
-#include "compute/cpu/float_panel.inl"
+#include "compute/cpu/float_panels.inl"
 
 using Bytes4 [[gnu::may_alias, gnu::aligned(2)]] = int32_t;
 inline I broadcast4(const void* p) { return _mm512_set1_epi32(*static_cast<const Bytes4*>(p)); }
@@ -89,164 +89,215 @@ inline float x_scale(const PanelTask& task, int64_t row) {
   return reinterpret_cast<const ActivationHeader*>(task.x + row * task.x_stride)->scale;
 }
 
-// out = float(S) * (D * s), S given as two halves of float64.
-inline void finish(const PanelTask& task, int64_t row, __m512d low, __m512d high) {
+// out = float(S) * (D * s) for one panel, S given as two halves of float64.
+inline void finish(const PanelTask& task, int64_t row, int64_t panel, __m512d low, __m512d high) {
   const V sum = _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(low)), _mm512_cvtpd_ps(high), 1);
-  V y = multiply(sum, multiply(load(task.scales), splat(x_scale(task, row))));
-  float* out = task.out + row * task.out_stride;
+  V y = multiply(sum, multiply(load(task.scales + panel * kPanelRows), splat(x_scale(task, row))));
+  float* out = task.out + row * task.out_stride + panel * kPanelRows;
   if (task.add) y = add(load(out), y);
   store(out, y);
 }
 
-inline void finish_planes(const PanelTask& task, int64_t row, I sum_h, I sum_l) {
+inline void finish_planes(const PanelTask& task, int64_t row, int64_t panel, I sum_h, I sum_l) {
   const __m512d factor = _mm512_set1_pd(128);
   const auto join = [&](__m256i h, __m256i l) {
     return _mm512_fmadd_pd(_mm512_cvtepi32_pd(h), factor, _mm512_cvtepi32_pd(l));
   };
-  finish(task, row, join(_mm512_castsi512_si256(sum_h), _mm512_castsi512_si256(sum_l)),
+  finish(task, row, panel, join(_mm512_castsi512_si256(sum_h), _mm512_castsi512_si256(sum_l)),
          join(_mm512_extracti64x4_epi64(sum_h, 1), _mm512_extracti64x4_epi64(sum_l, 1)));
 }
 
-// The hardware's prefetchers start anew at every panel that several tiles pass over, so the first tile asks for the next
-// panel's block while it works on this one's.
+// The hardware's prefetchers start anew at every panel that several tiles pass over, so the first tile asks for what comes
+// after its panels while it works on them.
 template <int64_t bytes>
 inline void prefetch_block(const uint8_t* block) {
 #pragma GCC unroll 16
-  for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(block + i), _MM_HINT_T0);
+  for (int64_t i = 0; i < bytes; i += 64)
+    _mm_prefetch(reinterpret_cast<const char*>(block + i), _MM_HINT_T0);
 }
 
 // The block sum of (q - 8) * x fits int16: its upper half is replaced by the sum of x, so that one vpdpwssd with the pairs
 // (e, f) adds e * sum((q - 8) x) + f * sum(x).
-inline I add_block(I total, I sum, const int32_t* high, I ef) {
-  const I pair = _mm512_ternarylogic_epi32(sum, splat_int(0xFFFF), broadcast4(high), 0xEA);  // (a & b) | c
+inline I add_block(I total, I sum, I high, I ef) {
+  const I pair = _mm512_ternarylogic_epi32(sum, splat_int(0xFFFF), high, 0xEA);  // (a & b) | c
   return _mm512_dpwssd_epi32(total, pair, ef);
 }
 
-template <int rows, bool first>
-inline void nibble_tile(const PanelTask& task, int64_t row) {
+// A tile: `rows` activation rows by `panels` panels. `first`: the first one over these panels.
+template <int rows, int panels, bool first>
+inline void nibble_tile(const PanelTask& task, int64_t row, int64_t panel) {
   const I mask = _mm512_set1_epi8(15);
   const XBlock* x[rows];
-  I total_h[rows], total_l[rows];
+  I total_h[rows][panels], total_l[rows][panels];
 #pragma GCC unroll 8
   for (int m = 0; m < rows; ++m) {
     x[m] = x_blocks(task, row + m);
-    total_h[m] = total_l[m] = splat_int(0);
+#pragma GCC unroll 2
+    for (int p = 0; p < panels; ++p) total_h[m][p] = total_l[m][p] = splat_int(0);
   }
-  const uint8_t* w = task.panel;
+  const uint8_t* w = task.panel + panel * task.panel_bytes;
   for (int64_t b = 0; b < task.blocks; ++b, w += kNibbleBlockBytes) {
-    if constexpr (first) prefetch_block<kNibbleBlockBytes>(task.next + b * kNibbleBlockBytes);
-    I sum_h[rows], sum_l[rows];
+    I sum_h[rows][panels], sum_l[rows][panels];
 #pragma GCC unroll 8
-    for (int m = 0; m < rows; ++m) {
-      sum_h[m] = broadcast4(&x[m][b].minus_8h);
-      sum_l[m] = broadcast4(&x[m][b].minus_8l);
-    }
+    for (int m = 0; m < rows; ++m)
+#pragma GCC unroll 2
+      for (int p = 0; p < panels; ++p) {
+        sum_h[m][p] = broadcast4(&x[m][b].minus_8h);
+        sum_l[m][p] = broadcast4(&x[m][b].minus_8l);
+        if (first && m == 0) prefetch_block<kNibbleBlockBytes>(w + (panels + p) * task.panel_bytes);
+      }
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) {
-      const I q = _mm512_loadu_si512(w + 64 * j);
-      const I low = _mm512_and_si512(q, mask), high = _mm512_and_si512(_mm512_srli_epi16(q, 4), mask);
+      I low[panels], high[panels];
+#pragma GCC unroll 2
+      for (int p = 0; p < panels; ++p) {
+        const I q = _mm512_loadu_si512(w + p * task.panel_bytes + 64 * j);
+        low[p] = _mm512_and_si512(q, mask);
+        high[p] = _mm512_and_si512(_mm512_srli_epi16(q, 4), mask);
+      }
 #pragma GCC unroll 8
       for (int m = 0; m < rows; ++m) {
-        sum_h[m] = _mm512_dpbusd_epi32(sum_h[m], low, broadcast4(x[m][b].h + 4 * j));
-        sum_l[m] = _mm512_dpbusd_epi32(sum_l[m], low, broadcast4(x[m][b].l + 4 * j));
-        sum_h[m] = _mm512_dpbusd_epi32(sum_h[m], high, broadcast4(x[m][b].h + 16 + 4 * j));
-        sum_l[m] = _mm512_dpbusd_epi32(sum_l[m], high, broadcast4(x[m][b].l + 16 + 4 * j));
+        const auto step = [&](I (&sum)[panels], const I (&q)[panels], const int8_t* part) {
+          const I v = broadcast4(part);
+#pragma GCC unroll 2
+          for (int p = 0; p < panels; ++p) sum[p] = _mm512_dpbusd_epi32(sum[p], q[p], v);
+        };
+        step(sum_h[m], low, x[m][b].h + 4 * j), step(sum_l[m], low, x[m][b].l + 4 * j);
+        step(sum_h[m], high, x[m][b].h + 16 + 4 * j), step(sum_l[m], high, x[m][b].l + 16 + 4 * j);
       }
     }
-    const I ef = _mm512_loadu_si512(w + 256);
 #pragma GCC unroll 8
     for (int m = 0; m < rows; ++m) {
-      total_h[m] = add_block(total_h[m], sum_h[m], &x[m][b].high_h, ef);
-      total_l[m] = add_block(total_l[m], sum_l[m], &x[m][b].high_l, ef);
+      const I high_h = broadcast4(&x[m][b].high_h), high_l = broadcast4(&x[m][b].high_l);
+#pragma GCC unroll 2
+      for (int p = 0; p < panels; ++p) {
+        const I ef = _mm512_loadu_si512(w + p * task.panel_bytes + 256);
+        total_h[m][p] = add_block(total_h[m][p], sum_h[m][p], high_h, ef);
+        total_l[m][p] = add_block(total_l[m][p], sum_l[m][p], high_l, ef);
+      }
     }
   }
 #pragma GCC unroll 8
-  for (int m = 0; m < rows; ++m) finish_planes(task, row + m, total_h[m], total_l[m]);
+  for (int m = 0; m < rows; ++m)
+#pragma GCC unroll 2
+    for (int p = 0; p < panels; ++p) finish_planes(task, row + m, panel + p, total_h[m][p], total_l[m][p]);
 }
 
-template <int rows, bool first>
-inline void byte_tile(const PanelTask& task, int64_t row) {
+template <int rows, int panels, bool first>
+inline void byte_tile(const PanelTask& task, int64_t row, int64_t panel) {
   const XBlock* x[rows];
-  __m512d low[rows], high[rows];
+  __m512d low[rows][panels], high[rows][panels];
 #pragma GCC unroll 8
   for (int m = 0; m < rows; ++m) {
     x[m] = x_blocks(task, row + m);
-    low[m] = high[m] = _mm512_setzero_pd();
+#pragma GCC unroll 2
+    for (int p = 0; p < panels; ++p) low[m][p] = high[m][p] = _mm512_setzero_pd();
   }
-  const uint8_t* w = task.panel;
+  const uint8_t* w = task.panel + panel * task.panel_bytes;
   for (int64_t b = 0; b < task.blocks; ++b, w += kByteBlockBytes) {
-    if constexpr (first) prefetch_block<kByteBlockBytes>(task.next + b * kByteBlockBytes);
-    I sum_h[rows], sum_l[rows];
+    I sum_h[rows][panels], sum_l[rows][panels];
 #pragma GCC unroll 8
-    for (int m = 0; m < rows; ++m) {  // the weights' zero point is 128 = 16 * 8
-      sum_h[m] = _mm512_slli_epi32(broadcast4(&x[m][b].minus_8h), 4);
-      sum_l[m] = _mm512_slli_epi32(broadcast4(&x[m][b].minus_8l), 4);
-    }
+    for (int m = 0; m < rows; ++m)
+#pragma GCC unroll 2
+      for (int p = 0; p < panels; ++p) {  // the weights' zero point is 128 = 16 * 8
+        sum_h[m][p] = _mm512_slli_epi32(broadcast4(&x[m][b].minus_8h), 4);
+        sum_l[m][p] = _mm512_slli_epi32(broadcast4(&x[m][b].minus_8l), 4);
+        if (first && m == 0) prefetch_block<kByteBlockBytes>(w + (panels + p) * task.panel_bytes);
+      }
 #pragma GCC unroll 8
     for (int j = 0; j < 8; ++j) {
-      const I q = _mm512_loadu_si512(w + 64 * j);
+      I q[panels];
+#pragma GCC unroll 2
+      for (int p = 0; p < panels; ++p) q[p] = _mm512_loadu_si512(w + p * task.panel_bytes + 64 * j);
 #pragma GCC unroll 8
       for (int m = 0; m < rows; ++m) {
-        sum_h[m] = _mm512_dpbusd_epi32(sum_h[m], q, broadcast4(x[m][b].h + 4 * j));
-        sum_l[m] = _mm512_dpbusd_epi32(sum_l[m], q, broadcast4(x[m][b].l + 4 * j));
+        const I h = broadcast4(x[m][b].h + 4 * j), l = broadcast4(x[m][b].l + 4 * j);
+#pragma GCC unroll 2
+        for (int p = 0; p < panels; ++p) {
+          sum_h[m][p] = _mm512_dpbusd_epi32(sum_h[m][p], q[p], h);
+          sum_l[m][p] = _mm512_dpbusd_epi32(sum_l[m][p], q[p], l);
+        }
       }
     }
-    const auto* e = reinterpret_cast<const float*>(w + 512);
-    const __m512d e_low = _mm512_cvtps_pd(_mm256_loadu_ps(e)),
-                  e_high = _mm512_cvtps_pd(_mm256_loadu_ps(e + 8));
+#pragma GCC unroll 2
+    for (int p = 0; p < panels; ++p) {
+      const auto* e = reinterpret_cast<const float*>(w + p * task.panel_bytes + 512);
+      const __m512d e_low = _mm512_cvtps_pd(_mm256_loadu_ps(e)), e_high = _mm512_cvtps_pd(_mm256_loadu_ps(e + 8));
 #pragma GCC unroll 8
-    for (int m = 0; m < rows; ++m) {
-      const I sum = _mm512_add_epi32(_mm512_slli_epi32(sum_h[m], 7), sum_l[m]);
-      low[m] = _mm512_fmadd_pd(_mm512_cvtepi32_pd(_mm512_castsi512_si256(sum)), e_low, low[m]);
-      high[m] = _mm512_fmadd_pd(_mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(sum, 1)), e_high, high[m]);
+      for (int m = 0; m < rows; ++m) {
+        const I sum = _mm512_add_epi32(_mm512_slli_epi32(sum_h[m][p], 7), sum_l[m][p]);
+        low[m][p] = _mm512_fmadd_pd(_mm512_cvtepi32_pd(_mm512_castsi512_si256(sum)), e_low, low[m][p]);
+        high[m][p] = _mm512_fmadd_pd(_mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(sum, 1)), e_high, high[m][p]);
+      }
     }
   }
 #pragma GCC unroll 8
-  for (int m = 0; m < rows; ++m) finish(task, row + m, low[m], high[m]);
+  for (int m = 0; m < rows; ++m)
+#pragma GCC unroll 2
+    for (int p = 0; p < panels; ++p) finish(task, row + m, panel + p, low[m][p], high[m][p]);
 }
 
-template <int rows, bool first>
-inline void word_tile(const PanelTask& task, int64_t row) {
+template <int rows, int panels, bool first>
+inline void word_tile(const PanelTask& task, int64_t row, int64_t panel) {
   const int16_t* x[rows];
-  I total_h[rows], total_l[rows];
+  I total_h[rows][panels], total_l[rows][panels];
 #pragma GCC unroll 8
   for (int m = 0; m < rows; ++m) {
     x[m] = reinterpret_cast<const int16_t*>(x_blocks(task, row + m) + task.blocks);
-    total_h[m] = total_l[m] = splat_int(0);
+#pragma GCC unroll 2
+    for (int p = 0; p < panels; ++p) total_h[m][p] = total_l[m][p] = splat_int(0);
   }
   const I low_bits = _mm512_set1_epi16(127);
-  const uint8_t* w = task.panel;
+  const uint8_t* w = task.panel + panel * task.panel_bytes;
   for (int64_t k = 0; k < task.blocks * kColumnBlock; k += 2, w += 64) {
-    const I q = _mm512_loadu_si512(w);
-    if constexpr (first) prefetch_block<64>(task.next + 32 * k);
+    I q[panels];
+#pragma GCC unroll 2
+    for (int p = 0; p < panels; ++p) {
+      q[p] = _mm512_loadu_si512(w + p * task.panel_bytes);
+      if (first) prefetch_block<64>(w + (panels + p) * task.panel_bytes);
+    }
 #pragma GCC unroll 8
     for (int m = 0; m < rows; ++m) {
-      const I v = broadcast4(x[m] + k);
-      total_h[m] = _mm512_dpwssd_epi32(total_h[m], q, _mm512_srai_epi16(v, 7));
-      total_l[m] = _mm512_dpwssd_epi32(total_l[m], q, _mm512_and_si512(v, low_bits));
+      const I v = broadcast4(x[m] + k), h = _mm512_srai_epi16(v, 7), l = _mm512_and_si512(v, low_bits);
+#pragma GCC unroll 2
+      for (int p = 0; p < panels; ++p) {
+        total_h[m][p] = _mm512_dpwssd_epi32(total_h[m][p], q[p], h);
+        total_l[m][p] = _mm512_dpwssd_epi32(total_l[m][p], q[p], l);
+      }
     }
   }
 #pragma GCC unroll 8
-  for (int m = 0; m < rows; ++m) finish_planes(task, row + m, total_h[m], total_l[m]);
+  for (int m = 0; m < rows; ++m)
+#pragma GCC unroll 2
+    for (int p = 0; p < panels; ++p) finish_planes(task, row + m, panel + p, total_h[m][p], total_l[m][p]);
 }
 
-// Six rows share a pass over the panel: 12 chains of vpdpbusd hide its latency, 24 registers hold their sums.
-#define ROW_TILES(tile)                                                                              \
-  int64_t row = 0;                                                                                   \
-  if (task.rows >= 6) tile<6, true>(task, row), row += 6;                                            \
-  for (; task.rows - row >= 6; row += 6) tile<6, false>(task, row);                                  \
-  if (task.rows - row >= 4) row == 0 ? tile<4, true>(task, 0) : tile<4, false>(task, row), row += 4; \
-  if (task.rows - row >= 2) row == 0 ? tile<2, true>(task, 0) : tile<2, false>(task, row), row += 2; \
-  if (task.rows - row >= 1) row == 0 ? tile<1, true>(task, 0) : tile<1, false>(task, row);
+// Many rows: three by two panels, so that a broadcast activation serves twice; the loads are what limits. Few rows: one
+// panel, whose stream is what limits.
+#define PANEL_LOOPS(tile)                                                       \
+  int64_t panel = 0;                                                            \
+  for (; task.rows >= 6 && task.panels - panel >= 2; panel += 2) {              \
+    tile<3, 2, true>(task, 0, panel);                                           \
+    int64_t row = 3;                                                            \
+    for (; task.rows - row >= 3; row += 3) tile<3, 2, false>(task, row, panel); \
+    if (task.rows - row == 2) tile<2, 2, false>(task, row, panel);              \
+    if (task.rows - row == 1) tile<1, 2, false>(task, row, panel);              \
+  }                                                                             \
+  for (; panel < task.panels; ++panel) {                                        \
+    int64_t row = 0;                                                            \
+    for (; task.rows - row >= 4; row += 4) tile<4, 1, true>(task, row, panel);  \
+    if (task.rows - row >= 2) tile<2, 1, true>(task, row, panel), row += 2;     \
+    if (task.rows - row >= 1) tile<1, 1, true>(task, row, panel);               \
+  }
 
-void nibble_panel(const PanelTask& task) { ROW_TILES(nibble_tile) }
-void byte_panel(const PanelTask& task) { ROW_TILES(byte_tile) }
-void word_panel(const PanelTask& task) { ROW_TILES(word_tile) }
+void nibble_panels(const PanelTask& task) { PANEL_LOOPS(nibble_tile) }
+void byte_panels(const PanelTask& task) { PANEL_LOOPS(byte_tile) }
+void word_panels(const PanelTask& task) { PANEL_LOOPS(word_tile) }
 
 }  // namespace
 
 const Kernels kAvx512Kernels = {
-    "avx512", nibble_panel, byte_panel, word_panel,    float_panel, rms_norm,
+    "avx512", nibble_panels, byte_panels, word_panels,    float_panels, rms_norm,
     quantize, silu_product, rotate,     round_to_bf16, attend,      attend_float,
 };
 

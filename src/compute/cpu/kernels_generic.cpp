@@ -130,7 +130,7 @@ inline int32_t tree_maximum(const I& v) {
 #include "compute/cpu/rows.inl"
 //
 #include "compute/cpu/attention.inl"
-#include "compute/cpu/float_panel.inl"
+#include "compute/cpu/float_panels.inl"
 
 inline const XBlock* x_blocks(const PanelTask& task, int64_t row) {
   return reinterpret_cast<const XBlock*>(task.x + row * task.x_stride + sizeof(ActivationHeader));
@@ -139,11 +139,11 @@ inline const int16_t* x_words(const PanelTask& task, int64_t row) {
   return reinterpret_cast<const int16_t*>(x_blocks(task, row) + task.blocks);
 }
 
-inline void finish(const PanelTask& task, int64_t row, const int64_t sums[kPanelRows]) {
+inline void finish(const PanelTask& task, int64_t row, int64_t panel, const int64_t sums[kPanelRows]) {
   const float scale = reinterpret_cast<const ActivationHeader*>(task.x + row * task.x_stride)->scale;
-  float* out = task.out + row * task.out_stride;
+  float* out = task.out + row * task.out_stride + panel * kPanelRows;
   for (int64_t r = 0; r < kPanelRows; ++r) {
-    const float y = static_cast<float>(static_cast<double>(sums[r])) * (task.scales[r] * scale);
+    const float y = static_cast<float>(static_cast<double>(sums[r])) * (task.scales[panel * kPanelRows + r] * scale);
     out[r] = task.add ? out[r] + y : y;
   }
 }
@@ -157,9 +157,9 @@ inline void block_sums(const int16_t (*weights)[kPanelRows], const int16_t* x, i
 
 constexpr int64_t kRowTile = 8;  // activation rows that share an unpacked block
 
-void nibble_tile(const PanelTask& task, int64_t first, int64_t rows) {
+void nibble_tile(const PanelTask& task, int64_t first, int64_t rows, int64_t panel) {
   int64_t totals[kRowTile][kPanelRows] = {};
-  const uint8_t* w = task.panel;
+  const uint8_t* w = task.panel + panel * task.panel_bytes;
   for (int64_t b = 0; b < task.blocks; ++b, w += kNibbleBlockBytes) {
     int16_t q[kColumnBlock][kPanelRows];
     for (int64_t k = 0; k < kColumnBlock; ++k)
@@ -177,12 +177,12 @@ void nibble_tile(const PanelTask& task, int64_t first, int64_t rows) {
         totals[m][r] += int64_t{ef[2 * r]} * sums[r] + int64_t{ef[2 * r + 1]} * sum_x;
     }
   }
-  for (int64_t m = 0; m < rows; ++m) finish(task, first + m, totals[m]);
+  for (int64_t m = 0; m < rows; ++m) finish(task, first + m, panel, totals[m]);
 }
 
-void byte_tile(const PanelTask& task, int64_t first, int64_t rows) {
+void byte_tile(const PanelTask& task, int64_t first, int64_t rows, int64_t panel) {
   int64_t totals[kRowTile][kPanelRows] = {};
-  const uint8_t* w = task.panel;
+  const uint8_t* w = task.panel + panel * task.panel_bytes;
   for (int64_t b = 0; b < task.blocks; ++b, w += kByteBlockBytes) {
     int16_t q[kColumnBlock][kPanelRows];
     for (int64_t k = 0; k < kColumnBlock; ++k)
@@ -195,34 +195,35 @@ void byte_tile(const PanelTask& task, int64_t first, int64_t rows) {
       for (int64_t r = 0; r < kPanelRows; ++r) totals[m][r] += static_cast<int64_t>(e[r]) * sums[r];
     }
   }
-  for (int64_t m = 0; m < rows; ++m) finish(task, first + m, totals[m]);
+  for (int64_t m = 0; m < rows; ++m) finish(task, first + m, panel, totals[m]);
 }
 
-void word_tile(const PanelTask& task, int64_t first, int64_t rows) {
+void word_tile(const PanelTask& task, int64_t first, int64_t rows, int64_t panel) {
   int64_t totals[kRowTile][kPanelRows] = {};
-  const auto* w = reinterpret_cast<const int16_t*>(task.panel);
+  const auto* w = reinterpret_cast<const int16_t*>(task.panel + panel * task.panel_bytes);
   for (int64_t k = 0; k < task.blocks * kColumnBlock; k += 2, w += 2 * kPanelRows)
     for (int64_t m = 0; m < rows; ++m) {
       const int16_t* x = x_words(task, first + m) + k;
       for (int64_t r = 0; r < kPanelRows; ++r) totals[m][r] += w[2 * r] * x[0] + w[2 * r + 1] * x[1];
     }
-  for (int64_t m = 0; m < rows; ++m) finish(task, first + m, totals[m]);
+  for (int64_t m = 0; m < rows; ++m) finish(task, first + m, panel, totals[m]);
 }
 
 template <typename Tile>
-inline void row_tiles(const PanelTask& task, Tile tile) {
-  for (int64_t row = 0; row < task.rows; row += kRowTile)
-    tile(task, row, task.rows - row < kRowTile ? task.rows - row : kRowTile);
+inline void panel_loops(const PanelTask& task, Tile tile) {
+  for (int64_t panel = 0; panel < task.panels; ++panel)
+    for (int64_t row = 0; row < task.rows; row += kRowTile)
+      tile(task, row, task.rows - row < kRowTile ? task.rows - row : kRowTile, panel);
 }
 
-void nibble_panel(const PanelTask& task) { row_tiles(task, nibble_tile); }
-void byte_panel(const PanelTask& task) { row_tiles(task, byte_tile); }
-void word_panel(const PanelTask& task) { row_tiles(task, word_tile); }
+void nibble_panels(const PanelTask& task) { panel_loops(task, nibble_tile); }
+void byte_panels(const PanelTask& task) { panel_loops(task, byte_tile); }
+void word_panels(const PanelTask& task) { panel_loops(task, word_tile); }
 
 }  // namespace
 
 const Kernels kGenericKernels = {
-    "generic", nibble_panel, byte_panel, word_panel,    float_panel, rms_norm,
+    "generic", nibble_panels, byte_panels, word_panels,    float_panels, rms_norm,
     quantize,  silu_product, rotate,     round_to_bf16, attend,      attend_float,
 };
 

@@ -47,11 +47,11 @@ int64_t block_bytes(DType dtype, Arithmetic arithmetic) {
 }
 
 PanelProduct product_of(DType dtype, Arithmetic arithmetic, const Kernels& kernels) {
-  if (arithmetic == Arithmetic::float32) return kernels.float_panel;
+  if (arithmetic == Arithmetic::float32) return kernels.float_panels;
   switch (weight_kind(dtype)) {
-    case WeightKind::nibble: return kernels.nibble_panel;
-    case WeightKind::byte: return kernels.byte_panel;
-    case WeightKind::word: return kernels.word_panel;
+    case WeightKind::nibble: return kernels.nibble_panels;
+    case WeightKind::byte: return kernels.byte_panels;
+    case WeightKind::word: return kernels.word_panels;
   }
   return nullptr;
 }

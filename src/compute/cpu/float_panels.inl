@@ -2,7 +2,7 @@
 // file inside its unnamed namespace. A tile of weight rows and activation rows shares its loads.
 
 template <int weights, int rows>
-inline void float_tile(const PanelTask& task, int64_t w_row, int64_t x_row) {
+inline void float_tile(const PanelTask& task, int64_t w_row, int64_t x_row) {  // w_row over all panels
   const int64_t columns = task.blocks * kColumnBlock;
   const float* w = reinterpret_cast<const float*>(task.panel) + w_row * columns;
   const float* x = reinterpret_cast<const float*>(task.x + x_row * task.x_stride);
@@ -33,8 +33,8 @@ inline void float_tile(const PanelTask& task, int64_t w_row, int64_t x_row) {
     }
 }
 
-void float_panel(const PanelTask& task) {
-  for (int64_t w = 0; w < kPanelRows; w += kFloatTile) {
+void float_panels(const PanelTask& task) {
+  for (int64_t w = 0; w < kPanelRows * task.panels; w += kFloatTile) {
     int64_t x = 0;
     for (; task.rows - x >= kFloatTile; x += kFloatTile) float_tile<kFloatTile, kFloatTile>(task, w, x);
     for (; x < task.rows; ++x) float_tile<kFloatTile, 1>(task, w, x);
