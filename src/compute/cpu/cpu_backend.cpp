@@ -24,7 +24,7 @@ namespace cpu {
 namespace {
 
 constexpr int64_t kRowChunk = 128;       // activation rows that stay in the L2 cache while panels pass by
-constexpr int64_t kGatePanels = 2;     // whose gates and ups are computed side by side
+constexpr int64_t kGatePanels = 2;       // whose gates and ups are computed side by side
 constexpr int64_t kRowsPerItem = 4;      // of operations on single rows
 constexpr int64_t kQueriesPerItem = 16;  // rows of one sequence in an attention item
 
@@ -76,7 +76,8 @@ class CpuBackend final : public Backend {
 
  private:
   static constexpr int64_t kScratchSlack = 1 << 20;
-  static constexpr int64_t kWorkFloats = std::max(kAttentionWorkFloats, 2 * kRowChunk * kGatePanels * kPanelRows);
+  static constexpr int64_t kWorkFloats =
+      std::max(kAttentionWorkFloats, 2 * kRowChunk * kGatePanels * kPanelRows);
 
   float* work(int64_t thread) const { return work_[thread]->data; }
   Activation make_activation(int64_t rows, int64_t columns);
@@ -87,12 +88,12 @@ class CpuBackend final : public Backend {
   void for_rows(int64_t rows, F f);
   void quantize_rows(const Tensor& x, const Activation& out);
   void multiply_panels(const Activation& x, const PanelMatrix& w, Tensor& out, bool add);
-  PanelTask panel_task(const Activation& x, const PanelMatrix& w, const Section& section, int64_t panel, int64_t panels,
-                       int64_t row, int64_t rows) const;
+  PanelTask panel_task(const Activation& x, const PanelMatrix& w, const Section& section, int64_t panel,
+                       int64_t panels, int64_t row, int64_t rows) const;
   void multiply_last_panel(const Activation& x, const PanelMatrix& w, const Section& section, int64_t row,
                            int64_t rows, Tensor& out, bool add, float* tile);
-  void gate_panels(const Activation& x, const PanelMatrix& w, int64_t panel, int64_t panels, const Tensor& gated,
-                   float* tiles);
+  void gate_panels(const Activation& x, const PanelMatrix& w, int64_t panel, int64_t panels,
+                   const Tensor& gated, float* tiles);
   int64_t panels_per_item(int64_t panels) const { return std::max<int64_t>(1, panels / (4 * team_.size())); }
 
   Arithmetic arithmetic_;
@@ -221,8 +222,8 @@ void CpuBackend::multiply_panels(const Activation& x, const PanelMatrix& w, Tens
   }
 }
 
-PanelTask CpuBackend::panel_task(const Activation& x, const PanelMatrix& w, const Section& section, int64_t panel,
-                                 int64_t panels, int64_t row, int64_t rows) const {
+PanelTask CpuBackend::panel_task(const Activation& x, const PanelMatrix& w, const Section& section,
+                                 int64_t panel, int64_t panels, int64_t row, int64_t rows) const {
   return {.panel = section.data + panel * section.panel_bytes,
           .panels = panels,
           .panel_bytes = section.panel_bytes,
@@ -237,8 +238,8 @@ PanelTask CpuBackend::panel_task(const Activation& x, const PanelMatrix& w, cons
 }
 
 // A section's last panel, if it has fewer than 16 rows: by way of a tile of whole width.
-void CpuBackend::multiply_last_panel(const Activation& x, const PanelMatrix& w, const Section& section, int64_t row,
-                                     int64_t rows, Tensor& out, bool add, float* tile) {
+void CpuBackend::multiply_last_panel(const Activation& x, const PanelMatrix& w, const Section& section,
+                                     int64_t row, int64_t rows, Tensor& out, bool add, float* tile) {
   const int64_t panel = section.panels - 1, width = section.panel_rows(panel);
   PanelTask task = panel_task(x, w, section, panel, 1, row, rows);
   task.out = tile;
@@ -246,7 +247,8 @@ void CpuBackend::multiply_last_panel(const Activation& x, const PanelMatrix& w, 
   section.product(task);
   for (int64_t r = 0; r < rows; ++r) {
     float* target = out.row(row + r) + section.first_row + panel * kPanelRows;
-    for (int64_t c = 0; c < width; ++c) target[c] = add ? target[c] + tile[r * kPanelRows + c] : tile[r * kPanelRows + c];
+    for (int64_t c = 0; c < width; ++c)
+      target[c] = add ? target[c] + tile[r * kPanelRows + c] : tile[r * kPanelRows + c];
   }
 }
 

@@ -116,6 +116,9 @@ inline int32_t tree_maximum(I x) {
 #include "compute/cpu/attention.inl"
 #include "compute/cpu/float_panels.inl"
 
+// The compiler would put off the additions of a whole block and spill every product: this says that the sum is wanted now.
+inline void keep_here(__m256i& sum) { asm("" : "+x"(sum)); }
+
 using Bytes4 [[gnu::may_alias, gnu::aligned(2)]] = int32_t;
 using Bytes8 [[gnu::may_alias, gnu::aligned(2)]] = long long;
 inline __m256i broadcast4(const void* p) { return _mm256_set1_epi32(*static_cast<const Bytes4*>(p)); }
@@ -154,123 +157,164 @@ inline __m256i block_product(__m256i pairs, const int32_t* minus_8_sum, const in
   return _mm256_madd_epi16(_mm256_blend_epi16(sum, broadcast4(high_sum), 0xAA), ef);
 }
 
-// Eight weight rows (half a panel) by `rows` activation rows.
-template <int rows>
-inline void nibble_tile(const PanelTask& task, int64_t row, int64_t panel, int64_t half) {
+// The first tile over a panel asks for the next panel's block: see kernels_avx512.cpp.
+template <int64_t bytes>
+inline void prefetch_block(const uint8_t* block) {
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(block + i), _MM_HINT_T0);
+}
+
+// A tile: `rows` activation rows by one panel, in two halves of eight weight rows that share the broadcasts.
+template <int rows, bool first>
+inline void nibble_tile(const PanelTask& task, int64_t row, int64_t panel) {
   const __m256i mask = _mm256_set1_epi8(15);
   const XBlock* x[rows];
-  __m256i total_h[rows], total_l[rows];
+  __m256i total_h[rows][2], total_l[rows][2];
 #pragma GCC unroll 8
   for (int m = 0; m < rows; ++m) {
     x[m] = x_blocks(task, row + m);
-    total_h[m] = total_l[m] = _mm256_setzero_si256();
+    total_h[m][0] = total_h[m][1] = total_l[m][0] = total_l[m][1] = _mm256_setzero_si256();
   }
-  const uint8_t* w = task.panel + panel * task.panel_bytes + 32 * half;
+  const uint8_t* w = task.panel + panel * task.panel_bytes;
   for (int64_t b = 0; b < task.blocks; ++b, w += kNibbleBlockBytes) {
-    __m256i sum_h[rows], sum_l[rows];
+    if (first) prefetch_block<kNibbleBlockBytes>(w + task.panel_bytes);
+    __m256i sum_h[rows][2], sum_l[rows][2];
 #pragma GCC unroll 8
-    for (int m = 0; m < rows; ++m) sum_h[m] = sum_l[m] = _mm256_setzero_si256();
+    for (int m = 0; m < rows; ++m)
+      sum_h[m][0] = sum_h[m][1] = sum_l[m][0] = sum_l[m][1] = _mm256_setzero_si256();
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) {
-      const __m256i q = load32(w + 64 * j);
-      const __m256i low = _mm256_and_si256(q, mask), high = _mm256_and_si256(_mm256_srli_epi16(q, 4), mask);
+      const __m256i q0 = load32(w + 64 * j), q1 = load32(w + 64 * j + 32);
+      const __m256i low[2] = {_mm256_and_si256(q0, mask), _mm256_and_si256(q1, mask)};
+      const __m256i high[2] = {_mm256_and_si256(_mm256_srli_epi16(q0, 4), mask),
+                               _mm256_and_si256(_mm256_srli_epi16(q1, 4), mask)};
 #pragma GCC unroll 8
       for (int m = 0; m < rows; ++m) {
-        const auto step = [&](__m256i& sum, __m256i weights, const int8_t* part) {
-          sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(weights, broadcast4(part)));
+        const auto step = [](__m256i(&sum)[2], const __m256i(&q)[2], const int8_t* part) {
+          const __m256i v = broadcast4(part);
+          sum[0] = _mm256_add_epi16(sum[0], _mm256_maddubs_epi16(q[0], v));
+          sum[1] = _mm256_add_epi16(sum[1], _mm256_maddubs_epi16(q[1], v));
+          keep_here(sum[0]), keep_here(sum[1]);
         };
         step(sum_h[m], low, x[m][b].h + 4 * j), step(sum_l[m], low, x[m][b].l + 4 * j);
         step(sum_h[m], high, x[m][b].h + 16 + 4 * j), step(sum_l[m], high, x[m][b].l + 16 + 4 * j);
       }
     }
-    const __m256i ef = load32(w + 256);
 #pragma GCC unroll 8
     for (int m = 0; m < rows; ++m) {
       const XBlock& block = x[m][b];
-      total_h[m] = _mm256_add_epi32(total_h[m], block_product(sum_h[m], &block.minus_8h, &block.high_h, ef));
-      total_l[m] = _mm256_add_epi32(total_l[m], block_product(sum_l[m], &block.minus_8l, &block.high_l, ef));
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; ++half) {
+        const __m256i ef = load32(w + 256 + 32 * half);
+        total_h[m][half] = _mm256_add_epi32(
+            total_h[m][half], block_product(sum_h[m][half], &block.minus_8h, &block.high_h, ef));
+        total_l[m][half] = _mm256_add_epi32(
+            total_l[m][half], block_product(sum_l[m][half], &block.minus_8l, &block.high_l, ef));
+      }
     }
   }
 #pragma GCC unroll 8
-  for (int m = 0; m < rows; ++m) finish_planes(task, row + m, panel * kPanelRows + 8 * half, total_h[m], total_l[m]);
+  for (int m = 0; m < rows; ++m)
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half)
+      finish_planes(task, row + m, panel * kPanelRows + 8 * half, total_h[m][half], total_l[m][half]);
 }
 
-// Eight weight rows: two registers of four rows by four columns, widened to int16.
-template <int rows>
-inline void byte_tile(const PanelTask& task, int64_t row, int64_t panel, int64_t half) {
+// Four registers of four weight rows by four columns, widened to int16.
+template <int rows, bool first>
+inline void byte_tile(const PanelTask& task, int64_t row, int64_t panel) {
   const int16_t* x[rows];
-  __m256d low[rows], high[rows];
+  __m256d low[rows][2], high[rows][2];
 #pragma GCC unroll 8
   for (int m = 0; m < rows; ++m) {
     x[m] = x_words(task, row + m);
-    low[m] = high[m] = _mm256_setzero_pd();
+    low[m][0] = low[m][1] = high[m][0] = high[m][1] = _mm256_setzero_pd();
   }
   const uint8_t* w = task.panel + panel * task.panel_bytes;
   for (int64_t b = 0; b < task.blocks; ++b, w += kByteBlockBytes) {
-    __m256i sum[rows][2];
+    if (first) prefetch_block<kByteBlockBytes>(w + task.panel_bytes);
+    __m256i sum[rows][4];
 #pragma GCC unroll 8
-    for (int m = 0; m < rows; ++m) sum[m][0] = sum[m][1] = _mm256_setzero_si256();
+    for (int m = 0; m < rows; ++m) sum[m][0] = sum[m][1] = sum[m][2] = sum[m][3] = _mm256_setzero_si256();
 #pragma GCC unroll 8
     for (int j = 0; j < 8; ++j) {
-      const __m256i q = load32(w + 64 * j + 32 * half);
-      const __m256i first = _mm256_cvtepu8_epi16(_mm256_castsi256_si128(q));
-      const __m256i second = _mm256_cvtepu8_epi16(_mm256_extracti128_si256(q, 1));
+      __m256i q[4];
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i)
+        q[i] = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w + 64 * j + 16 * i)));
 #pragma GCC unroll 8
       for (int m = 0; m < rows; ++m) {
         const __m256i v = broadcast8(x[m] + b * kColumnBlock + 4 * j);
-        sum[m][0] = _mm256_add_epi32(sum[m][0], _mm256_madd_epi16(first, v));
-        sum[m][1] = _mm256_add_epi32(sum[m][1], _mm256_madd_epi16(second, v));
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i) {
+          sum[m][i] = _mm256_add_epi32(sum[m][i], _mm256_madd_epi16(q[i], v));
+          keep_here(sum[m][i]);
+        }
       }
     }
-    const auto* e = reinterpret_cast<const float*>(w + 512) + 8 * half;
-    const __m256d e_low = _mm256_cvtps_pd(_mm_loadu_ps(e)), e_high = _mm256_cvtps_pd(_mm_loadu_ps(e + 4));
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      const auto* e = reinterpret_cast<const float*>(w + 512) + 8 * half;
+      const __m256d e_low = _mm256_cvtps_pd(_mm_loadu_ps(e)), e_high = _mm256_cvtps_pd(_mm_loadu_ps(e + 4));
 #pragma GCC unroll 8
-    for (int m = 0; m < rows; ++m) {
-      const XBlock& block = x_blocks(task, row + m)[b];
-      const int32_t zero_point = 16 * (128 * block.minus_8h + block.minus_8l);
-      const __m256i rows_of_8 =
-          _mm256_permute4x64_epi64(_mm256_hadd_epi32(sum[m][0], sum[m][1]), _MM_SHUFFLE(3, 1, 2, 0));
-      const __m256i total = _mm256_add_epi32(rows_of_8, _mm256_set1_epi32(zero_point));
-      low[m] = _mm256_fmadd_pd(_mm256_cvtepi32_pd(_mm256_castsi256_si128(total)), e_low, low[m]);
-      high[m] = _mm256_fmadd_pd(_mm256_cvtepi32_pd(_mm256_extracti128_si256(total, 1)), e_high, high[m]);
+      for (int m = 0; m < rows; ++m) {
+        const XBlock& block = x_blocks(task, row + m)[b];
+        const __m256i zero_point = _mm256_set1_epi32(16 * (128 * block.minus_8h + block.minus_8l));
+        const __m256i rows_of_8 = _mm256_permute4x64_epi64(
+            _mm256_hadd_epi32(sum[m][2 * half], sum[m][2 * half + 1]), _MM_SHUFFLE(3, 1, 2, 0));
+        const __m256i total = _mm256_add_epi32(rows_of_8, zero_point);
+        low[m][half] =
+            _mm256_fmadd_pd(_mm256_cvtepi32_pd(_mm256_castsi256_si128(total)), e_low, low[m][half]);
+        high[m][half] =
+            _mm256_fmadd_pd(_mm256_cvtepi32_pd(_mm256_extracti128_si256(total, 1)), e_high, high[m][half]);
+      }
     }
   }
 #pragma GCC unroll 8
-  for (int m = 0; m < rows; ++m) finish(task, row + m, panel * kPanelRows + 8 * half, low[m], high[m]);
+  for (int m = 0; m < rows; ++m)
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half)
+      finish(task, row + m, panel * kPanelRows + 8 * half, low[m][half], high[m][half]);
 }
 
-template <int rows>
-inline void word_tile(const PanelTask& task, int64_t row, int64_t panel, int64_t half) {
+template <int rows, bool first>
+inline void word_tile(const PanelTask& task, int64_t row, int64_t panel) {
   const int16_t* x[rows];
-  __m256i total_h[rows], total_l[rows];
+  __m256i total_h[rows][2], total_l[rows][2];
 #pragma GCC unroll 8
   for (int m = 0; m < rows; ++m) {
     x[m] = x_words(task, row + m);
-    total_h[m] = total_l[m] = _mm256_setzero_si256();
+    total_h[m][0] = total_h[m][1] = total_l[m][0] = total_l[m][1] = _mm256_setzero_si256();
   }
   const __m256i low_bits = _mm256_set1_epi16(127);
-  const uint8_t* w = task.panel + panel * task.panel_bytes + 32 * half;
+  const uint8_t* w = task.panel + panel * task.panel_bytes;
   for (int64_t k = 0; k < task.blocks * kColumnBlock; k += 2, w += 64) {
-    const __m256i q = load32(w);
+    if (first) prefetch_block<64>(w + task.panel_bytes);
+    const __m256i q[2] = {load32(w), load32(w + 32)};
 #pragma GCC unroll 8
     for (int m = 0; m < rows; ++m) {
-      const __m256i v = broadcast4(x[m] + k);
-      total_h[m] = _mm256_add_epi32(total_h[m], _mm256_madd_epi16(q, _mm256_srai_epi16(v, 7)));
-      total_l[m] = _mm256_add_epi32(total_l[m], _mm256_madd_epi16(q, _mm256_and_si256(v, low_bits)));
+      const __m256i v = broadcast4(x[m] + k), h = _mm256_srai_epi16(v, 7), l = _mm256_and_si256(v, low_bits);
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; ++half) {
+        total_h[m][half] = _mm256_add_epi32(total_h[m][half], _mm256_madd_epi16(q[half], h));
+        total_l[m][half] = _mm256_add_epi32(total_l[m][half], _mm256_madd_epi16(q[half], l));
+      }
     }
   }
 #pragma GCC unroll 8
-  for (int m = 0; m < rows; ++m) finish_planes(task, row + m, panel * kPanelRows + 8 * half, total_h[m], total_l[m]);
+  for (int m = 0; m < rows; ++m)
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half)
+      finish_planes(task, row + m, panel * kPanelRows + 8 * half, total_h[m][half], total_l[m][half]);
 }
 
-#define PANEL_LOOPS(tile)                                                         \
-  for (int64_t panel = 0; panel < task.panels; ++panel)                           \
-    for (int64_t half = 0; half < 2; ++half) {                                    \
-      int64_t row = 0;                                                            \
-      for (; task.rows - row >= 4; row += 4) tile<4>(task, row, panel, half);     \
-      if (task.rows - row >= 2) tile<2>(task, row, panel, half), row += 2;        \
-      if (task.rows - row >= 1) tile<1>(task, row, panel, half);                  \
-    }
+#define PANEL_LOOPS(tile)                                                    \
+  for (int64_t panel = 0; panel < task.panels; ++panel) {                    \
+    int64_t row = 0;                                                         \
+    if (task.rows >= 2) tile<2, true>(task, row, panel), row += 2;           \
+    for (; task.rows - row >= 2; row += 2) tile<2, false>(task, row, panel); \
+    if (task.rows - row >= 1) tile<1, true>(task, row, panel);               \
+  }
 
 void nibble_panels(const PanelTask& task) { PANEL_LOOPS(nibble_tile) }
 void byte_panels(const PanelTask& task) { PANEL_LOOPS(byte_tile) }
@@ -279,8 +323,8 @@ void word_panels(const PanelTask& task) { PANEL_LOOPS(word_tile) }
 }  // namespace
 
 const Kernels kAvx2Kernels = {
-    "avx2",   nibble_panels, byte_panels, word_panels,    float_panels, rms_norm,
-    quantize, silu_product, rotate,     round_to_bf16, attend,      attend_float,
+    "avx2",   nibble_panels, byte_panels, word_panels,   float_panels, rms_norm,
+    quantize, silu_product,  rotate,      round_to_bf16, attend,       attend_float,
 };
 
 }  // namespace neutrino::compute::cpu

@@ -112,8 +112,7 @@ inline void finish_planes(const PanelTask& task, int64_t row, int64_t panel, I s
 template <int64_t bytes>
 inline void prefetch_block(const uint8_t* block) {
 #pragma GCC unroll 16
-  for (int64_t i = 0; i < bytes; i += 64)
-    _mm_prefetch(reinterpret_cast<const char*>(block + i), _MM_HINT_T0);
+  for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(block + i), _MM_HINT_T0);
 }
 
 // The block sum of (q - 8) * x fits int16: its upper half is replaced by the sum of x, so that one vpdpwssd with the pairs
@@ -157,7 +156,7 @@ inline void nibble_tile(const PanelTask& task, int64_t row, int64_t panel) {
       }
 #pragma GCC unroll 8
       for (int m = 0; m < rows; ++m) {
-        const auto step = [&](I (&sum)[panels], const I (&q)[panels], const int8_t* part) {
+        const auto step = [&](I(&sum)[panels], const I(&q)[panels], const int8_t* part) {
           const I v = broadcast4(part);
 #pragma GCC unroll 2
           for (int p = 0; p < panels; ++p) sum[p] = _mm512_dpbusd_epi32(sum[p], q[p], v);
@@ -222,12 +221,14 @@ inline void byte_tile(const PanelTask& task, int64_t row, int64_t panel) {
 #pragma GCC unroll 2
     for (int p = 0; p < panels; ++p) {
       const auto* e = reinterpret_cast<const float*>(w + p * task.panel_bytes + 512);
-      const __m512d e_low = _mm512_cvtps_pd(_mm256_loadu_ps(e)), e_high = _mm512_cvtps_pd(_mm256_loadu_ps(e + 8));
+      const __m512d e_low = _mm512_cvtps_pd(_mm256_loadu_ps(e)),
+                    e_high = _mm512_cvtps_pd(_mm256_loadu_ps(e + 8));
 #pragma GCC unroll 8
       for (int m = 0; m < rows; ++m) {
         const I sum = _mm512_add_epi32(_mm512_slli_epi32(sum_h[m][p], 7), sum_l[m][p]);
         low[m][p] = _mm512_fmadd_pd(_mm512_cvtepi32_pd(_mm512_castsi512_si256(sum)), e_low, low[m][p]);
-        high[m][p] = _mm512_fmadd_pd(_mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(sum, 1)), e_high, high[m][p]);
+        high[m][p] =
+            _mm512_fmadd_pd(_mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(sum, 1)), e_high, high[m][p]);
       }
     }
   }
@@ -297,8 +298,8 @@ void word_panels(const PanelTask& task) { PANEL_LOOPS(word_tile) }
 }  // namespace
 
 const Kernels kAvx512Kernels = {
-    "avx512", nibble_panels, byte_panels, word_panels,    float_panels, rms_norm,
-    quantize, silu_product, rotate,     round_to_bf16, attend,      attend_float,
+    "avx512", nibble_panels, byte_panels, word_panels,   float_panels, rms_norm,
+    quantize, silu_product,  rotate,      round_to_bf16, attend,       attend_float,
 };
 
 }  // namespace neutrino::compute::cpu

@@ -143,7 +143,8 @@ inline void finish(const PanelTask& task, int64_t row, int64_t panel, const int6
   const float scale = reinterpret_cast<const ActivationHeader*>(task.x + row * task.x_stride)->scale;
   float* out = task.out + row * task.out_stride + panel * kPanelRows;
   for (int64_t r = 0; r < kPanelRows; ++r) {
-    const float y = static_cast<float>(static_cast<double>(sums[r])) * (task.scales[panel * kPanelRows + r] * scale);
+    const float y =
+        static_cast<float>(static_cast<double>(sums[r])) * (task.scales[panel * kPanelRows + r] * scale);
     out[r] = task.add ? out[r] + y : y;
   }
 }
@@ -223,8 +224,8 @@ void word_panels(const PanelTask& task) { panel_loops(task, word_tile); }
 }  // namespace
 
 const Kernels kGenericKernels = {
-    "generic", nibble_panels, byte_panels, word_panels,    float_panels, rms_norm,
-    quantize,  silu_product, rotate,     round_to_bf16, attend,      attend_float,
+    "generic", nibble_panels, byte_panels, word_panels,   float_panels, rms_norm,
+    quantize,  silu_product,  rotate,      round_to_bf16, attend,       attend_float,
 };
 
 }  // namespace neutrino::compute::cpu
