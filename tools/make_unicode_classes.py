@@ -40,6 +40,7 @@ def main() -> None:
     counts = {n: sum(b - a + 1 for a, b, c in found if c == n) for n in CLASSES}
     print(f"// Made by tools/make_unicode_classes.py with tokenizers {tokenizers.__version__}. Beyond ASCII: "
           + ", ".join(f"{v} {k}s" for k, v in counts.items()) + ".")
+    print("// clang-format off")
     line = ""
     for first, last, name in found:
         entry = f"{{0x{first:X}, 0x{last:X}, {name}}},"
