@@ -391,7 +391,8 @@ void Engine::publish() {
   const int64_t admitted_tokens = scheduler_.admitted_tokens();
   release_queue(scheduler_.admitted() - published_.admitted, admitted_tokens - published_.admitted_tokens);
   published_.admitted = scheduler_.admitted();
-  metrics_.prefix_queries.Increment(static_cast<double>(admitted_tokens - published_.admitted_tokens));
+  if (blocks_.keeps_names())
+    metrics_.prefix_queries.Increment(static_cast<double>(admitted_tokens - published_.admitted_tokens));
   tell(metrics_.prompt_tokens, published_.admitted_tokens, admitted_tokens);
   metrics_.prefix_hits.Increment(static_cast<double>(scheduler_.cached_tokens() - published_.cached_tokens));
   tell(metrics_.prompt_tokens_cached, published_.cached_tokens, scheduler_.cached_tokens());

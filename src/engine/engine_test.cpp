@@ -328,6 +328,64 @@ TEST(Engine, ABugEndsItLoudlyAndTellsEverybody) {
   EXPECT_EQ(refusal(rig, greedy(prompt(8), 4)).reason(), "engine_dead");
 }
 
+TEST(Engine, CountsUnderTheNamesThatDashboardsRead) {
+  Rig rig({.max_sequences = 2, .batch_tokens = 16, .kv_blocks = 4});
+  for (int32_t i = 0; i < 2; ++i) rig.submit(greedy(prompt(40, i), 60));
+  while (rig.step()) {
+  }
+  rig.submit(greedy(prompt(40, 1), 3));
+  while (rig.step()) {
+  }
+  const std::string text = rig.metrics.text(), labels = "{engine=\"0\",model_name=\"model\"}";
+  const std::pair<const char*, double> values[] = {
+      {"vllm:num_requests_running", 0},
+      {"vllm:num_requests_waiting", 0},
+      {"vllm:kv_cache_usage_perc", 0},
+      {"vllm:prompt_tokens_total", 120},
+      {"vllm:prompt_tokens_cached_total", 32},
+      {"vllm:generation_tokens_total", 123},
+      {"vllm:prefix_cache_queries_total", 120},
+      {"vllm:prefix_cache_hits_total", 32},
+      {"vllm:time_to_first_token_seconds_count", 3},
+      {"vllm:inter_token_latency_seconds_count", 120},
+      {"vllm:request_time_per_output_token_seconds_count", 3},
+      {"vllm:e2e_request_latency_seconds_count", 3},
+      {"vllm:request_queue_time_seconds_count", 3},
+      {"vllm:request_prefill_time_seconds_count", 3},
+      {"vllm:request_decode_time_seconds_count", 3},
+      {"vllm:request_inference_time_seconds_count", 3},
+      {"vllm:request_prompt_tokens_sum", 120},
+      {"vllm:request_generation_tokens_sum", 123},
+      {"vllm:request_params_max_tokens_sum", 123},
+      {"vllm:request_max_num_generation_tokens_sum", 123},
+      {"vllm:request_prefill_kv_computed_tokens_sum", 88},
+  };
+  for (const auto& [name, value] : values)
+    EXPECT_THAT(text, HasSubstr(fmt::format("{}{} {}\n", name, labels, value)));
+  for (const char* series :
+       {"vllm:iteration_tokens_total_bucket{engine=\"0\",model_name=\"model\",le=\"16\"}",
+        "vllm:request_num_preemptions_count",
+        "vllm:time_to_first_token_seconds_bucket{engine=\"0\",model_name=\"model\",le=\"0.001\"}",
+        "vllm:cache_config_info{block_size=\"32\"",
+        "vllm:inter_token_latency_seconds_bucket{engine=\"0\",model_name=\"model\",le=\"0.0025\"}",
+        "neutrino_engine_steps_total", "finished_reason=\"length\",model_name=\"model\"} 3",
+        "neutrino_kv_blocks{engine=\"0\",model_name=\"model\",state=\"cached\"}"})
+    EXPECT_THAT(text, HasSubstr(series));
+  EXPECT_GT(rig.metrics.counter("vllm:num_preemptions_total", "", {{"engine", "0"}, {"model_name", "model"}})
+                .Value(),
+            0);
+}
+
+TEST(Engine, TellsHowLongItHasMadeNoProgress) {
+  Rig rig;
+  rig.step();
+  EXPECT_EQ(rig.engine.status().since_progress_ns, 0);
+  rig.clock.advance_ns(11'000'000'000);
+  EXPECT_EQ(rig.engine.status().since_progress_ns, 11'000'000'000);
+  rig.step();  // with nothing to do: that is progress, too
+  EXPECT_EQ(rig.engine.status().since_progress_ns, 0);
+}
+
 TEST(Engine, RunsOnItsOwnThread) {
   FakeModel model(64, 1024);
   FakeBackend backend;
