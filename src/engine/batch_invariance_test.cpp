@@ -155,11 +155,11 @@ std::vector<Transcript> expect_invariant(const std::filesystem::path& path, cons
     EXPECT_EQ(different, 0) << "requests differ with " << setup.name;
     EXPECT_TRUE(setup.rounds == 1 || result.cached_tokens > 0) << setup.name;
     EXPECT_TRUE(setup.options.kv_blocks == 0 || result.preemptions > 0) << setup.name;
-    if (std::getenv("NEUTRINO_TEST_LONG") != nullptr)
-      fmt::print(
-          "{} {} {}: {} requests, {} different, {} steps, {} cached tokens, {} preemptions, {:.1f} s\n",
-          path.filename().string(), loaded.backend->name(), setup.name, requests.size(), different,
-          result.steps, result.cached_tokens, result.preemptions, seconds_since(start));
+    if (std::getenv("NEUTRINO_TEST_LONG") == nullptr) continue;
+    fmt::print("{} {} {}: {} requests, {} different, {} steps, {} cached tokens, {} preemptions, {:.1f} s\n",
+               path.filename().string(), loaded.backend->name(), setup.name, requests.size(), different,
+               result.steps, result.cached_tokens, result.preemptions, seconds_since(start));
+    std::fflush(stdout);
   }
   return reference;
 }
