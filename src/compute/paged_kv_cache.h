@@ -1,4 +1,5 @@
-// The storage behind KvCache, the same for every backend: zeroed pages, [layer][block][kv head][K tile | V tile].
+// The storage behind KvCache, the same for every backend: zeroed pages,
+// [block][layer][kv head][K tile | V tile], so that memory is taken as blocks come into use.
 #pragma once
 
 #include <cstddef>
@@ -19,11 +20,11 @@ class PagedKvCache final : public KvCache {
   Arithmetic arithmetic() const { return arithmetic_; }
   int64_t padded_head_dim() const { return padded_head_dim_; }  // the tiles' width
   int64_t tile_bytes() const { return tile_bytes_; }            // of K; V stands behind it and is as large
-  int64_t block_bytes() const { return 2 * tile_bytes_ * shape_.num_key_value_heads; }  // of one layer
+  int64_t block_bytes() const { return kv_block_bytes(shape_, arithmetic_); }
 
   // The K tile of block 0; block b's is b * block_bytes() further.
   std::byte* tiles(int64_t layer, int64_t head) const {
-    return data_ + layer * shape_.blocks * block_bytes() + 2 * head * tile_bytes_;
+    return data_ + 2 * (layer * shape_.num_key_value_heads + head) * tile_bytes_;
   }
 
   // Write one position's key and value (head_dim elements each), in bfloat16 for integer arithmetic. The first position of

@@ -94,7 +94,8 @@ class CpuBackend final : public Backend {
                            int64_t rows, Tensor& out, bool add, float* tile);
   void gate_panels(const Activation& x, const PanelMatrix& w, int64_t panel, int64_t panels,
                    const Tensor& gated, float* tiles);
-  int64_t panels_per_item(int64_t panels) const { return std::max<int64_t>(1, panels / (4 * team_.size())); }
+  template <typename F>
+  void for_panels(int64_t panels, F f);
 
   Arithmetic arithmetic_;
   const Kernels& kernels_;
@@ -141,6 +142,26 @@ template <typename F>
 void CpuBackend::for_rows(int64_t rows, F f) {
   team_.run(ceil_div(rows, kRowsPerItem), [&](int64_t item, int64_t thread) {
     f(item * kRowsPerItem, std::min(rows, (item + 1) * kRowsPerItem), thread);
+  });
+}
+
+// f(first, end, thread) over ranges of panels: long ones first, which stream well, then ever shorter ones (of two panels in
+// the end, for kernels take two at a time), so that the threads finish together.
+template <typename F>
+void CpuBackend::for_panels(int64_t panels, F f) {
+  const auto range = [panels, threads = team_.size()](int64_t item) {
+    int64_t first = 0, length = 0;
+    for (int64_t i = 0; i <= item && first < panels; ++i) {
+      first += length;
+      if (i % threads == 0) length = std::max<int64_t>(2, (panels - first) / (2 * threads) / 2 * 2);
+    }
+    return std::pair(std::min(first, panels), std::min(first + length, panels));
+  };
+  int64_t items = 0;
+  while (range(items).first < panels) ++items;
+  team_.run(items, [&](int64_t item, int64_t thread) {
+    const auto [first, end] = range(item);
+    f(first, end, thread);
   });
 }
 
@@ -206,9 +227,8 @@ void CpuBackend::matmul_add(Tensor& sum, const Activation& x, const Matrix& w) {
 void CpuBackend::multiply_panels(const Activation& x, const PanelMatrix& w, Tensor& out, bool add) {
   check(x.columns == w.columns(), "a product needs as many activations as the matrix has columns");
   for (const Section& section : w.sections()) {
-    const int64_t step = panels_per_item(section.panels), whole = section.file.rows / kPanelRows;
-    team_.run(ceil_div(section.panels, step), [&](int64_t item, int64_t thread) {
-      const int64_t first = item * step, end = std::min(section.panels, first + step);
+    const int64_t whole = section.file.rows / kPanelRows;
+    for_panels(section.panels, [&](int64_t first, int64_t end, int64_t thread) {
       for (int64_t row = 0; row < x.rows; row += kRowChunk) {
         const int64_t rows = std::min(kRowChunk, x.rows - row);
         PanelTask task = panel_task(x, w, section, first, std::min(end, whole) - first, row, rows);
@@ -255,7 +275,7 @@ void CpuBackend::multiply_last_panel(const Activation& x, const PanelMatrix& w, 
 Activation CpuBackend::gated_matmul(const Activation& x, const Matrix& gate_up) {
   const auto& w = static_cast<const PanelMatrix&>(gate_up);
   check(x.columns == w.columns(), "a product needs as many activations as the matrix has columns");
-  const int64_t columns = w.rows() / 2, panels = w.sections()[0].panels, step = panels_per_item(panels);
+  const int64_t columns = w.rows() / 2;
   const Activation out = make_activation(x.rows, columns);
   const bool direct = arithmetic_ == Arithmetic::float32;
   const int64_t mark = scratch_.mark();
@@ -264,9 +284,8 @@ Activation CpuBackend::gated_matmul(const Activation& x, const Matrix& gate_up) 
                                        .columns = columns,
                                        .stride = out.row_bytes / static_cast<int64_t>(sizeof(float))}
                               : scratch_.tensor(x.rows, columns);
-  team_.run(ceil_div(panels, step), [&](int64_t item, int64_t thread) {
-    const int64_t end = std::min(panels, (item + 1) * step);
-    for (int64_t panel = item * step; panel < end; panel += kGatePanels)
+  for_panels(w.sections()[0].panels, [&](int64_t first, int64_t end, int64_t thread) {
+    for (int64_t panel = first; panel < end; panel += kGatePanels)
       gate_panels(x, w, panel, std::min(kGatePanels, end - panel), gated, work(thread));
   });
   for (int64_t r = 0; direct && r < x.rows; ++r) pad_row(gated.row(r), columns);
