@@ -26,6 +26,7 @@ inline constexpr int64_t kHeaderBytes = 64 << 10;
 inline constexpr int64_t kHeaderFields = 100;
 inline constexpr int64_t kBodyBytes = 32 << 20;
 inline constexpr int64_t kBodyBytesTotal = 512 << 20;            // of all requests at once
+inline constexpr int64_t kReadAheadBytes = 1 << 20;             // of next requests, sent before the answer
 inline constexpr int64_t kConnections = 4096;
 inline constexpr int64_t kHeaderReadSeconds = 10;
 inline constexpr int64_t kBodyReadSeconds = 60;

@@ -1,8 +1,5 @@
 #include "net/connection.h"
 
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/buffer.hpp>
@@ -61,13 +58,6 @@ bool is_json(std::string_view content_type) {
 }
 
 int64_t now_ns() { return SteadyClock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
-
-// Has the peer closed its side? For a connection whose buffer is full of requests sent ahead, where reading cannot tell.
-bool peer_closed(int fd) {
-  tcp_info info{};
-  socklen_t size = sizeof info;
-  return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 || info.tcpi_state != TCP_ESTABLISHED;
-}
 
 }  // namespace
 
@@ -345,7 +335,8 @@ asio::awaitable<void> Connection::serve(Request& request, Parser& parser) {
     failure = make_error(ErrorCode::internal, "{}", error.what());
   }
   if (!failure && !exchange.answered()) failure = Error(ErrorCode::internal, "the handler sent no answer");
-  if (!body_read_ || state_.draining) keep_alive_ = false;
+  const bool untrusted = failure && failure->reason() == "invalid_http";
+  if (!body_read_ || untrusted || state_.draining) keep_alive_ = false;
   if (failure)
     co_await exchange.fail(*failure);
   else
@@ -461,15 +452,11 @@ asio::awaitable<void> Connection::run_handler(const Route& route, const Request&
   if (thrown) std::rethrow_exception(thrown);
 }
 
+// A client that sends more than a little ahead of its answer cannot be watched any more, so it is treated as gone.
 asio::awaitable<void> Connection::watch() {
-  Signal pause(socket_.get_executor());
-  while (!handler_done_) {
-    if (unread().size() < static_cast<size_t>(limits::kHeaderBytes)) {
-      if (!co_await read_more()) break;
-    } else {
-      if (peer_closed(socket_.native_handle())) break;
-      co_await pause.wait(milliseconds(250));
-    }
+  bool open = true;
+  while (open && !handler_done_ && unread().size() < static_cast<size_t>(limits::kReadAheadBytes)) {
+    open = co_await read_more();
   }
   if (!handler_done_) interrupt(Interruption::client_gone);
 }

@@ -131,7 +131,7 @@ std::string get(std::string_view path, std::string_view more_headers) {
   return fmt::format("GET {} HTTP/1.1\r\nHost: localhost\r\n{}\r\n", path, more_headers);
 }
 
-Reply exchange(int port, std::string_view request) {
+Reply ask(int port, std::string_view request) {
   RawClient client(port);
   client.send(request);
   return client.read_reply(request.starts_with("HEAD "));

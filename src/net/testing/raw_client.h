@@ -41,6 +41,6 @@ class RawClient {
 std::string post(std::string_view path, std::string_view body, std::string_view more_headers = "");
 std::string get(std::string_view path, std::string_view more_headers = "");
 
-Reply exchange(int port, std::string_view request);  // on a connection of its own
+Reply ask(int port, std::string_view request);  // on a connection of its own
 
 }  // namespace neutrino::net::testing

@@ -28,11 +28,11 @@ void TestReplica::join() {
 
 net::testing::Reply TestReplica::post(std::string_view path, std::string_view body,
                                       std::string_view headers) const {
-  return net::testing::exchange(port(), net::testing::post(path, body, headers));
+  return net::testing::ask(port(), net::testing::post(path, body, headers));
 }
 
 net::testing::Reply TestReplica::get(std::string_view path, std::string_view headers) const {
-  return net::testing::exchange(port(), net::testing::get(path, headers));
+  return net::testing::ask(port(), net::testing::get(path, headers));
 }
 
 Events parse_events(std::string_view body) {

@@ -1,0 +1,319 @@
+// Every way to ask wrongly, and what it is answered: status, code and the path of the field at fault.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <unistd.h>
+
+#include "base/file.h"
+#include "server/routes.h"
+#include "server/testing/test_replica.h"
+
+namespace neutrino::server::testing {
+namespace {
+
+using net::testing::Reply;
+
+constexpr std::string_view kChat = "/v1/chat/completions";
+constexpr std::string_view kCompletions = "/v1/completions";
+
+json::object error_of(const Reply& reply) {
+  const json::object error = parse_json(reply.body).at("error").as_object();
+  for (const std::string_view key : {"message", "type", "param", "code", "request_id"}) EXPECT_TRUE(error.contains(key)) << reply.body;
+  return error;
+}
+
+std::string text_of(const json::value& value) { return value.is_string() ? std::string(value.get_string()) : ""; }
+
+struct Case {
+  std::string_view more;  // fields that are added to a good body
+  std::string_view code, param;
+};
+
+void check_cases(std::string_view path, std::string (*body)(std::string_view), std::span<const Case> cases) {
+  TestReplica replica;
+  for (const Case& test : cases) {
+    const Reply reply = replica.post(path, body(test.more));
+    const std::string label(test.more.substr(0, 200));
+    ASSERT_EQ(reply.status, 400) << label << reply.body;
+    const json::object error = error_of(reply);
+    EXPECT_EQ(text_of(error.at("code")), test.code) << label;
+    EXPECT_EQ(text_of(error.at("param")), test.param) << label;
+    EXPECT_EQ(error.at("type"), "invalid_request_error");
+    EXPECT_LT(reply.body.size(), 3000U);
+  }
+  EXPECT_TRUE(replica.model().requests().empty());  // nothing got through
+  EXPECT_EQ(replica.post(path, body("")).status, 200);
+}
+
+TEST(Requests, SharedFieldsAreChecked) {
+  const Case cases[] = {
+      {R"("temperature":-0.1)", "invalid_value", "temperature"},
+      {R"("temperature":2.1)", "invalid_value", "temperature"},
+      {R"("temperature":1e999)", "invalid_value", "temperature"},
+      {R"("temperature":"1")", "invalid_type", "temperature"},
+      {R"("temperature":[1])", "invalid_type", "temperature"},
+      {R"("top_p":0)", "invalid_value", "top_p"},
+      {R"("top_p":1.1)", "invalid_value", "top_p"},
+      {R"("top_k":-2)", "invalid_value", "top_k"},
+      {R"("top_k":1.5)", "invalid_value", "top_k"},
+      {R"("min_p":2)", "invalid_value", "min_p"},
+      {R"("presence_penalty":3)", "invalid_value", "presence_penalty"},
+      {R"("frequency_penalty":-3)", "invalid_value", "frequency_penalty"},
+      {R"("repetition_penalty":0)", "invalid_value", "repetition_penalty"},
+      {R"("seed":18446744073709551615)", "invalid_value", "seed"},
+      {R"("seed":"1")", "invalid_type", "seed"},
+      {R"("n":0)", "invalid_value", "n"},
+      {R"("n":9)", "invalid_value", "n"},
+      {R"("n":2147483648)", "invalid_value", "n"},
+      {R"("n":1e308)", "invalid_value", "n"},
+      {R"("n":"8")", "invalid_type", "n"},
+      {R"("n":[])", "invalid_type", "n"},
+      {R"("max_tokens":0)", "invalid_value", "max_tokens"},
+      {R"("max_tokens":-1)", "invalid_value", "max_tokens"},
+      {R"("max_tokens":5000)", "context_length_exceeded", "max_tokens"},
+      {R"("max_tokens":9223372036854775807)", "context_length_exceeded", "max_tokens"},
+      {R"("min_tokens":9,"max_tokens":8)", "invalid_value", "min_tokens"},
+      {R"("stop":"")", "invalid_value", "stop"},
+      {R"("stop":["a",""])", "invalid_value", "stop[1]"},
+      {R"("stop":[1])", "invalid_type", "stop[0]"},
+      {R"("stop":["1","2","3","4","5","6","7","8","9","10","11","12","13","14","15","16","17"])", "invalid_value", "stop"},
+      {R"("stop_token_ids":[257])", "invalid_value", "stop_token_ids[0]"},
+      {R"("stop_token_ids":[-1])", "invalid_value", "stop_token_ids[0]"},
+      {R"("stop_token_ids":["1"])", "invalid_value", "stop_token_ids[0]"},
+      {R"("logit_bias":{"257":1})", "invalid_value", "logit_bias.257"},
+      {R"("logit_bias":{"-1":1})", "invalid_value", "logit_bias.-1"},
+      {R"("logit_bias":{"x":1})", "invalid_value", "logit_bias.x"},
+      {R"("logit_bias":{"1":101})", "invalid_value", "logit_bias.1"},
+      {R"("logit_bias":{"1":"a"})", "invalid_value", "logit_bias.1"},
+      {R"("logit_bias":[])", "invalid_type", "logit_bias"},
+      {R"("stream":"true")", "invalid_type", "stream"},
+      {R"("stream_options":{"include_usage":true})", "invalid_value", "stream_options"},
+      {R"("stream":true,"stream_options":{"include_usage":1})", "invalid_type", "stream_options.include_usage"},
+      {R"("stream":true,"stream_options":{"other":true})", "unsupported_parameter", "stream_options.other"},
+      {R"("truncate_prompt_tokens":0)", "invalid_value", "truncate_prompt_tokens"},
+      {R"("response_format":{"type":"json_object"})", "unsupported_parameter", "response_format"},
+      {R"("response_format":{"type":"json_schema","json_schema":{}})", "unsupported_parameter", "response_format"},
+      {R"("structured_outputs":{"regex":"a"})", "unsupported_parameter", "structured_outputs"},
+      {R"("guided_json":{})", "unsupported_parameter", "guided_json"},
+      {R"("guided_regex":"a")", "unsupported_parameter", "guided_regex"},
+      {R"("grammar":"root ::= x")", "unsupported_parameter", "grammar"},
+      {R"("nvext":{})", "unsupported_parameter", "nvext"},
+      {R"("best_of":2)", "unsupported_parameter", "best_of"},
+      {R"("use_beam_search":true)", "unsupported_parameter", "use_beam_search"},
+      {R"("store":true)", "unsupported_parameter", "store"},
+      {R"("seed":1,"seed":2)", "invalid_json", ""},
+      {R"("seed":01)", "invalid_json", ""},
+      {R"("seed":NaN)", "invalid_json", ""},
+      {R"("seed":1,)", "invalid_json", ""},
+  };
+  check_cases(kChat, chat_body, cases);
+  check_cases(kCompletions, completion_body, cases);
+}
+
+TEST(Requests, ChatFieldsAreChecked) {
+  const Case cases[] = {
+      {R"("max_tokens":5,"max_completion_tokens":6)", "invalid_value", "max_completion_tokens"},
+      {R"("max_completion_tokens":0)", "invalid_value", "max_completion_tokens"},
+      {R"("top_logprobs":2)", "invalid_value", "top_logprobs"},
+      {R"("logprobs":true,"top_logprobs":21)", "invalid_value", "top_logprobs"},
+      {R"("logprobs":1)", "invalid_type", "logprobs"},
+      {R"("tools":[{"type":"function","function":{"name":"f"}}])", "unsupported_parameter", "tools"},
+      {R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"auto")", "unsupported_parameter", "tools"},
+      {R"("tool_choice":"required")", "unsupported_parameter", "tool_choice"},
+      {R"("tool_choice":{"type":"function","function":{"name":"f"}})", "unsupported_parameter", "tool_choice"},
+      {R"("tools":[{"type":"function"}],"tool_choice":"none")", "invalid_type", "tools[0].function"},
+      {R"("tools":[7],"tool_choice":"none")", "invalid_type", "tools[0]"},
+      {R"("functions":[{"name":"f"}])", "unsupported_parameter", "functions"},
+      {R"("reasoning_effort":"high")", "unsupported_parameter", "reasoning_effort"},
+      {R"("chat_template":"{{ x }}")", "unsupported_parameter", "chat_template"},
+      {R"("chat_template_kwargs":{"messages":[]})", "invalid_value", "chat_template_kwargs.messages"},
+      {R"("continue_final_message":true)", "invalid_value", "continue_final_message"},
+      {R"("modalities":["text","audio"])", "unsupported_parameter", "modalities"},
+      {R"("echo":true)", "unsupported_parameter", "echo"},
+  };
+  check_cases(kChat, chat_body, cases);
+}
+
+TEST(Requests, CompletionFieldsAreChecked) {
+  const Case cases[] = {
+      {R"("logprobs":21)", "invalid_value", "logprobs"},
+      {R"("logprobs":true)", "invalid_type", "logprobs"},
+      {R"("suffix":"x")", "unsupported_parameter", "suffix"},
+  };
+  check_cases(kCompletions, completion_body, cases);
+}
+
+TEST(Requests, MalformedHistoriesNameTheMessage) {
+  const struct {
+    std::string_view messages, param;
+  } cases[] = {
+      {"[]", "messages"},
+      {"[1]", "messages[0]"},
+      {"[{}]", "messages[0].role"},
+      {R"([{"role":"king","content":"x"}])", "messages[0].role"},
+      {R"([{"role":"user"}])", "messages[0].content"},
+      {R"([{"role":"user","content":5}])", "messages[0].content"},
+      {R"([{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://x"}}]}])", "messages[0].content[0].type"},
+      {R"([{"role":"user","content":[{"type":"text"}]}])", "messages[0].content[0].text"},
+      {R"([{"role":"user","content":["x"]}])", "messages[0].content[0]"},
+      {R"([{"role":"user","content":"x","name":1}])", "messages[0].name"},
+      {R"([{"role":"user","content":"x"},{"role":"assistant"}])", "messages[1].content"},
+      {R"([{"role":"user","content":"x","tool_calls":[]}])", "messages[0].tool_calls"},
+      {R"([{"role":"tool","content":"x"}])", "messages[0].tool_call_id"},
+      {R"([{"role":"tool","content":"x","tool_call_id":"c"}])", "messages[0].tool_call_id"},
+      {R"([{"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{bad"}}]}])",
+       "messages[0].tool_calls[0].function.arguments"},
+      {R"([{"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"arguments":"{}"}}]}])", "messages[0].tool_calls[0].function.name"},
+      {R"([{"role":"assistant","tool_calls":[{"type":"function"}]}])", "messages[0].tool_calls[0].id"},
+  };
+  TestReplica replica;
+  for (const auto& [messages, param] : cases) {
+    const Reply reply = replica.post(kChat, fmt::format(R"({{"model":"fake","messages":{}}})", messages));
+    ASSERT_EQ(reply.status, 400) << messages << reply.body;
+    EXPECT_EQ(text_of(error_of(reply).at("param")), param) << messages;
+  }
+}
+
+TEST(Requests, PromptsAreChecked) {
+  TestReplica replica;
+  for (const std::string_view prompt : {R"("")", "[]", "[[]]", "[-1]", "[2147483648]", "[257]", "[1.5]", "[\"a\",1]", "[1,\"a\"]", "[null]", "5", "null", "{}",
+                                        "[[1],[[2]]]", "[true]"}) {
+    const Reply reply = replica.post(kCompletions, fmt::format(R"({{"model":"fake","prompt":{}}})", prompt));
+    EXPECT_EQ(reply.status, 400) << prompt << reply.body;
+  }
+  std::string many = "[\"a\"";
+  for (int i = 0; i < 64; ++i) many += ",\"a\"";
+  EXPECT_EQ(replica.post(kCompletions, R"({"model":"fake","prompt":)" + many + "]}").status, 400);
+}
+
+TEST(Requests, ContextOverflowTellsBothNumbers) {
+  TestReplica replica;
+  const json::object error = error_of(replica.post(kCompletions, R"({"model":"fake","max_tokens":100,"prompt":")" + std::string(4000, 'a') + "\"}"));
+  EXPECT_EQ(error.at("code"), "context_length_exceeded");
+  EXPECT_THAT(std::string(error.at("message").as_string()), ::testing::AllOf(::testing::HasSubstr("4096"), ::testing::HasSubstr("4100")));
+  const Reply cut = replica.post(kCompletions, R"({"model":"fake","max_tokens":100,"truncate_prompt_tokens":50,"prompt":"x)" + std::string(5000, 'a') + "\"}");
+  EXPECT_EQ(cut.status, 200);
+  EXPECT_EQ(replica.model().requests().back().prompt, std::vector<int32_t>(50, 'a'));
+}
+
+TEST(Requests, UnknownAndReportedFieldsComeBackInAHeader) {
+  TestReplica replica;
+  const Reply reply = replica.post(kChat, chat_body(R"("invented":1,"service_tier":"auto","bad\nname":2,"user":"u","metadata":{"a":"b"},"store":false,"n":1,"best_of":1)"));
+  ASSERT_EQ(reply.status, 200) << reply.body;
+  EXPECT_EQ(reply.headers.at("x-ignored-params"), "invented,service_tier,bad?name");
+  EXPECT_FALSE(replica.post(kChat, chat_body()).headers.contains("x-ignored-params"));
+}
+
+TEST(Requests, ToolsWithChoiceNoneAreRendered) {
+  TestReplica replica;
+  const Reply reply = replica.post(kChat, chat_body(R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"none")"));
+  ASSERT_EQ(reply.status, 200) << reply.body;
+  EXPECT_EQ(replica.model().conversations().back().tools.size(), 1U);
+}
+
+TEST(Requests, AnUnknownModelListsTheKnownOnes) {
+  ReplicaOptions options;
+  options.served_names = {"first", "org/second"};
+  TestReplica replica(std::move(options));
+  const Reply reply = replica.post(kChat, chat_body());
+  EXPECT_EQ(reply.status, 404);
+  EXPECT_EQ(error_of(reply).at("code"), "model_not_found");
+  EXPECT_THAT(reply.body, ::testing::HasSubstr("org/second"));
+  EXPECT_EQ(replica.get("/v1/models/org%2Fsecond").status, 200);
+  EXPECT_EQ(replica.get("/v1/models/fake").status, 404);
+  EXPECT_EQ(parse_json(replica.get("/v1/models").body).at("data").as_array().size(), 2U);
+}
+
+TEST(Tokenize, HasTheShapeOfVllm) {
+  TestReplica replica;
+  const json::value answer = parse_json(replica.post("/tokenize", R"({"model":"fake","prompt":"ab","return_token_strs":true})").body);
+  EXPECT_EQ(answer.at("count"), 2);
+  EXPECT_EQ(answer.at("max_model_len"), 4096);
+  EXPECT_EQ(answer.at("tokens"), json::value({97, 98}));
+  EXPECT_EQ(answer.at("token_strs"), json::value({"a", "b"}));
+  EXPECT_EQ(parse_json(replica.post("/tokenize", R"({"messages":[{"role":"user","content":"x"}]})").body).at("count"), 23);
+  EXPECT_EQ(parse_json(replica.post("/detokenize", R"({"tokens":[97,98]})").body).at("prompt"), "ab");
+  EXPECT_EQ(replica.post("/detokenize", R"({"tokens":[999]})").status, 400);
+  EXPECT_EQ(replica.post("/tokenize", R"({"prompt":"a","messages":[]})").status, 400);
+  EXPECT_EQ(replica.post("/tokenize", "{}").status, 400);
+}
+
+TEST(Routes, WithoutTheKeyNothingButHealthAnswers) {
+  ReplicaOptions options;
+  options.http.keys.add("test", "sesame");
+  TestReplica replica(std::move(options));
+  for (const ServerRoute& route : route_table()) {
+    for (const std::string_view method : {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"}) {
+      net::testing::RawClient client(replica.port());
+      client.send(fmt::format("{} {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", method, route.spec.path));
+      const Reply reply = client.read_reply(method == "HEAD");
+      const bool open = route.spec.auth == net::AuthPolicy::open && (method == "GET" || method == "HEAD");
+      if (open) EXPECT_EQ(reply.status, 200) << method << route.spec.path;
+      else EXPECT_THAT(reply.status, ::testing::AnyOf(401, 404, 405)) << method << route.spec.path;
+    }
+  }
+  EXPECT_TRUE(replica.model().requests().empty());
+  EXPECT_EQ(replica.post(kChat, chat_body(), "Authorization: Bearer sesame\r\n").status, 200);
+  EXPECT_EQ(replica.post(kChat, chat_body(), "x-api-key: sesame\r\n").status, 200);
+}
+
+TEST(Routes, AboutThisServer) {
+  TestReplica replica;
+  EXPECT_EQ(replica.get("/v1/health/live").status, 200);
+  EXPECT_EQ(replica.get("/v1/health/ready").status, 200);
+  EXPECT_EQ(parse_json(replica.get("/v1/version").body).at("version"), NEUTRINO_VERSION);
+  const json::value metadata = parse_json(replica.get("/v1/metadata").body);
+  EXPECT_EQ(metadata.at("context_tokens"), 4096);
+  EXPECT_EQ(metadata.at("sampling_defaults").at("temperature"), 1.0);
+  const json::value document = parse_json(replica.get("/openapi.json").body);
+  EXPECT_EQ(document.at("paths").as_object().size(), route_table().size());
+  replica.model().set_status({.ready = false, .reason = "loading weights"});
+  EXPECT_EQ(replica.get("/health").status, 503);
+}
+
+TEST(Metrics, EveryRequestIsCountedOnceByHowItEnded) {
+  TestReplica replica;
+  replica.post(kChat, chat_body());
+  replica.post(kChat, chat_body(R"("stream":true)"));
+  replica.post(kChat, chat_body(R"("n":0)"));
+  replica.model().add_script({.pieces = {"a"}, .error = Error(ErrorCode::internal, "x")});
+  replica.post(kChat, chat_body(R"("stream":true)"));
+  replica.get("/nowhere");
+  const auto count = [&](std::string_view status, std::string_view handler, std::string_view method) {
+    const std::string text = replica.metrics().text();
+    const std::string series = fmt::format("http_requests_total{{handler=\"{}\",method=\"{}\",status=\"{}\"}} ", handler, method, status);
+    const size_t at = text.find(series);
+    return at == std::string::npos ? 0.0 : std::stod(text.substr(at + series.size()));
+  };
+  EXPECT_TRUE(eventually([&] { return count("2xx", kChat, "POST") == 2; })) << replica.metrics().text();
+  EXPECT_EQ(count("4xx", kChat, "POST"), 1);
+  EXPECT_EQ(count("truncated", kChat, "POST"), 1);
+  EXPECT_EQ(count("4xx", "none", "GET"), 1);
+}
+
+TEST(RequestLogLines, SayWhoAndHowMuchButNotWhat) {
+  const std::filesystem::path file = std::filesystem::temp_directory_path() / fmt::format("neutrino-log-{}", getpid());
+  ReplicaOptions options;
+  options.http.keys.add("ci", "sesame");
+  options.request_log = file;
+  {
+    TestReplica replica(std::move(options));
+    replica.model().add_script({.pieces = {"secret answer"}});
+    replica.post(kChat, R"({"model":"fake","messages":[{"role":"user","content":"secret question"}]})", "Authorization: Bearer sesame\r\nX-Request-Id: r-1\r\n");
+  }
+  const std::string text = read_file(file, 1 << 20);
+  std::filesystem::remove(file);
+  EXPECT_EQ(text.find("secret"), std::string::npos);
+  EXPECT_EQ(text.find("sesame"), std::string::npos);
+  const json::value line = parse_json(text.substr(0, text.find('\n')));
+  EXPECT_EQ(line.at("id"), "r-1");
+  EXPECT_EQ(line.at("key"), "ci");
+  EXPECT_EQ(line.at("route"), json::string(kChat));
+  EXPECT_EQ(line.at("status"), 200);
+  EXPECT_EQ(line.at("finish"), "stop");
+  EXPECT_EQ(line.at("completion_tokens"), 13);
+  EXPECT_EQ(line.at("queue_ms"), 1);
+}
+
+}  // namespace
+}  // namespace neutrino::server::testing
