@@ -31,32 +31,44 @@ TEST(ApiKeys, RefuseEverythingElse) {
   ApiKeys keys;
   keys.add("ci", "key-one");
   const std::vector<Header> wrong[] = {
-      {}, {{"authorization", "Bearer"}}, {{"authorization", "Bearer "}}, {{"authorization", "Bearer key-onE"}},
-      {{"authorization", "Bearer key-one "}}, {{"authorization", "Basic key-one"}}, {{"authorization", "key-one"}},
-      {{"x-api-key", "key-on"}}, {{"x-api-key", "key-one2"}}, {{"x-api-key", std::string(1 << 16, 'k')}},
+      {},
+      {{"authorization", "Bearer"}},
+      {{"authorization", "Bearer "}},
+      {{"authorization", "Bearer key-onE"}},
+      {{"authorization", "Bearer key-one "}},
+      {{"authorization", "Basic key-one"}},
+      {{"authorization", "key-one"}},
+      {{"x-api-key", "key-on"}},
+      {{"x-api-key", "key-one2"}},
+      {{"x-api-key", std::string(1 << 16, 'k')}},
       // a wrong bearer is not rescued by a right x-api-key: one carrier is looked at
       {{"authorization", "Bearer nope"}, {"x-api-key", "key-one"}},
   };
-  for (const auto& headers : wrong) EXPECT_EQ(refusal([&] { keys.authenticate(with(headers)); }), "invalid_api_key");
+  for (const auto& headers : wrong)
+    EXPECT_EQ(refusal([&] { keys.authenticate(with(headers)); }), "invalid_api_key");
   EXPECT_NE(refusal([&] { keys.add("bad", ""); }), "");
   EXPECT_NE(refusal([&] { keys.add("bad", "with space"); }), "");
 }
 
 TEST(HostNames, KnowLoopbackBoundAndConfiguredNames) {
   const HostNames hosts("192.168.1.5", {"Llm.Example"});
-  for (const std::string_view good : {"localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:80", "192.168.1.5:8000", "llm.example"})
+  for (const std::string_view good :
+       {"localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:80", "192.168.1.5:8000", "llm.example"})
     EXPECT_TRUE(hosts.allows(good)) << good;
-  for (const std::string_view bad : {"", "evil.example", "localhost.evil", "127.0.0.1.evil:80", "192.168.1.6", "localhost:80x", "[::1", "[::1]x", "localhost:"})
+  for (const std::string_view bad : {"", "evil.example", "localhost.evil", "127.0.0.1.evil:80", "192.168.1.6",
+                                     "localhost:80x", "[::1", "[::1]x", "localhost:"})
     EXPECT_EQ(hosts.allows(bad), bad == "localhost:") << bad;
   const HostNames wildcard("0.0.0.0", {});
-  EXPECT_TRUE(wildcard.allows("10.1.2.3:8000"));   // an address cannot be rebound
+  EXPECT_TRUE(wildcard.allows("10.1.2.3:8000"));  // an address cannot be rebound
   EXPECT_FALSE(wildcard.allows("evil.example"));
 }
 
 TEST(BrowserRules, ForeignPagesAreRefused) {
   const HostNames hosts("127.0.0.1", {});
   const auto check = [&](std::string host, std::string origin) {
-    return refusal([&] { check_browser_rules(with({{"host", host}, {"origin", origin}}), hosts, {"https://console.example"}); });
+    return refusal([&] {
+      check_browser_rules(with({{"host", host}, {"origin", origin}}), hosts, {"https://console.example"});
+    });
   };
   EXPECT_EQ(check("localhost:8000", ""), "");
   EXPECT_EQ(check("localhost:8000", "http://localhost:8000"), "");
@@ -68,7 +80,8 @@ TEST(BrowserRules, ForeignPagesAreRefused) {
 }
 
 TEST(Bind, BeyondLoopbackNeedsAKeyAndAWordAboutTls) {
-  for (const std::string_view host : {"127.0.0.1", "127.8.8.8", "::1", "localhost"}) EXPECT_NO_THROW(check_bind(host, {})) << host;
+  for (const std::string_view host : {"127.0.0.1", "127.8.8.8", "::1", "localhost"})
+    EXPECT_NO_THROW(check_bind(host, {})) << host;
   for (const std::string_view host : {"0.0.0.0", "::", "192.168.1.5", "example.org"}) {
     EXPECT_THROW(check_bind(host, {}), Error) << host;
     EXPECT_THROW(check_bind(host, {.has_key = true}), Error) << host;

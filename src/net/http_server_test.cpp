@@ -30,16 +30,32 @@ class TestServer {
   explicit TestServer(ServerOptions options = {}) : server_(prepare(std::move(options))) {
     spdlog::set_level(spdlog::level::off);
     server_.set_routes({
-        {{.method = Method::get, .path = "/hello", .auth = AuthPolicy::key}, [](const Request&, Response& r) { return hello(r); }},
-        {{.method = Method::get, .path = "/open", .auth = AuthPolicy::open}, [](const Request&, Response& r) { return hello(r); }},
-        {{.method = Method::post, .path = "/echo", .auth = AuthPolicy::key, .admission = Admission::while_serving, .body_bytes = 1000, .fields = kAnyField},
+        {{.method = Method::get, .path = "/hello", .auth = AuthPolicy::key},
+         [](const Request&, Response& r) { return hello(r); }},
+        {{.method = Method::get, .path = "/open", .auth = AuthPolicy::open},
+         [](const Request&, Response& r) { return hello(r); }},
+        {{.method = Method::post,
+          .path = "/echo",
+          .auth = AuthPolicy::key,
+          .admission = Admission::while_serving,
+          .body_bytes = 1000,
+          .fields = kAnyField},
          [](const Request& q, Response& r) { return echo(q, r); }},
-        {{.method = Method::post, .path = "/big", .auth = AuthPolicy::key, .body_bytes = 8 << 20, .fields = kAnyField},
+        {{.method = Method::post,
+          .path = "/big",
+          .auth = AuthPolicy::key,
+          .body_bytes = 8 << 20,
+          .fields = kAnyField},
          [](const Request& q, Response& r) { return size_of_body(q, r); }},
-        {{.method = Method::get, .path = "/wait", .auth = AuthPolicy::key, .admission = Admission::while_serving},
+        {{.method = Method::get,
+          .path = "/wait",
+          .auth = AuthPolicy::key,
+          .admission = Admission::while_serving},
          [this](const Request&, Response& r) { return wait(r); }},
-        {{.method = Method::get, .path = "/flood", .auth = AuthPolicy::key}, [this](const Request&, Response& r) { return flood(r); }},
-        {{.method = Method::get, .path = "/bug", .auth = AuthPolicy::key}, [](const Request&, Response&) { return bug(); }},
+        {{.method = Method::get, .path = "/flood", .auth = AuthPolicy::key},
+         [this](const Request&, Response& r) { return flood(r); }},
+        {{.method = Method::get, .path = "/bug", .auth = AuthPolicy::key},
+         [](const Request&, Response&) { return bug(); }},
     });
     server_.listen();
     thread_ = std::thread([this] { server_.run(); });
@@ -53,7 +69,8 @@ class TestServer {
   int port() const { return server_.port(); }
   int completions(int status) {
     const std::lock_guard lock(mutex_);
-    return static_cast<int>(std::count_if(completed_.begin(), completed_.end(), [&](const Completion& c) { return c.status == status; }));
+    return static_cast<int>(std::count_if(completed_.begin(), completed_.end(),
+                                          [&](const Completion& c) { return c.status == status; }));
   }
   std::atomic<int> waiting{0}, gone{0}, shut_down{0};
 
@@ -81,11 +98,15 @@ class TestServer {
   }
   asio::awaitable<void> wait(Response& response) {
     ++waiting;
-    while (response.interruption() == Interruption::none) co_await response.signal().wait(milliseconds(10000));
-    if (response.interruption() == Interruption::client_gone) ++gone;
-    else ++shut_down;
+    while (response.interruption() == Interruption::none)
+      co_await response.signal().wait(milliseconds(10000));
+    if (response.interruption() == Interruption::client_gone)
+      ++gone;
+    else
+      ++shut_down;
     --waiting;
-    if (response.interruption() == Interruption::shutdown) throw Error(ErrorCode::unavailable, "shut down").with_reason("draining");
+    if (response.interruption() == Interruption::shutdown)
+      throw Error(ErrorCode::unavailable, "shut down").with_reason("draining");
   }
   asio::awaitable<void> flood(Response& response) {
     EventStream events(response, milliseconds(1000));
@@ -199,7 +220,9 @@ TEST(HttpServer, RefusesSmuggledAndMalformedRequests) {
 
 TEST(HttpServer, ChunkedBodiesAreDecodedAndLimited) {
   TestServer server;
-  const std::string head = "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+  const std::string head =
+      "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: "
+      "chunked\r\n\r\n";
   EXPECT_EQ(ask(server.port(), head + "2\r\n{}\r\n3;ext=1\r\nabc\r\n0\r\nTrailer: x\r\n\r\n").body, "{}abc");
   std::string exact = head, over = head;
   for (int i = 0; i < 1000; ++i) exact += "1\r\na\r\n";
@@ -210,7 +233,9 @@ TEST(HttpServer, ChunkedBodiesAreDecodedAndLimited) {
 
 TEST(HttpServer, MillionsOfTinyChunksCostNoStack) {
   TestServer server;
-  std::string request = "POST /big HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+  std::string request =
+      "POST /big HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: "
+      "chunked\r\n\r\n";
   for (int i = 0; i < 1'000'000; ++i) request += "1\r\na\r\n";
   EXPECT_EQ(ask(server.port(), request + "0\r\n\r\n").body, "1000000");
 }
@@ -220,7 +245,8 @@ TEST(HttpServer, LimitsOfHeaderAndBody) {
   const int port = server.port();
   EXPECT_EQ(ask(port, get("/hello", "X: " + std::string(60000, 'a') + "\r\n")).status, 200);
   EXPECT_EQ(ask(port, get("/hello", "X: " + std::string(1 << 20, 'a') + "\r\n")).status, 431);
-  EXPECT_EQ(ask(port, "GET /" + std::string(1 << 20, 'a') + " HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 431);
+  EXPECT_EQ(ask(port, "GET /" + std::string(1 << 20, 'a') + " HTTP/1.1\r\nHost: localhost\r\n\r\n").status,
+            431);
   std::string many;
   for (int i = 0; i < 101; ++i) many += "A: b\r\n";
   EXPECT_EQ(ask(port, get("/hello", many)).status, 431);
@@ -235,18 +261,32 @@ TEST(HttpServer, LimitsOfHeaderAndBody) {
   EXPECT_EQ(ask(port, post("/echo", std::string(3 << 20, 'a'))).status, 413);
   EXPECT_EQ(ask(port, post("/hello", "{}")).status, 405);
   EXPECT_EQ(ask(port, "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}").status, 415);
-  EXPECT_EQ(ask(port, "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/json\r\nContent-Length: 2\r\n\r\n{}").status, 415);
-  EXPECT_EQ(ask(port, "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: Application/JSON ; charset=utf-8\r\nContent-Length: 2\r\n\r\n{}").status, 200);
+  EXPECT_EQ(
+      ask(port,
+          "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/json\r\nContent-Length: 2\r\n\r\n{}")
+          .status,
+      415);
+  EXPECT_EQ(ask(port,
+                "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: Application/JSON ; "
+                "charset=utf-8\r\nContent-Length: 2\r\n\r\n{}")
+                .status,
+            200);
 }
 
 TEST(HttpServer, ExpectContinueIsAnsweredBeforeTheBody) {
   TestServer server;
   RawClient client(server.port());
-  client.send("POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+  client.send(
+      "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: "
+      "100-continue\r\nContent-Length: 2\r\n\r\n");
   ASSERT_TRUE(client.read_until("HTTP/1.1 100 Continue\r\n\r\n"));
   client.send("{}");
   EXPECT_EQ(client.read_reply().body, "{}");
-  EXPECT_EQ(ask(server.port(), "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 2000\r\n\r\n").status, 413);
+  EXPECT_EQ(ask(server.port(),
+                "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: "
+                "100-continue\r\nContent-Length: 2000\r\n\r\n")
+                .status,
+            413);
 }
 
 TEST(HttpServer, Http10GetsPlainAnswers) {
@@ -272,7 +312,11 @@ TEST(HttpServer, HostAndOriginAreChecked) {
     EXPECT_EQ(send("/hello", "Host: localhost\r\nOrigin: http://evil.example\r\n"), 403) << method;
     EXPECT_EQ(send("/hello", "Host: localhost\r\nOrigin: null\r\n"), 403) << method;
   }
-  EXPECT_EQ(ask(port, get("/hello", fmt::format("Origin: http://localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"))).status, 200);
+  EXPECT_EQ(
+      ask(port, get("/hello",
+                    fmt::format("Origin: http://localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")))
+          .status,
+      200);
 }
 
 TEST(HttpServer, EverythingButOpenRoutesNeedsTheKey) {
@@ -303,11 +347,16 @@ TEST(HttpServer, ABugIsA500WithoutDetails) {
 
 TEST(SlowClients, AreCutOff) {
   ServerOptions options;
-  options.timeouts = {.header = milliseconds(100), .body = milliseconds(150), .idle = milliseconds(120), .write_stall = milliseconds(200)};
+  options.timeouts = {.header = milliseconds(100),
+                      .body = milliseconds(150),
+                      .idle = milliseconds(120),
+                      .write_stall = milliseconds(200)};
   TestServer server(std::move(options));
   RawClient silent(server.port()), half_header(server.port()), half_body(server.port()), idle(server.port());
   half_header.send("GET /hello HTTP/1.1\r\nHost:");
-  half_body.send("POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{");
+  half_body.send(
+      "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
+      "10\r\n\r\n{");
   idle.send(get("/hello"));
   EXPECT_EQ(idle.read_reply().status, 200);
   EXPECT_TRUE(silent.closed_by_peer());
@@ -349,8 +398,10 @@ TEST(Disconnects, AreNoticedWhileTheHandlerWaits) {
     ASSERT_TRUE(eventually([&] { return server.waiting == 1; }));
     if (way == Way::close_after_pipelining) client.send(std::string(200'000, 'x'));
     if (way == Way::flood) client.send(std::string(3 << 20, 'x'));
-    if (way == Way::reset) client.reset();
-    else if (way != Way::flood) client.close();
+    if (way == Way::reset)
+      client.reset();
+    else if (way != Way::flood)
+      client.close();
     EXPECT_TRUE(eventually([&] { return server.gone == expected + 1; })) << static_cast<int>(way);
     ++expected;
   }

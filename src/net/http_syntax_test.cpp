@@ -80,12 +80,14 @@ TEST(SplitTarget, TakesPathsAndAbsoluteForms) {
   ASSERT_TRUE(split_target("http://evil:80/x", request));
   EXPECT_EQ(request.header("host"), "evil:80");  // what the target says counts
   EXPECT_EQ(request.path, "/x");
-  for (const std::string_view target : {"", "*", "a/b", "http://evil", "example.org:443"}) EXPECT_FALSE(split_target(target, request)) << target;
+  for (const std::string_view target : {"", "*", "a/b", "http://evil", "example.org:443"})
+    EXPECT_FALSE(split_target(target, request)) << target;
 }
 
 TEST(RequestId, KeepsSaneOnesAndMakesOthers) {
   EXPECT_EQ(request_id("a-B_9.:"), "a-B_9.:");
-  for (const std::string& bad : {std::string(), std::string("a b"), std::string("a\"b"), std::string(129, 'a'), std::string("\xFF")}) {
+  for (const std::string& bad :
+       {std::string(), std::string("a b"), std::string("a\"b"), std::string(129, 'a'), std::string("\xFF")}) {
     EXPECT_TRUE(request_id(bad).starts_with("req-"));
     EXPECT_NE(request_id(bad), request_id(bad));
   }

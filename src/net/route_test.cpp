@@ -31,8 +31,9 @@ TEST(Routes, AreFoundByMethodAndShape) {
   EXPECT_EQ(route_of(Method::post, "/v1/things/x/cancel"), "/v1/things/{id}/cancel=x");
   EXPECT_EQ(route_of(Method::put, "/v1/things"), "method_not_allowed");
   EXPECT_EQ(route_of(Method::other, "/v1/things"), "method_not_allowed");
-  for (const std::string path : {"/", "/v1", "/v1/things/", "/v1/things/x/", "/v1/things//cancel", "//v1/things", "/v1/things/%", "/v1/things/%zz",
-                                 "/v1/things/%00", "/v1/../v1/things", "/V1/things"})
+  for (const std::string path :
+       {"/", "/v1", "/v1/things/", "/v1/things/x/", "/v1/things//cancel", "//v1/things", "/v1/things/%",
+        "/v1/things/%zz", "/v1/things/%00", "/v1/../v1/things", "/V1/things"})
     EXPECT_EQ(route_of(Method::get, path), "route_not_found") << path;
 }
 

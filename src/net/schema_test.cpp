@@ -76,7 +76,8 @@ TEST(Schema, ChecksTypesRangesAndWhatIsNotBuilt) {
 }
 
 TEST(Schema, ReportsWhatHasNoEffect) {
-  EXPECT_EQ(parse(R"({"name":"a","quiet":1,"invented":{},"nothing":null})").ignored, (std::vector<std::string>{"quiet", "invented", "nothing"}));
+  EXPECT_EQ(parse(R"({"name":"a","quiet":1,"invented":{},"nothing":null})").ignored,
+            (std::vector<std::string>{"quiet", "invented", "nothing"}));
 }
 
 TEST(Schema, BecomesJsonSchema) {
@@ -91,11 +92,17 @@ TEST(Schema, BecomesJsonSchema) {
 }
 
 TEST(ErrorBody, HasAllKeysAndNoSecrets) {
-  const json::value ours = parse_json(error_body(Error(ErrorCode::internal, "open /root/.secret at 0x7fffdeadbeef"), "req-1")).at("error");
-  for (const std::string_view key : {"message", "type", "param", "code", "request_id"}) EXPECT_TRUE(ours.as_object().contains(key)) << key;
+  const json::value ours =
+      parse_json(error_body(Error(ErrorCode::internal, "open /root/.secret at 0x7fffdeadbeef"), "req-1"))
+          .at("error");
+  for (const std::string_view key : {"message", "type", "param", "code", "request_id"})
+    EXPECT_TRUE(ours.as_object().contains(key)) << key;
   EXPECT_EQ(ours.at("message").as_string().find("secret"), json::string::npos);
   EXPECT_EQ(ours.at("code"), "internal_error");
-  const json::value theirs = parse_json(error_body(Error(ErrorCode::invalid_argument, "no").with_param("messages[3].content"), "req-2")).at("error");
+  const json::value theirs =
+      parse_json(
+          error_body(Error(ErrorCode::invalid_argument, "no").with_param("messages[3].content"), "req-2"))
+          .at("error");
   EXPECT_EQ(theirs.at("param"), "messages[3].content");
   EXPECT_EQ(theirs.at("type"), "invalid_request_error");
 }
@@ -103,7 +110,8 @@ TEST(ErrorBody, HasAllKeysAndNoSecrets) {
 TEST(ErrorBody, IsBoundedWithoutSplittingACharacter) {
   std::string long_text;
   for (int i = 0; i < 5000; ++i) long_text += "é";
-  const json::value body = parse_json(error_body(Error(ErrorCode::invalid_argument, "x" + long_text), "req-1"));
+  const json::value body =
+      parse_json(error_body(Error(ErrorCode::invalid_argument, "x" + long_text), "req-1"));
   EXPECT_LE(body.at("error").at("message").as_string().size(), 2048U);
 }
 

@@ -15,9 +15,38 @@ using net::testing::Reply;
 
 const std::vector<std::string>& bad_values() {
   static const std::vector<std::string> values = {
-      "null", "true", "false", "0", "-1", "1", "2147483648", "-2147483649", "9223372036854775807", "-9223372036854775808", "18446744073709551616",
-      "1e308", "-1e308", "1e999", "0.1", "-0.0", "1.5", "\"\"", "\"8\"", "\"\\u0000\"", "\"\\ud800\"", "[]", "[[]]", "{}", "[null]", "[{}]",
-      R"({"a":{"b":[1,2,{"c":null}]}})", "[-1]", "[1e999]", "[\"\"]", R"({"":""})", "[" + std::string(100, '[') + std::string(100, ']') + "]",
+      "null",
+      "true",
+      "false",
+      "0",
+      "-1",
+      "1",
+      "2147483648",
+      "-2147483649",
+      "9223372036854775807",
+      "-9223372036854775808",
+      "18446744073709551616",
+      "1e308",
+      "-1e308",
+      "1e999",
+      "0.1",
+      "-0.0",
+      "1.5",
+      "\"\"",
+      "\"8\"",
+      "\"\\u0000\"",
+      "\"\\ud800\"",
+      "[]",
+      "[[]]",
+      "{}",
+      "[null]",
+      "[{}]",
+      R"({"a":{"b":[1,2,{"c":null}]}})",
+      "[-1]",
+      "[1e999]",
+      "[\"\"]",
+      R"({"":""})",
+      "[" + std::string(100, '[') + std::string(100, ']') + "]",
       "\"" + std::string(100'000, 'a') + "\"",
   };
   return values;
@@ -25,13 +54,15 @@ const std::vector<std::string>& bad_values() {
 
 // A good body for each route with one, as a list of its fields.
 std::map<std::string, std::string> good_fields(std::string_view path) {
-  if (path == "/v1/chat/completions") return {{"model", R"("fake")"}, {"messages", R"([{"role":"user","content":"Hi"}])"}, {"max_tokens", "4"}};
+  if (path == "/v1/chat/completions")
+    return {{"model", R"("fake")"}, {"messages", R"([{"role":"user","content":"Hi"}])"}, {"max_tokens", "4"}};
   if (path == "/v1/completions") return {{"model", R"("fake")"}, {"prompt", R"("Hi")"}};
   if (path == "/tokenize") return {{"prompt", R"("Hi")"}};
   return {{"tokens", "[72]"}};
 }
 
-std::string body_with(std::map<std::string, std::string> fields, const std::string& name, const std::string& value) {
+std::string body_with(std::map<std::string, std::string> fields, const std::string& name,
+                      const std::string& value) {
   fields[name] = value;
   std::string body = "{";
   for (const auto& [key, text] : fields) body += (body.size() > 1 ? ",\"" : "\"") + key + "\":" + text;
@@ -39,9 +70,30 @@ std::string body_with(std::map<std::string, std::string> fields, const std::stri
 }
 
 std::vector<std::string> broken_bodies() {
-  std::vector<std::string> bodies = {"", "{", "}", "[", "null", "\"x\"", "1", "{}{}", "{\"model\":}", "{'model':'x'}", "{\"a\":1,}", "\xEF\xBB\xBF{}", "{\"a\":\"\xFF\"}",
-                                     "{\"a\":\"\xC0\xAF\"}", "{\"a\":\"\xED\xA0\x80\"}", "{\"\xFF\":1}", std::string("{\"a\":\"\0\"}", 9), "{\"a\":1e}", "{\"a\":--1}",
-                                     "{\"a\":Infinity}", "{\"a\":0x10}", "/* c */{}", "{\"a\":\"\\x\"}", "{\"a\":\"\\ud800\\ud800\"}"};
+  std::vector<std::string> bodies = {"",
+                                     "{",
+                                     "}",
+                                     "[",
+                                     "null",
+                                     "\"x\"",
+                                     "1",
+                                     "{}{}",
+                                     "{\"model\":}",
+                                     "{'model':'x'}",
+                                     "{\"a\":1,}",
+                                     "\xEF\xBB\xBF{}",
+                                     "{\"a\":\"\xFF\"}",
+                                     "{\"a\":\"\xC0\xAF\"}",
+                                     "{\"a\":\"\xED\xA0\x80\"}",
+                                     "{\"\xFF\":1}",
+                                     std::string("{\"a\":\"\0\"}", 9),
+                                     "{\"a\":1e}",
+                                     "{\"a\":--1}",
+                                     "{\"a\":Infinity}",
+                                     "{\"a\":0x10}",
+                                     "/* c */{}",
+                                     "{\"a\":\"\\x\"}",
+                                     "{\"a\":\"\\ud800\\ud800\"}"};
   for (const int64_t depth : {10, 255, 256, 257, 10'000, 1'000'000}) {
     const auto size = static_cast<size_t>(depth);
     bodies.push_back(std::string(size, '['));
@@ -74,9 +126,15 @@ std::vector<std::pair<std::string, std::string>> large_values() {
     bias += fmt::format("{}\"{}\":1", comma, i);
     prompts += comma + "\"p\"";
   }
-  return {{"messages", messages + "]"}, {"stop", stop + "]"}, {"tools", tools + "]"}, {"logit_bias", bias + "}"}, {"prompt", prompts + "]"},
-          {"prompt", "\"" + std::string(3'000'000, 'x') + "\""}, {"stop", "\"" + std::string(1025, 's') + "\""},
-          {"tools", R"([{"type":"function","function":{"name":"f","parameters":)" + std::string(200, '[') + std::string(200, ']') + "}}]"}};
+  return {{"messages", messages + "]"},
+          {"stop", stop + "]"},
+          {"tools", tools + "]"},
+          {"logit_bias", bias + "}"},
+          {"prompt", prompts + "]"},
+          {"prompt", "\"" + std::string(3'000'000, 'x') + "\""},
+          {"stop", "\"" + std::string(1025, 's') + "\""},
+          {"tools", R"([{"type":"function","function":{"name":"f","parameters":)" + std::string(200, '[') +
+                        std::string(200, ']') + "}}]"}};
 }
 
 class Attack {
@@ -116,7 +174,8 @@ TEST(Hostile, EachFieldTimesEachBadValue) {
   for (const ServerRoute& route : route_table()) {
     if (route.spec.fields.empty()) continue;
     for (const net::Field& field : route.spec.fields) {
-      for (const std::string& value : bad_values()) attack.send(route.spec.path, body_with(good_fields(route.spec.path), std::string(field.name), value));
+      for (const std::string& value : bad_values())
+        attack.send(route.spec.path, body_with(good_fields(route.spec.path), std::string(field.name), value));
     }
     attack.end_group();
   }
@@ -130,7 +189,8 @@ TEST(Hostile, BrokenAndEnormousBodies) {
   for (const ServerRoute& route : route_table()) {
     if (route.spec.fields.empty()) continue;
     for (const std::string& body : broken) attack.send(route.spec.path, body);
-    for (const auto& [name, value] : large_values()) attack.send(route.spec.path, body_with(good_fields(route.spec.path), name, value));
+    for (const auto& [name, value] : large_values())
+      attack.send(route.spec.path, body_with(good_fields(route.spec.path), name, value));
     attack.end_group();
   }
   EXPECT_GE(attack.refused(), attack.sent() / 2);
@@ -138,17 +198,26 @@ TEST(Hostile, BrokenAndEnormousBodies) {
 
 TEST(Hostile, EveryRouteTimesOddHeadersAndPaths) {
   TestReplica replica;
-  const std::string headers[] = {"Content-Type: application/json; charset=\xFF\r\n", "Authorization: Bearer " + std::string(60000, 'x') + "\r\n", "Authorization: \r\n",
-                                 "X-Request-Id: " + std::string(5000, 'a') + "\r\n", "X-Request-Id: a\tb\xFF\r\n", "Accept-Encoding: gzip\r\nRange: bytes=0-1\r\n",
-                                 "Expect: everything\r\n", "Connection: keep-alive, close, upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAAA\r\n"};
+  const std::string headers[] = {
+      "Content-Type: application/json; charset=\xFF\r\n",
+      "Authorization: Bearer " + std::string(60000, 'x') + "\r\n",
+      "Authorization: \r\n",
+      "X-Request-Id: " + std::string(5000, 'a') + "\r\n",
+      "X-Request-Id: a\tb\xFF\r\n",
+      "Accept-Encoding: gzip\r\nRange: bytes=0-1\r\n",
+      "Expect: everything\r\n",
+      "Connection: keep-alive, close, upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAAA\r\n"};
   for (const ServerRoute& route : route_table()) {
     for (const std::string& header : headers) {
       const std::string method(net::method_name(route.spec.method));
-      const Reply reply = net::testing::ask(replica.port(), fmt::format("{} {} HTTP/1.1\r\nHost: localhost\r\n{}Content-Length: 0\r\n\r\n", method, route.spec.path, header));
+      const Reply reply = net::testing::ask(
+          replica.port(), fmt::format("{} {} HTTP/1.1\r\nHost: localhost\r\n{}Content-Length: 0\r\n\r\n",
+                                      method, route.spec.path, header));
       EXPECT_GE(reply.status, 200) << header.substr(0, 100);
       EXPECT_LT(reply.status, 500) << header.substr(0, 100);
     }
-    for (const std::string_view suffix : {"/", "?a=b", "?" , "%00", "/../..", "//", "/%2e%2e/", "#x", ";v=1"}) {
+    for (const std::string_view suffix :
+         {"/", "?a=b", "?", "%00", "/../..", "//", "/%2e%2e/", "#x", ";v=1"}) {
       const Reply reply = replica.get(std::string(route.spec.path) + std::string(suffix));
       EXPECT_GE(reply.status, 200) << suffix;
       EXPECT_LT(reply.status, 500) << suffix;

@@ -27,11 +27,13 @@ bool leave_in(TestReplica& replica, State state, bool leave) {
   RawClient client(replica.port(), milliseconds(2000));
   client.send(net::testing::post(kChat, chat_body(state == State::whole ? "" : R"("stream":true)")));
   if (!eventually([&] { return replica.model().requests().size() == before + 1; })) return false;
-  if (state == State::prefill && !client.read_until("assistant")) return false;  // the first event is out, no token yet
+  if (state == State::prefill && !client.read_until("assistant"))
+    return false;  // the first event is out, no token yet
   if (state == State::decode && !client.read_until(R"("content":"a)")) return false;
   const int64_t active = replica.model().active();
   if (leave) client.close();
-  const bool freed = eventually([&] { return replica.model().active() == active - 1; }, milliseconds(leave ? 5000 : 300));
+  const bool freed =
+      eventually([&] { return replica.model().active() == active - 1; }, milliseconds(leave ? 5000 : 300));
   return freed == leave;
 }
 
@@ -54,7 +56,8 @@ TEST(Disconnects, StayingKeepsTheGeneration) {
 TEST(Disconnects, SixtyFourClientsAtOnceLeaveNothing) {
   TestReplica replica;
   constexpr int kClients = 64;
-  for (int i = 0; i < kClients; ++i) replica.model().add_script({.pieces = {"a"}, .first_delay = milliseconds(i % 7), .stall = true});
+  for (int i = 0; i < kClients; ++i)
+    replica.model().add_script({.pieces = {"a"}, .first_delay = milliseconds(i % 7), .stall = true});
   std::vector<std::thread> clients;
   for (int i = 0; i < kClients; ++i)
     clients.emplace_back([&, i] {
@@ -64,14 +67,16 @@ TEST(Disconnects, SixtyFourClientsAtOnceLeaveNothing) {
       if (i % 3 == 0) client.reset();
     });
   for (std::thread& client : clients) client.join();
-  EXPECT_TRUE(eventually([&] { return replica.model().active() == 0 && replica.server().requests_in_flight() == 0; }));
+  EXPECT_TRUE(eventually(
+      [&] { return replica.model().active() == 0 && replica.server().requests_in_flight() == 0; }));
   EXPECT_EQ(replica.post(kChat, chat_body()).status, 200);
 }
 
 TEST(Overload, Is429WithTheTimeToComeBack) {
   TestReplica replica;
   replica.model().set_status({.ready = true, .queue_drain_seconds = 7.2});
-  replica.model().refuse_next(Error(ErrorCode::resource_exhausted, "the queue is full").with_reason("queue_full"));
+  replica.model().refuse_next(
+      Error(ErrorCode::resource_exhausted, "the queue is full").with_reason("queue_full"));
   const Reply reply = replica.post(kChat, chat_body(R"("stream":true)"));
   EXPECT_EQ(reply.status, 429);
   EXPECT_EQ(reply.headers.at("retry-after"), "8");

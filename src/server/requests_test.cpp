@@ -18,11 +18,14 @@ constexpr std::string_view kCompletions = "/v1/completions";
 
 json::object error_of(const Reply& reply) {
   const json::object error = parse_json(reply.body).at("error").as_object();
-  for (const std::string_view key : {"message", "type", "param", "code", "request_id"}) EXPECT_TRUE(error.contains(key)) << reply.body;
+  for (const std::string_view key : {"message", "type", "param", "code", "request_id"})
+    EXPECT_TRUE(error.contains(key)) << reply.body;
   return error;
 }
 
-std::string text_of(const json::value& value) { return value.is_string() ? std::string(value.get_string()) : ""; }
+std::string text_of(const json::value& value) {
+  return value.is_string() ? std::string(value.get_string()) : "";
+}
 
 struct Case {
   std::string_view more;  // fields that are added to a good body
@@ -76,7 +79,8 @@ TEST(Requests, SharedFieldsAreChecked) {
       {R"("stop":"")", "invalid_value", "stop"},
       {R"("stop":["a",""])", "invalid_value", "stop[1]"},
       {R"("stop":[1])", "invalid_type", "stop[0]"},
-      {R"("stop":["1","2","3","4","5","6","7","8","9","10","11","12","13","14","15","16","17"])", "invalid_value", "stop"},
+      {R"("stop":["1","2","3","4","5","6","7","8","9","10","11","12","13","14","15","16","17"])",
+       "invalid_value", "stop"},
       {R"("stop_token_ids":[257])", "invalid_value", "stop_token_ids[0]"},
       {R"("stop_token_ids":[-1])", "invalid_value", "stop_token_ids[0]"},
       {R"("stop_token_ids":["1"])", "invalid_value", "stop_token_ids[0]"},
@@ -88,11 +92,13 @@ TEST(Requests, SharedFieldsAreChecked) {
       {R"("logit_bias":[])", "invalid_type", "logit_bias"},
       {R"("stream":"true")", "invalid_type", "stream"},
       {R"("stream_options":{"include_usage":true})", "invalid_value", "stream_options"},
-      {R"("stream":true,"stream_options":{"include_usage":1})", "invalid_type", "stream_options.include_usage"},
+      {R"("stream":true,"stream_options":{"include_usage":1})", "invalid_type",
+       "stream_options.include_usage"},
       {R"("stream":true,"stream_options":{"other":true})", "unsupported_parameter", "stream_options.other"},
       {R"("truncate_prompt_tokens":0)", "invalid_value", "truncate_prompt_tokens"},
       {R"("response_format":{"type":"json_object"})", "unsupported_parameter", "response_format"},
-      {R"("response_format":{"type":"json_schema","json_schema":{}})", "unsupported_parameter", "response_format"},
+      {R"("response_format":{"type":"json_schema","json_schema":{}})", "unsupported_parameter",
+       "response_format"},
       {R"("structured_outputs":{"regex":"a"})", "unsupported_parameter", "structured_outputs"},
       {R"("guided_json":{})", "unsupported_parameter", "guided_json"},
       {R"("guided_regex":"a")", "unsupported_parameter", "guided_regex"},
@@ -118,9 +124,11 @@ TEST(Requests, ChatFieldsAreChecked) {
       {R"("logprobs":true,"top_logprobs":21)", "invalid_value", "top_logprobs"},
       {R"("logprobs":1)", "invalid_type", "logprobs"},
       {R"("tools":[{"type":"function","function":{"name":"f"}}])", "unsupported_parameter", "tools"},
-      {R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"auto")", "unsupported_parameter", "tools"},
+      {R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"auto")",
+       "unsupported_parameter", "tools"},
       {R"("tool_choice":"required")", "unsupported_parameter", "tool_choice"},
-      {R"("tool_choice":{"type":"function","function":{"name":"f"}})", "unsupported_parameter", "tool_choice"},
+      {R"("tool_choice":{"type":"function","function":{"name":"f"}})", "unsupported_parameter",
+       "tool_choice"},
       {R"("tools":[{"type":"function"}],"tool_choice":"none")", "invalid_type", "tools[0].function"},
       {R"("tools":[7],"tool_choice":"none")", "invalid_type", "tools[0]"},
       {R"("functions":[{"name":"f"}])", "unsupported_parameter", "functions"},
@@ -153,7 +161,8 @@ TEST(Requests, MalformedHistoriesNameTheMessage) {
       {R"([{"role":"king","content":"x"}])", "messages[0].role"},
       {R"([{"role":"user"}])", "messages[0].content"},
       {R"([{"role":"user","content":5}])", "messages[0].content"},
-      {R"([{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://x"}}]}])", "messages[0].content[0].type"},
+      {R"([{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://x"}}]}])",
+       "messages[0].content[0].type"},
       {R"([{"role":"user","content":[{"type":"text"}]}])", "messages[0].content[0].text"},
       {R"([{"role":"user","content":["x"]}])", "messages[0].content[0]"},
       {R"([{"role":"user","content":"x","name":1}])", "messages[0].name"},
@@ -163,7 +172,8 @@ TEST(Requests, MalformedHistoriesNameTheMessage) {
       {R"([{"role":"tool","content":"x","tool_call_id":"c"}])", "messages[0].tool_call_id"},
       {R"([{"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{bad"}}]}])",
        "messages[0].tool_calls[0].function.arguments"},
-      {R"([{"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"arguments":"{}"}}]}])", "messages[0].tool_calls[0].function.name"},
+      {R"([{"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"arguments":"{}"}}]}])",
+       "messages[0].tool_calls[0].function.name"},
       {R"([{"role":"assistant","tool_calls":[{"type":"function"}]}])", "messages[0].tool_calls[0].id"},
   };
   TestReplica replica;
@@ -176,8 +186,9 @@ TEST(Requests, MalformedHistoriesNameTheMessage) {
 
 TEST(Requests, PromptsAreChecked) {
   TestReplica replica;
-  for (const std::string_view prompt : {R"("")", "[]", "[[]]", "[-1]", "[2147483648]", "[257]", "[1.5]", "[\"a\",1]", "[1,\"a\"]", "[null]", "5", "null", "{}",
-                                        "[[1],[[2]]]", "[true]"}) {
+  for (const std::string_view prompt :
+       {R"("")", "[]", "[[]]", "[-1]", "[2147483648]", "[257]", "[1.5]", "[\"a\",1]", "[1,\"a\"]", "[null]",
+        "5", "null", "{}", "[[1],[[2]]]", "[true]"}) {
     const Reply reply = replica.post(kCompletions, fmt::format(R"({{"model":"fake","prompt":{}}})", prompt));
     EXPECT_EQ(reply.status, 400) << prompt << reply.body;
   }
@@ -188,17 +199,24 @@ TEST(Requests, PromptsAreChecked) {
 
 TEST(Requests, ContextOverflowTellsBothNumbers) {
   TestReplica replica;
-  const json::object error = error_of(replica.post(kCompletions, R"({"model":"fake","max_tokens":100,"prompt":")" + std::string(4000, 'a') + "\"}"));
+  const json::object error = error_of(replica.post(
+      kCompletions, R"({"model":"fake","max_tokens":100,"prompt":")" + std::string(4000, 'a') + "\"}"));
   EXPECT_EQ(error.at("code"), "context_length_exceeded");
-  EXPECT_THAT(std::string(error.at("message").as_string()), ::testing::AllOf(::testing::HasSubstr("4096"), ::testing::HasSubstr("4100")));
-  const Reply cut = replica.post(kCompletions, R"({"model":"fake","max_tokens":100,"truncate_prompt_tokens":50,"prompt":"x)" + std::string(5000, 'a') + "\"}");
+  EXPECT_THAT(std::string(error.at("message").as_string()),
+              ::testing::AllOf(::testing::HasSubstr("4096"), ::testing::HasSubstr("4100")));
+  const Reply cut = replica.post(
+      kCompletions, R"({"model":"fake","max_tokens":100,"truncate_prompt_tokens":50,"prompt":"x)" +
+                        std::string(5000, 'a') + "\"}");
   EXPECT_EQ(cut.status, 200);
   EXPECT_EQ(replica.model().requests().back().prompt, std::vector<int32_t>(50, 'a'));
 }
 
 TEST(Requests, UnknownAndReportedFieldsComeBackInAHeader) {
   TestReplica replica;
-  const Reply reply = replica.post(kChat, chat_body(R"("invented":1,"service_tier":"auto","bad\nname":2,"user":"u","metadata":{"a":"b"},"store":false,"n":1,"best_of":1)"));
+  const Reply reply = replica.post(
+      kChat,
+      chat_body(
+          R"("invented":1,"service_tier":"auto","bad\nname":2,"user":"u","metadata":{"a":"b"},"store":false,"n":1,"best_of":1)"));
   ASSERT_EQ(reply.status, 200) << reply.body;
   EXPECT_EQ(reply.headers.at("x-ignored-params"), "invented,service_tier,bad?name");
   EXPECT_FALSE(replica.post(kChat, chat_body()).headers.contains("x-ignored-params"));
@@ -206,7 +224,8 @@ TEST(Requests, UnknownAndReportedFieldsComeBackInAHeader) {
 
 TEST(Requests, ToolsWithChoiceNoneAreRendered) {
   TestReplica replica;
-  const Reply reply = replica.post(kChat, chat_body(R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"none")"));
+  const Reply reply = replica.post(
+      kChat, chat_body(R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"none")"));
   ASSERT_EQ(reply.status, 200) << reply.body;
   EXPECT_EQ(replica.model().conversations().back().tools.size(), 1U);
 }
@@ -226,12 +245,15 @@ TEST(Requests, AnUnknownModelListsTheKnownOnes) {
 
 TEST(Tokenize, HasTheShapeOfVllm) {
   TestReplica replica;
-  const json::value answer = parse_json(replica.post("/tokenize", R"({"model":"fake","prompt":"ab","return_token_strs":true})").body);
+  const json::value answer = parse_json(
+      replica.post("/tokenize", R"({"model":"fake","prompt":"ab","return_token_strs":true})").body);
   EXPECT_EQ(answer.at("count"), 2);
   EXPECT_EQ(answer.at("max_model_len"), 4096);
   EXPECT_EQ(answer.at("tokens"), json::value({97, 98}));
   EXPECT_EQ(answer.at("token_strs"), json::value({"a", "b"}));
-  EXPECT_EQ(parse_json(replica.post("/tokenize", R"({"messages":[{"role":"user","content":"x"}]})").body).at("count"), 23);
+  EXPECT_EQ(parse_json(replica.post("/tokenize", R"({"messages":[{"role":"user","content":"x"}]})").body)
+                .at("count"),
+            23);
   EXPECT_EQ(parse_json(replica.post("/detokenize", R"({"tokens":[97,98]})").body).at("prompt"), "ab");
   EXPECT_EQ(replica.post("/detokenize", R"({"tokens":[999]})").status, 400);
   EXPECT_EQ(replica.post("/tokenize", R"({"prompt":"a","messages":[]})").status, 400);
@@ -243,13 +265,17 @@ TEST(Routes, WithoutTheKeyNothingButHealthAnswers) {
   options.http.keys.add("test", "sesame");
   TestReplica replica(std::move(options));
   for (const ServerRoute& route : route_table()) {
-    for (const std::string_view method : {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"}) {
+    for (const std::string_view method :
+         {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"}) {
       net::testing::RawClient client(replica.port());
-      client.send(fmt::format("{} {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", method, route.spec.path));
+      client.send(fmt::format("{} {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", method,
+                              route.spec.path));
       const Reply reply = client.read_reply(method == "HEAD");
       const bool open = route.spec.auth == net::AuthPolicy::open && (method == "GET" || method == "HEAD");
-      if (open) EXPECT_EQ(reply.status, 200) << method << route.spec.path;
-      else EXPECT_THAT(reply.status, ::testing::AnyOf(401, 404, 405)) << method << route.spec.path;
+      if (open)
+        EXPECT_EQ(reply.status, 200) << method << route.spec.path;
+      else
+        EXPECT_THAT(reply.status, ::testing::AnyOf(401, 404, 405)) << method << route.spec.path;
     }
   }
   EXPECT_TRUE(replica.model().requests().empty());
@@ -281,25 +307,28 @@ TEST(Metrics, EveryRequestIsCountedOnceByHowItEnded) {
   replica.get("/nowhere");
   const auto count = [&](std::string_view status, std::string_view handler, std::string_view method) {
     const std::string text = replica.metrics().text();
-    const std::string series = fmt::format("http_requests_total{{handler=\"{}\",method=\"{}\",status=\"{}\"}} ", handler, method, status);
+    const std::string series = fmt::format(
+        "http_requests_total{{handler=\"{}\",method=\"{}\",status=\"{}\"}} ", handler, method, status);
     const size_t at = text.find(series);
     return at == std::string::npos ? 0.0 : std::stod(text.substr(at + series.size()));
   };
   EXPECT_TRUE(eventually([&] { return count("2xx", kChat, "POST") == 2; })) << replica.metrics().text();
   EXPECT_EQ(count("4xx", kChat, "POST"), 1);
   EXPECT_EQ(count("truncated", kChat, "POST"), 1);
-  EXPECT_EQ(count("4xx", "none", "GET"), 1);
+  EXPECT_TRUE(eventually([&] { return count("4xx", "none", "GET") == 1; }));
 }
 
 TEST(RequestLogLines, SayWhoAndHowMuchButNotWhat) {
-  const std::filesystem::path file = std::filesystem::temp_directory_path() / fmt::format("neutrino-log-{}", getpid());
+  const std::filesystem::path file =
+      std::filesystem::temp_directory_path() / fmt::format("neutrino-log-{}", getpid());
   ReplicaOptions options;
   options.http.keys.add("ci", "sesame");
   options.request_log = file;
   {
     TestReplica replica(std::move(options));
     replica.model().add_script({.pieces = {"secret answer"}});
-    replica.post(kChat, R"({"model":"fake","messages":[{"role":"user","content":"secret question"}]})", "Authorization: Bearer sesame\r\nX-Request-Id: r-1\r\n");
+    replica.post(kChat, R"({"model":"fake","messages":[{"role":"user","content":"secret question"}]})",
+                 "Authorization: Bearer sesame\r\nX-Request-Id: r-1\r\n");
   }
   const std::string text = read_file(file, 1 << 20);
   std::filesystem::remove(file);
@@ -312,7 +341,7 @@ TEST(RequestLogLines, SayWhoAndHowMuchButNotWhat) {
   EXPECT_EQ(line.at("status"), 200);
   EXPECT_EQ(line.at("finish"), "stop");
   EXPECT_EQ(line.at("completion_tokens"), 13);
-  EXPECT_EQ(line.at("queue_ms"), 1);
+  EXPECT_EQ(line.at("queue_ms").as_double(), 1);
 }
 
 }  // namespace
