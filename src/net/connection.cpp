@@ -1,5 +1,8 @@
 #include "net/connection.h"
 
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/buffer.hpp>
@@ -58,6 +61,15 @@ bool is_json(std::string_view content_type) {
 }
 
 int64_t now_ns() { return SteadyClock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
+
+// A peer that vanished without a word (power, network) is found out in two minutes, while its request waits or runs.
+void notice_dead_peer(int fd) {
+  const int on = 1, idle_s = 60, interval_s = 15, probes = 4;
+  setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+  setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+  setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
+  setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+}
 
 }  // namespace
 
@@ -184,6 +196,7 @@ Connection::Connection(ServerState& state, asio::ip::tcp::socket socket)
   state_.connections.insert(this);
   boost::system::error_code ignored;
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+  notice_dead_peer(socket_.native_handle());
 }
 
 Connection::~Connection() { state_.connections.erase(this); }
@@ -192,7 +205,8 @@ asio::awaitable<void> Connection::run() {
   while (keep_alive_ && socket_.is_open()) {
     Request request;
     Parser parser;
-    if (!co_await read_header(request, parser)) break;
+    const bool arrived = co_await read_header(request, parser);
+    if (!arrived) break;
     co_await serve(request, parser);
   }
   co_await linger();
@@ -252,7 +266,9 @@ asio::awaitable<bool> Connection::write_all(std::string_view bytes) {
 asio::awaitable<bool> Connection::read_header(Request& request, Parser& parser) {
   const Timeouts& timeouts = state_.options.timeouts;
   wait_for(Waiting::reading, std::exchange(fresh_, false) ? timeouts.header : timeouts.idle);
-  if (unread().empty() && !co_await read_more()) co_return false;
+  bool open = true;
+  if (unread().empty()) open = co_await read_more();
+  if (!open) co_return false;
   wait_for(Waiting::reading, timeouts.header);
   if (unread().starts_with("\r\n")) consume(2);  // some clients send one too many after a body
 
@@ -267,7 +283,9 @@ asio::awaitable<bool> Connection::read_header(Request& request, Parser& parser) 
     if (result == HeaderScan::Result::too_large)
       fault = http_error("headers_too_large",
                          fmt::format("the request header must have at most {} bytes", limits::kHeaderBytes));
-    if (fault || co_await read_more()) continue;
+    if (fault) continue;
+    open = co_await read_more();
+    if (open) continue;
     if (!timed_out_) co_return false;
     fault = http_error("request_timeout", "the request header did not arrive in time");
   }
@@ -414,8 +432,10 @@ asio::awaitable<void> Connection::read_body(Request& request, Parser& parser) {
       fault = http_error("invalid_http", "the request body is malformed: " + error.message());
     else if (state_.body_bytes > limits::kBodyBytesTotal)
       fault = Error(ErrorCode::unavailable, "too many large requests at once").with_reason("server_busy");
-    if (!fault && !parser.http.is_done() && (error == http::error::need_more || unread().empty()) &&
-        !co_await read_more()) {
+    bool open = true;
+    const bool starved = error == http::error::need_more || unread().empty();
+    if (!fault && !parser.http.is_done() && starved) open = co_await read_more();
+    if (!open) {
       if (!timed_out_) exchange_->interrupt(Interruption::client_gone);
       fault = http_error("request_timeout", "the request body did not arrive in time");
     }
@@ -472,7 +492,8 @@ asio::awaitable<void> Connection::linger() {
     wait_for(Waiting::reading, milliseconds(1000));
     buffer_.clear();
     consumed_ = 0;
-    if (!co_await read_more()) break;
+    const bool open = co_await read_more();
+    if (!open) break;
   }
   waiting_ = Waiting::nothing;
   close();

@@ -105,7 +105,11 @@ std::string token_label(const chat::ChatModel& model, int32_t token, const Outpu
 
 json::value logprob_json(float logprob) {
   if (std::isnan(logprob)) return nullptr;
-  return std::isinf(logprob) ? -9999.0 : static_cast<double>(logprob);
+  if (std::isinf(logprob)) return -9999.0;
+  double shortest = logprob;  // the shortest decimal that means this float, not all the digits of its double
+  const std::string digits = fmt::format("{}", logprob);
+  std::from_chars(digits.data(), digits.data() + digits.size(), shortest);
+  return shortest;
 }
 
 std::string header_text(std::string_view text) {

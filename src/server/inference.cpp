@@ -149,9 +149,9 @@ void log_answer(net::Response& response, const Answer& answer) {
   log["prompt_tokens"] = usage.prompt_tokens;
   log["cached_tokens"] = usage.cached_tokens;
   log["completion_tokens"] = usage.completion_tokens;
-  log["queue_ms"] = timings.queue_ms;
-  log["prefill_ms"] = timings.prefill_ms;
-  log["decode_ms"] = timings.decode_ms;
+  log["queue_ms"] = std::llround(timings.queue_ms);
+  log["prefill_ms"] = std::llround(timings.prefill_ms);
+  log["decode_ms"] = std::llround(timings.decode_ms);
   log["finish"] = all_finished(answer) ? json::value(finish_name(answer.choices[0])) : json::value(nullptr);
 }
 

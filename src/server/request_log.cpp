@@ -68,7 +68,7 @@ void RequestLog::record(const net::Request& request, const net::Completion& comp
   line["status"] = completion.status;
   line["error"] = completion.error.empty() ? json::value(nullptr) : json::value(completion.error);
   line["truncated"] = completion.truncated;
-  line["duration_ms"] = static_cast<double>(completion.duration_ns / 1000) / 1000.0;
+  line["duration_ms"] = completion.duration_ns / 1'000'000;
   line["bytes_sent"] = completion.bytes_sent;
   for (const auto& [key, value] : completion.log) line[key] = value;
   const std::string text = to_text(line) + "\n";
