@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
 
+#include "base/checked.h"
 #include "base/limits.h"
 #include "net/schema.h"
 
@@ -207,7 +209,7 @@ void fit_into_context(std::vector<int32_t>& prompt, const InferenceRequest& requ
         ErrorCode::invalid_argument,
         fmt::format(
             "the model's context is {} tokens, but {} were asked for: {} in the prompt and {} to generate",
-            context, size + wanted, size, wanted))
+            context, checked_add(size, wanted).value_or(std::numeric_limits<int64_t>::max()), size, wanted))
         .with_reason("context_length_exceeded")
         .with_param("max_tokens");
   sampling.max_tokens = sampling.max_tokens == kAsManyAsFit ? context - size : wanted;
