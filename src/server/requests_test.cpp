@@ -290,7 +290,7 @@ TEST(Routes, AboutThisServer) {
   EXPECT_EQ(parse_json(replica.get("/v1/version").body).at("version"), NEUTRINO_VERSION);
   const json::value metadata = parse_json(replica.get("/v1/metadata").body);
   EXPECT_EQ(metadata.at("context_tokens"), 4096);
-  EXPECT_EQ(metadata.at("sampling_defaults").at("temperature"), 1.0);
+  EXPECT_EQ(metadata.at("sampling_defaults").at("temperature").to_number<double>(), 1.0);
   const json::value document = parse_json(replica.get("/openapi.json").body);
   EXPECT_EQ(document.at("paths").as_object().size(), route_table().size());
   replica.model().set_status({.ready = false, .reason = "loading weights"});
