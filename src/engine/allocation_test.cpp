@@ -28,11 +28,11 @@ void* allocate(size_t size, size_t alignment) {
 
 }  // namespace
 
-void* operator new(size_t size) { return allocate(size, 1); }
-void* operator new(size_t size, std::align_val_t alignment) {
+// All out of line: g++ 12 takes a pair of which one half is inlined for a mistake.
+[[gnu::noinline]] void* operator new(size_t size) { return allocate(size, 1); }
+[[gnu::noinline]] void* operator new(size_t size, std::align_val_t alignment) {
   return allocate(size, static_cast<size_t>(alignment));
 }
-// Out of line, since g++ 12 takes an inlined pair of new and free() for a mistake.
 [[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
