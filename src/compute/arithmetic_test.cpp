@@ -130,9 +130,12 @@ TEST(IntegerRow, ZeroAndBrokenRows) {
   EXPECT_EQ(integer.scale, 0.0f);
   integer_row(DType::f32, tiny, 2, integer);
   EXPECT_EQ(integer.scale, 0.0f);
-  integer_row(DType::f32, broken, 2, integer);
-  EXPECT_TRUE(std::isnan(integer.scale));
-  EXPECT_EQ(integer.q[0], 0);
+  const float infinite[] = {-INFINITY, 1.0f};
+  for (const float* row : {broken, infinite}) {
+    integer_row(DType::f32, row, 2, integer);
+    EXPECT_TRUE(std::isnan(integer.scale));
+    EXPECT_EQ(integer.q[0], 0);
+  }
 }
 
 }  // namespace

@@ -204,14 +204,29 @@ TEST_P(EveryTable, ARowAloneHasTheBitsOfTheBatch) {
   }
 }
 
-// The negative control: an arithmetic with one scale a batch does not pass such a comparison.
+// The negative control: the same comparison with a product whose activations share one scale a batch.
 TEST(Reference, AScalePerBatchWouldBeSeen) {
-  std::vector<float> x = random_floats(2 * 64, 1);
-  x[70] = 10;
-  int16_t alone[64], together[128];
-  quantize_row(x.data(), 64, alone);
-  quantize_row(x.data(), 128, together);
-  EXPECT_NE(std::memcmp(alone, together, sizeof alone), 0);
+  constexpr int64_t kRows = 4, kColumns = 96;
+  const std::vector<float> x = random_floats(kRows * kColumns, 1), w = random_floats(kColumns, 2);
+  const auto run = [&](int64_t first, int64_t rows, bool scale_per_batch) {
+    std::vector<int16_t> integers(static_cast<size_t>(rows * kColumns));
+    std::vector<float> out;
+    float scale = quantize_row(x.data() + first * kColumns, rows * kColumns, integers.data());
+    for (int64_t r = 0; r < rows; ++r) {
+      int16_t* row = integers.data() + r * kColumns;
+      if (!scale_per_batch) scale = quantize_row(x.data() + (first + r) * kColumns, kColumns, row);
+      double sum = 0;
+      for (int64_t c = 0; c < kColumns; ++c) sum += row[c] * w[c];
+      out.push_back(static_cast<float>(sum) * scale);
+    }
+    return out;
+  };
+  for (const bool scale_per_batch : {false, true}) {
+    const std::vector<float> together = run(0, kRows, scale_per_batch);
+    std::vector<float> alone;
+    for (int64_t r = 0; r < kRows; ++r) alone.push_back(run(r, 1, scale_per_batch)[0]);
+    EXPECT_EQ(same_bits(together, alone), !scale_per_batch);
+  }
 }
 
 TEST_P(EveryTable, ABrokenRowStaysAlone) {
@@ -481,6 +496,17 @@ TEST(CpuBackend, AnUnknownTableIsAnErrorThatNamesTheKnownOnes) {
     EXPECT_NE(error.message().find("generic"), std::string::npos);
   }
   EXPECT_EQ(available_isas().back(), "generic");
+}
+
+TEST(CpuBackend, TheEnvironmentForcesATableAndOptionsComeFirst) {
+  setenv("NEUTRINO_ISA", "generic", 1);
+  EXPECT_EQ(make_cpu_backend({.threads = 1})->name(), "cpu/generic");
+  const std::string best(available_isas().front());
+  EXPECT_EQ(make_cpu_backend({.threads = 1, .isa = best})->name(), "cpu/" + best);
+  setenv("NEUTRINO_ISA", "mmx", 1);
+  EXPECT_THROW(make_cpu_backend({.threads = 1}), Error);
+  unsetenv("NEUTRINO_ISA");
+  EXPECT_EQ(make_cpu_backend({.threads = 1})->name(), "cpu/" + best);
 }
 
 TEST(CpuBackend, TooLittleScratchIsACheck) {

@@ -23,7 +23,7 @@ namespace neutrino::compute {
 namespace cpu {
 namespace {
 
-constexpr int64_t kRowChunk = 128;       // activation rows that stay in the L2 cache while panels pass by
+constexpr int64_t kRowChunk = 96;        // activation rows that stay in the L2 cache while panels pass by
 constexpr int64_t kGatePanels = 2;       // whose gates and ups are computed side by side
 constexpr int64_t kRowsPerItem = 4;      // of operations on single rows
 constexpr int64_t kQueriesPerItem = 16;  // rows of one sequence in an attention item
