@@ -15,7 +15,7 @@ struct Range {
 };
 
 constexpr Range kRanges[] = {
-    // sorted, beyond ASCII
+// sorted, beyond ASCII
 #include "tokenizer/unicode_classes.inl"
 };
 
