@@ -298,6 +298,7 @@ inline void word_tile(const PanelTask& task, int64_t row, int64_t panel) {
       for (int half = 0; half < 2; ++half) {
         total_h[m][half] = _mm256_add_epi32(total_h[m][half], _mm256_madd_epi16(q[half], h));
         total_l[m][half] = _mm256_add_epi32(total_l[m][half], _mm256_madd_epi16(q[half], l));
+        keep_here(total_h[m][half]), keep_here(total_l[m][half]);
       }
     }
   }
