@@ -99,22 +99,17 @@ void add_position(const Position& expected, std::span<const float> logits, Dista
   distance.top_1_equal += std::max_element(logits.begin(), logits.end()) - logits.begin() == expected.ids[0];
 }
 
-class Golden : public ::testing::Test {
+class Comparison : public ::testing::Test {
  protected:
-  void SetUp() override {
-    const char* path = std::getenv("NEUTRINO_TEST_MODEL");
-    if (path == nullptr) GTEST_SKIP() << "NEUTRINO_TEST_MODEL is not set";
+  void load(const std::string& path, compute::Arithmetic arithmetic) {
     file_ = weights::open_weight_file(path);
-  }
-
-  void load(compute::Arithmetic arithmetic) {
     backend_ = compute::make_cpu_backend({.arithmetic = arithmetic});
     model_ = models::load_model(*file_, *backend_);
   }
 
-  Distance measure() {
+  Distance measure(const std::string& golden) {
     Distance distance;
-    for (const Window& window : GoldenReader(kGolden + ".logits").read()) {
+    for (const Window& window : GoldenReader(golden + ".logits").read()) {
       const auto size = static_cast<int64_t>(window.tokens.size());
       ModelRunner runner(*model_, *backend_, 1, size, kChunk, kChunk);
       for (int64_t at = 0; at < size; at += kChunk) {
@@ -127,6 +122,19 @@ class Golden : public ::testing::Test {
       }
     }
     return distance;
+  }
+
+  std::unique_ptr<weights::WeightFile> file_;
+  std::unique_ptr<compute::Backend> backend_;
+  std::unique_ptr<models::Model> model_;
+};
+
+class Golden : public Comparison {
+ protected:
+  void SetUp() override {
+    const char* path = std::getenv("NEUTRINO_TEST_MODEL");
+    if (path == nullptr) GTEST_SKIP() << "NEUTRINO_TEST_MODEL is not set";
+    path_ = path;
   }
 
   std::vector<int32_t> greedy(std::vector<int32_t> prompt, int64_t count) {
@@ -142,13 +150,11 @@ class Golden : public ::testing::Test {
     return tokens;
   }
 
-  std::unique_ptr<weights::WeightFile> file_;
-  std::unique_ptr<compute::Backend> backend_;
-  std::unique_ptr<models::Model> model_;
+  std::string path_;
 };
 
 TEST_F(Golden, TextTokenisesAsTheReference) {
-  const auto tokenizer = tokenizer::make_tokenizer(file_->vocabulary());
+  const auto tokenizer = tokenizer::make_tokenizer(weights::open_weight_file(path_)->vocabulary());
   std::vector<int32_t> expected;
   for (const Window& window : GoldenReader(kGolden + ".logits").read())
     expected.insert(expected.end(), window.tokens.begin(), window.tokens.end());
@@ -158,8 +164,8 @@ TEST_F(Golden, TextTokenisesAsTheReference) {
 }
 
 TEST_F(Golden, ExactArithmeticIsTheReference) {
-  load(compute::Arithmetic::float32);
-  const Distance distance = measure();
+  load(path_, compute::Arithmetic::float32);
+  const Distance distance = measure(kGolden);
   std::printf("exact: mean KL %.3g, top-1 %.2f %%, %lld positions\n", distance.mean_kl(),
               distance.top_1() * 100, static_cast<long long>(distance.positions));
   EXPECT_GE(distance.positions, 2000);
@@ -167,8 +173,8 @@ TEST_F(Golden, ExactArithmeticIsTheReference) {
 }
 
 TEST_F(Golden, NormalArithmeticIsCloseToTheReference) {
-  load(compute::Arithmetic::integer);
-  const Distance distance = measure();
+  load(path_, compute::Arithmetic::integer);
+  const Distance distance = measure(kGolden);
   std::printf("normal: mean KL %.3g, top-1 %.2f %%, %lld positions\n", distance.mean_kl(),
               distance.top_1() * 100, static_cast<long long>(distance.positions));
   EXPECT_LE(distance.mean_kl(), 0.005);
@@ -176,7 +182,7 @@ TEST_F(Golden, NormalArithmeticIsCloseToTheReference) {
 }
 
 TEST_F(Golden, GreedyTextEqualsTheReferenceUpToATie) {
-  load(compute::Arithmetic::float32);
+  load(path_, compute::Arithmetic::float32);
   const json::value entries = parse_json(read_file(kGolden + ".greedy.json", 1 << 20));
   int64_t whole = 0;
   for (const json::value& entry : entries.as_array()) {
@@ -195,6 +201,34 @@ TEST_F(Golden, GreedyTextEqualsTheReferenceUpToATie) {
               entries.as_array().size());
   EXPECT_EQ(entries.as_array().size(), 20u);
   EXPECT_GE(whole, 16);
+}
+
+// Tiny random checkpoints, one for each type of weights.
+std::string tiny(const std::string& type) { return NEUTRINO_SOURCE_DIR "/tests/golden/tiny/llama-" + type; }
+
+class TinyGolden : public Comparison, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(TinyGolden, ExactArithmeticIsTheReference) {
+  load(tiny(GetParam()) + ".gguf", compute::Arithmetic::float32);
+  const Distance distance = measure(tiny(GetParam()));
+  EXPECT_EQ(distance.positions, 24);
+  EXPECT_LE(distance.mean_kl(), 1e-6);  // logsumexp is stored in float32
+  EXPECT_EQ(distance.top_1(), 1);
+}
+
+TEST_P(TinyGolden, NormalArithmeticIsCloseToTheReference) {
+  load(tiny(GetParam()) + ".gguf", compute::Arithmetic::integer);
+  const Distance distance = measure(tiny(GetParam()));
+  std::printf("tiny %s: mean KL %.3g\n", GetParam(), distance.mean_kl());
+  EXPECT_LE(distance.mean_kl(), 1e-3);
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, TinyGolden, ::testing::Values("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"),
+                         [](const auto& type) { return std::string(type.param); });
+
+TEST_F(Comparison, NoticesAnotherModel) {
+  load(tiny("f32") + ".gguf", compute::Arithmetic::float32);
+  EXPECT_GT(measure(tiny("q4_0")).mean_kl(), 1e-3);
 }
 
 }  // namespace
