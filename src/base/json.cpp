@@ -76,12 +76,16 @@ void append_string(std::string& out, std::string_view text) {
   out += '"';
 }
 
-// Boost writes 1.5 as 1.5E0; people read these texts too. JSON has no NaN and no infinity: they become null.
+// Boost writes 1.5 as 1.5E0; people read these texts too. A double stays one when it is read back: 1.0, not 1. JSON has no
+// NaN and no infinity: they become null.
 void append_number(std::string& out, double value) {
-  if (std::isfinite(value))
-    fmt::format_to(std::back_inserter(out), "{}", value);
-  else
+  if (!std::isfinite(value)) {
     out += "null";
+    return;
+  }
+  const std::string text = fmt::format("{}", value);
+  out += text;
+  if (text.find_first_of(".e") == text.npos) out += ".0";
 }
 
 void append(std::string& out, const json::value& value);

@@ -11,7 +11,7 @@ namespace {
 
 TEST(Json, KeepsOrderAndText) {
   for (const char* text : {R"({"b":1,"a":[true,null,-2,"x\n\"\\\u0001é"],"c":{}})", "[]",
-                           "[1.5,-0.25,1e+30,18446744073709551615]", R"("\u0000")"})
+                           "[1.5,-0.25,2.0,-0.0,1e+30,18446744073709551615]", R"("\u0000")"})
     EXPECT_EQ(to_text(parse_json(text)), text);
 }
 
