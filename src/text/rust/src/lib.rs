@@ -43,7 +43,14 @@ mod bridge {
 
 use bridge::{Limits, Rendered};
 
+/// A panic is an answer to the caller, not lines on standard error for whoever sends a template that provokes one.
+fn silence_panics() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| std::panic::set_hook(Box::new(|_| {})));
+}
+
 fn compile(source: &str, limits: Limits) -> Result<Box<Template>, String> {
+    silence_panics();
     match catch_unwind(|| Template::compile(source, limits)) {
         Ok(result) => result.map(Box::new),
         Err(_) => Err("the template engine failed while compiling".into()),
