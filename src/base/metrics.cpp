@@ -53,11 +53,10 @@ void Metrics::remove_on_scrape(int64_t id) {
   refreshers_.erase(id);
 }
 
+// Under one lock, so that what a refresher sets together is read together.
 std::string Metrics::text() {
-  {
-    const std::lock_guard lock(mutex_);
-    for (const auto& [id, refresh] : refreshers_) refresh();
-  }
+  const std::lock_guard lock(mutex_);
+  for (const auto& [id, refresh] : refreshers_) refresh();
   return prometheus::TextSerializer().Serialize(registry_->Collect());
 }
 

@@ -48,6 +48,7 @@ Engine::Engine(const models::Model& model, compute::Backend& backend, EngineOpti
       backend_(backend),
       options_(with_defaults(std::move(options), model)),
       clock_(clock),
+      registry_(metrics),
       metrics_(metrics, options_.model_name, engine_limits(options_)),
       cache_(backend.make_kv_cache(model.kv_cache_shape(options_.kv_blocks))),
       blocks_(options_.kv_blocks, options_.prefix_cache),
@@ -60,9 +61,13 @@ Engine::Engine(const models::Model& model, compute::Backend& backend, EngineOpti
   finished_.reserve(static_cast<size_t>(options_.max_sequences * 2 + options_.queued_requests_max));
   progress_ns_ = clock.now_ns();
   publish();
+  scrape_ = registry_.on_scrape([this] { show_blocks(); });
 }
 
-Engine::~Engine() { stop(); }
+Engine::~Engine() {
+  stop();
+  registry_.remove_on_scrape(scrape_);
+}
 
 void Engine::start() {
   thread_ = std::thread([this] { run(); });
@@ -171,7 +176,10 @@ EngineStatus Engine::status() const {
   }
   status.running = running_;
   status.waiting = std::max(waiting_.load(), queued_requests_.load());
-  status.blocks = {referenced_, cached_, free_};
+  {
+    const std::lock_guard lock(block_counts_mutex_);
+    status.blocks = block_counts_;
+  }
   status.since_progress_ns = clock_.now_ns() - progress_ns_;
   status.queue_drain_seconds = drain_seconds_;
   return status;
@@ -402,9 +410,10 @@ void Engine::publish() {
   const BlockCounts blocks = blocks_.counts();
   running_ = std::ssize(scheduler_.running());
   waiting_ = std::ssize(scheduler_.waiting());
-  referenced_ = blocks.referenced;
-  cached_ = blocks.cached;
-  free_ = blocks.free;
+  {
+    const std::lock_guard lock(block_counts_mutex_);
+    block_counts_ = blocks;
+  }
   progress_ns_ = clock_.now_ns();
   const bool full = running_ == options_.max_sequences || waiting_ > 0;
   drain_seconds_ = full ? sequence_seconds_ * static_cast<double>(waiting_ + 1) /
@@ -414,6 +423,11 @@ void Engine::publish() {
   metrics_.running.Set(static_cast<double>(running_));
   metrics_.waiting.Set(static_cast<double>(waiting_));
   metrics_.kv_cache_usage.Set(static_cast<double>(blocks.referenced) / static_cast<double>(blocks_.total()));
+}
+
+// On each scrape, from one moment: the three always add up to the total.
+void Engine::show_blocks() {
+  const BlockCounts blocks = status().blocks;
   metrics_.blocks_referenced.Set(static_cast<double>(blocks.referenced));
   metrics_.blocks_cached.Set(static_cast<double>(blocks.cached));
   metrics_.blocks_free.Set(static_cast<double>(blocks.free));

@@ -100,13 +100,16 @@ class Engine {
   void finish_everything(chat::FinishReason reason, const Error* error);
   void die(const char* what);
   void publish();
+  void show_blocks();
   void wake();
 
   const models::Model& model_;
   compute::Backend& backend_;
   const EngineOptions options_;
   const Clock& clock_;
+  Metrics& registry_;
   EngineMetrics metrics_;
+  int64_t scrape_ = 0;  // our refresher in the registry
   std::unique_ptr<compute::KvCache> cache_;
 
   // Engine thread.
@@ -129,7 +132,8 @@ class Engine {
   Mailbox<SequencePtr> mailbox_;
   std::atomic<int64_t> queued_requests_{0}, queued_tokens_{0};
   std::atomic<int64_t> running_{0}, waiting_{0};
-  std::atomic<int64_t> referenced_{0}, cached_{0}, free_{0};
+  mutable std::mutex block_counts_mutex_;
+  BlockCounts block_counts_;  // of one moment
   std::atomic<int64_t> progress_ns_{0};
   std::atomic<double> drain_seconds_{0};
   std::atomic<bool> dead_{false}, stopping_{false};

@@ -103,14 +103,16 @@ class Server:
         return {(sample.name, frozenset(sample.labels.items())): sample.value
                 for family in prometheus_client.parser.text_string_to_metric_families(text) for sample in family.samples}
 
-    def metric(self, name, **labels):
-        """The sum over all series of a metric that carry these labels."""
-        values = [value for (series, tags), value in self.metrics().items() if series == name and set(labels.items()) <= tags]
+    def metric(self, name, metrics=None, **labels):
+        """The sum over all series of a metric that carry these labels, in `metrics` or in a scrape of its own."""
+        samples = (metrics or self.metrics()).items()
+        values = [value for (series, tags), value in samples if series == name and set(labels.items()) <= tags]
         assert values, f"no metric {name} {labels}"
         return sum(values)
 
     def kv_blocks(self):
-        return {state: self.metric("neutrino_kv_blocks", state=state) for state in ("referenced", "cached", "free")}
+        metrics = self.metrics()
+        return {state: self.metric("neutrino_kv_blocks", metrics, state=state) for state in ("referenced", "cached", "free")}
 
     def stop(self, timeout_s=60):
         if self.process.poll() is None:

@@ -66,13 +66,15 @@ def disconnect(server, generator):
 def test_disconnects_give_every_block_back(start, model_path):
     server = start(model_path, "--max-sequences", 16, "--context", 512, "--batch-tokens", 64)
     total = sum(server.kv_blocks().values())
-    kinds, generator = [], random.Random(1)
+    kinds, sums, generator = [], set(), random.Random(1)
     for _ in range(10 if LONG else 3):
         with concurrent.futures.ThreadPoolExecutor(64) as clients:
             seeds = [random.Random(generator.random()) for _ in range(64)]
-            kinds += clients.map(lambda seed: disconnect(server, seed), seeds)
-        # The three gauges are not read in one instant, so a sum taken in the middle of a step may be off by a few.
-        wait_for(lambda: sum(server.kv_blocks().values()) == total, 10, "no block is lost")
+            running = [clients.submit(disconnect, server, seed) for seed in seeds]
+            while not all(client.done() for client in running):
+                sums.add(sum(server.kv_blocks().values()))
+            kinds += [client.result() for client in running]
+    assert sums == {total}
     wait_for(lambda: server.kv_blocks()["referenced"] == 0, 20, "no block is referenced any more")
     assert sum(server.kv_blocks().values()) == total
     assert set(kinds) == {"queue", "prefill", "decode", "whole"}
