@@ -36,3 +36,15 @@ def test_lock_files_name_no_registry(name):
 def test_no_source_file_is_too_long():
     lines = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8").count("\n") for path in tracked("src/*.h", "src/*.cpp", "src/*.inl")}
     assert not {name: count for name, count in lines.items() if count > 700}
+
+
+def computes_a_tensor_size(text):
+    return re.search(r"checked_mul\([^;]*\.block_bytes\b(?!\()|\*\s*\w+\.block_bytes\b(?!\()", text) is not None
+
+
+def test_the_size_of_a_tensor_is_computed_in_one_place():
+    """T-GGUF-03: a second copy of the formula is the one that misses the overflow check."""
+    sources = [path for path in tracked("src/*.h", "src/*.cpp") if not path.name.endswith("_test.cpp") and path.parent.name != "testing"]
+    places = [str(path.relative_to(ROOT)) for path in sources if computes_a_tensor_size(path.read_text(encoding="utf-8"))]
+    assert places == ["src/compute/dtype.cpp"]
+    assert computes_a_tensor_size("rows * (columns / 32) * info.block_bytes")
