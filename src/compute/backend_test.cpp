@@ -21,7 +21,8 @@ using testing::random_floats;
 using testing::random_matrix;
 using testing::view_of;
 
-constexpr DType kWeightTypes[] = {DType::q4_0, DType::q4_1, DType::q8_0, DType::f32, DType::f16, DType::bf16};
+// The types that kernels know by themselves; all others become 16-bit integers or float32 on their way in.
+constexpr DType kKernelTypes[] = {DType::q4_0, DType::q4_1, DType::q8_0, DType::f32, DType::f16, DType::bf16};
 constexpr int64_t kRowCounts[] = {1, 2, 3, 5, 8, 17, 33};
 constexpr Arithmetic kArithmetics[] = {Arithmetic::integer, Arithmetic::float32};
 
@@ -92,7 +93,7 @@ INSTANTIATE_TEST_SUITE_P(Isa, EveryTable,
 TEST_P(EveryTable, ProductsHaveTheBitsOfTheReference) {
   for (const Arithmetic arithmetic : kArithmetics) {
     const auto fast = cpu(GetParam(), arithmetic), slow = reference(arithmetic);
-    for (const DType dtype : kWeightTypes)
+    for (const DType dtype : kKernelTypes)
       for (const Shape shape : dtype_info(dtype).block > 1 ? kQuantisedShapes : kPlainShapes)
         for (const int64_t rows : kRowCounts) {
           const auto got = products(*fast, dtype, shape, rows), want = products(*slow, dtype, shape, rows);
@@ -101,6 +102,16 @@ TEST_P(EveryTable, ProductsHaveTheBitsOfTheReference) {
                 << "output " << i << ", " << dtype_info(dtype).name << ' ' << shape.rows << 'x'
                 << shape.columns << ", rows " << rows << ", float32 " << (arithmetic == Arithmetic::float32);
         }
+  }
+}
+
+TEST_P(EveryTable, EveryWeightTypeHasTheBitsOfTheReference) {
+  for (const Arithmetic arithmetic : kArithmetics) {
+    const auto fast = cpu(GetParam(), arithmetic), slow = reference(arithmetic);
+    for (const DType dtype : testing::weight_dtypes())
+      for (const int64_t rows : {1, 5})
+        ASSERT_TRUE(products(*fast, dtype, {17, 256}, rows) == products(*slow, dtype, {17, 256}, rows))
+            << dtype_info(dtype).name << ", rows " << rows;
   }
 }
 
@@ -129,7 +140,7 @@ TEST_P(EveryTable, StackedPartsOfDifferentTypes) {
 TEST_P(EveryTable, ExtremeValues) {
   const auto fast = cpu(GetParam(), Arithmetic::integer), slow = reference(Arithmetic::integer);
   constexpr int64_t kColumns = 2048;
-  for (const DType dtype : kWeightTypes) {
+  for (const DType dtype : kKernelTypes) {
     OwnedMatrix w = random_matrix(dtype, 18, kColumns, 1);
     const DTypeInfo& info = dtype_info(dtype);
     for (size_t at = 0; info.block > 1 && at < w.bytes.size(); at += static_cast<size_t>(info.block_bytes))
@@ -157,8 +168,8 @@ TEST_P(EveryTable, ExtremeValues) {
 
 TEST(Reference, AProductIsTheExactIntegerSum) {
   const auto backend = reference(Arithmetic::integer);
-  constexpr int64_t kColumns = 576;
-  for (const DType dtype : kWeightTypes) {
+  constexpr int64_t kColumns = 768;
+  for (const DType dtype : testing::weight_dtypes()) {
     const OwnedMatrix w = random_matrix(dtype, 1, kColumns, 1);
     std::vector<float> x = random_floats(kColumns, 2), normed(kColumns);
     const std::vector<float> ones(kColumns, 1.0f);
@@ -422,9 +433,9 @@ TEST(Reference, AttentionIsSoftmaxAttention) {
 // ---- embedding, scratch, selection
 
 TEST_P(EveryTable, EmbedAndSelectCopyRows) {
-  for (const DType dtype : kWeightTypes) {
+  for (const DType dtype : testing::weight_dtypes()) {
     const auto fast = cpu(GetParam(), Arithmetic::integer), slow = reference(Arithmetic::integer);
-    const OwnedMatrix table = random_matrix(dtype, 50, 64, 1);
+    const OwnedMatrix table = random_matrix(dtype, 50, 256, 1);
     const std::vector<int32_t> tokens = {49, 0, 7, 7, 31, 2, 3, 4, 5};
     const auto run = [&](Backend& backend) {
       const auto matrix = backend.load_matrix({&table.view, 1});
@@ -435,7 +446,7 @@ TEST_P(EveryTable, EmbedAndSelectCopyRows) {
       out.insert(out.end(), selected.begin(), selected.end());
       return out;
     };
-    EXPECT_TRUE(same_bits(run(*fast), run(*slow)));
+    EXPECT_TRUE(same_bits(run(*fast), run(*slow))) << dtype_info(dtype).name;
   }
 }
 

@@ -1,6 +1,6 @@
 #include "compute/dtype.h"
 
-#include <cstring>
+#include <iterator>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -9,53 +9,28 @@ namespace neutrino::compute {
 namespace {
 
 // Indexed by DType.
-constexpr DTypeInfo kDTypes[] = {
-    {"f32", 1, 4},    {"f16", 1, 2},    {"bf16", 1, 2}, {"q8_0", 32, 34},
-    {"q4_0", 32, 18}, {"q4_1", 32, 20}, {"i32", 1, 4},
+constexpr DTypeInfo kInfo[] = {
+    {"f32", 1, 4},       {"f16", 1, 2},      {"bf16", 1, 2},       {"q8_0", 32, 34},    {"q4_0", 32, 18},
+    {"q4_1", 32, 20},    {"q5_0", 32, 22},   {"q5_1", 32, 24},     {"q2_k", 256, 84},   {"q3_k", 256, 110},
+    {"q4_k", 256, 144},  {"q5_k", 256, 176}, {"q6_k", 256, 210},   {"iq4_nl", 32, 18},  {"iq4_xs", 256, 136},
+    {"mxfp4", 32, 17},   {"nvfp4", 64, 36},  {"iq1_s", 256, 50},   {"iq1_m", 256, 56},  {"iq2_xxs", 256, 66},
+    {"iq2_xs", 256, 74}, {"iq2_s", 256, 82}, {"iq3_xxs", 256, 98}, {"iq3_s", 256, 110}, {"tq1_0", 256, 54},
+    {"tq2_0", 256, 66},  {"i32", 1, 4},
 };
-
-// Tensor data need not be aligned for its element type (a quant block is 18 bytes), so every load is a copy.
-template <typename T>
-T load(const uint8_t* bytes) {
-  T value;
-  std::memcpy(&value, bytes, sizeof value);
-  return value;
-}
-
-void dequantize_q8_0(const uint8_t* block, float* out) {
-  const float d = f16_to_f32(load<uint16_t>(block));
-  for (int i = 0; i < 32; ++i) out[i] = d * static_cast<float>(static_cast<int8_t>(block[2 + i]));
-}
-
-void dequantize_q4_0(const uint8_t* block, float* out) {
-  const float d = f16_to_f32(load<uint16_t>(block));
-  for (int j = 0; j < 16; ++j) {
-    out[j] = d * static_cast<float>((block[2 + j] & 15) - 8);
-    out[j + 16] = d * static_cast<float>((block[2 + j] >> 4) - 8);
-  }
-}
-
-void dequantize_q4_1(const uint8_t* block, float* out) {
-  const float d = f16_to_f32(load<uint16_t>(block));
-  const float m = f16_to_f32(load<uint16_t>(block + 2));
-  for (int j = 0; j < 16; ++j) {
-    out[j] = d * static_cast<float>(block[4 + j] & 15) + m;
-    out[j + 16] = d * static_cast<float>(block[4 + j] >> 4) + m;
-  }
-}
-
-void dequantize_blocks(DType dtype, const uint8_t* row, int64_t columns,
-                       void (*block)(const uint8_t*, float*), float* out) {
-  const DTypeInfo& info = dtype_info(dtype);
-  for (int64_t i = 0; i < columns / info.block; ++i) block(row + i * info.block_bytes, out + i * info.block);
-}
+static_assert(std::size(kInfo) == kDTypes);
 
 }  // namespace
 
 const DTypeInfo& dtype_info(DType dtype) {
   const auto index = static_cast<size_t>(dtype);
-  check(index < std::size(kDTypes), "unknown DType");
-  return kDTypes[index];
+  check(index < std::size(kInfo), "unknown DType");
+  return kInfo[index];
+}
+
+std::optional<DType> dtype_named(std::string_view name) {
+  for (size_t i = 0; i < std::size(kInfo); ++i)
+    if (kInfo[i].name == name) return static_cast<DType>(i);
+  return std::nullopt;
 }
 
 std::optional<int64_t> row_bytes(DType dtype, int64_t columns) {
@@ -68,25 +43,6 @@ std::optional<int64_t> matrix_bytes(DType dtype, int64_t rows, int64_t columns) 
   const auto row = row_bytes(dtype, columns);
   if (!row || rows < 0) return std::nullopt;
   return checked_mul(rows, *row);
-}
-
-void dequantize_row(DType dtype, const void* row, int64_t columns, float* out) {
-  check(row_bytes(dtype, columns).has_value(), "dequantize_row: columns must be whole quant blocks");
-  const auto* bytes = static_cast<const uint8_t*>(row);
-  switch (dtype) {
-    case DType::f32: std::memcpy(out, bytes, static_cast<size_t>(columns) * sizeof(float)); return;
-    case DType::f16:
-      for (int64_t i = 0; i < columns; ++i) out[i] = f16_to_f32(load<uint16_t>(bytes + 2 * i));
-      return;
-    case DType::bf16:
-      for (int64_t i = 0; i < columns; ++i) out[i] = bf16_to_f32(load<uint16_t>(bytes + 2 * i));
-      return;
-    case DType::q8_0: return dequantize_blocks(dtype, bytes, columns, dequantize_q8_0, out);
-    case DType::q4_0: return dequantize_blocks(dtype, bytes, columns, dequantize_q4_0, out);
-    case DType::q4_1: return dequantize_blocks(dtype, bytes, columns, dequantize_q4_1, out);
-    case DType::i32: break;
-  }
-  check(false, "dequantize_row: i32 holds no weights");
 }
 
 // A subnormal f16 is mantissa * 2^-24, which float32 holds exactly; the other cases only move bits.
@@ -123,6 +79,21 @@ uint16_t f32_to_f16(float value) {
   if (exponent < 102) return sign;                                // < 2^-25: rounds to zero
   const uint32_t mantissa = (magnitude & 0x7FFFFFu) | 0x800000u;  // subnormal: multiples of 2^-24
   return static_cast<uint16_t>(sign | round_shift(mantissa, 126 - exponent));
+}
+
+float f8_e4m3_to_f32(uint8_t bits) {
+  const uint32_t sign = uint32_t{bits & 0x80u} << 24, exponent = (bits >> 3) & 15, mantissa = bits & 7u;
+  if (exponent == 15 && mantissa == 7) return __builtin_bit_cast(float, sign | 0x7FC00000u);
+  if (exponent == 0) {
+    const float magnitude = static_cast<float>(mantissa) * 0x1p-9f;
+    return sign ? -magnitude : magnitude;
+  }
+  return __builtin_bit_cast(float, sign | (exponent + 120) << 23 | mantissa << 20);
+}
+
+float e8m0_to_f32(uint8_t bits) {
+  if (bits == 0xFF) return __builtin_bit_cast(float, 0x7FC00000u);
+  return __builtin_bit_cast(float, bits == 0 ? 0x00400000u : uint32_t{bits} << 23);  // 2^-127 is subnormal
 }
 
 uint16_t f32_to_bf16(float value) {

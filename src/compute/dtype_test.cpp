@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cfenv>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -12,6 +14,12 @@
 
 namespace neutrino::compute {
 namespace {
+
+// Backends leave flush-to-zero on in their threads, and the tests of this program share one.
+class DTypeBits : public ::testing::Test {
+ protected:
+  void SetUp() override { std::fesetenv(FE_DFL_ENV); }
+};
 
 uint32_t bits_of(float value) { return __builtin_bit_cast(uint32_t, value); }
 
@@ -95,19 +103,25 @@ std::vector<T> take(std::string_view& rest, size_t count) {
   return values;
 }
 
-// The golden values are gguf-py's; tools/make_dtype_golden.py wrote them.
-TEST(DType, rows_dequantise_to_the_bits_of_gguf_py) {
+std::string take_name(std::string_view& rest) {
+  const auto letters = take<char>(rest, 16);
+  return letters.data();
+}
+
+// The golden values are gguf-py's; tools/make_dtype_golden.py wrote them: blocks of random bits, with scales of every kind.
+TEST_F(DTypeBits, rows_dequantise_to_the_bits_of_gguf_py) {
   const std::string file = read_file(NEUTRINO_SOURCE_DIR "/tests/golden/dtype.bin", 1 << 20);
   std::string_view rest = file;
-  int records = 0;
-  for (; !rest.empty(); ++records) {
-    const auto head = take<uint32_t>(rest, 3);
-    const auto dtype = static_cast<DType>(head[0]);
-    ASSERT_EQ(row_bytes(dtype, head[1]), head[2]);
-    const auto row = take<uint8_t>(rest, head[2]);
-    const auto expected = take<float>(rest, head[1]);
-    std::vector<float> got(head[1]);
-    dequantize_row(dtype, row.data(), head[1], got.data());
+  std::set<DType> seen;
+  while (!rest.empty()) {
+    const DType dtype = dtype_named(take_name(rest)).value();
+    const auto head = take<uint32_t>(rest, 2);
+    ASSERT_EQ(row_bytes(dtype, head[0]), head[1]);
+    const auto row = take<uint8_t>(rest, head[1]);
+    const auto expected = take<float>(rest, head[0]);
+    std::vector<float> got(head[0]);
+    dequantize_row(dtype, row.data(), head[0], got.data());
+    seen.insert(dtype);
     for (size_t i = 0; i < got.size(); ++i) {
       if (std::isnan(expected[i])) {
         ASSERT_TRUE(std::isnan(got[i]));
@@ -116,7 +130,38 @@ TEST(DType, rows_dequantise_to_the_bits_of_gguf_py) {
       }
     }
   }
-  EXPECT_EQ(records, 5);
+  EXPECT_EQ(seen.size(), static_cast<size_t>(kDTypes - 2));  // all but f32 and i32
+}
+
+TEST(DType, names_are_found) {
+  for (int64_t i = 0; i < kDTypes; ++i)
+    EXPECT_EQ(dtype_named(dtype_info(static_cast<DType>(i)).name), static_cast<DType>(i));
+  EXPECT_EQ(dtype_named("q4_K"), std::nullopt);
+}
+
+// Each of the 256 codes against the formula of the OCP specification.
+TEST_F(DTypeBits, every_f8_is_what_the_specification_says) {
+  for (int code = 0; code < 256; ++code) {
+    const auto bits = static_cast<uint8_t>(code);
+    const int exponent = code >> 3 & 15, mantissa = code & 7;
+    const double magnitude =
+        exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8 + mantissa, exponent - 10);
+    const float e4m3 = f8_e4m3_to_f32(bits), e5m2 = f8_e5m2_to_f32(bits);
+    if ((code & 0x7F) == 0x7F)
+      EXPECT_TRUE(std::isnan(e4m3));
+    else
+      EXPECT_EQ(e4m3, code & 0x80 ? -magnitude : magnitude) << code;
+    EXPECT_EQ(std::signbit(e5m2), code >= 128);
+    if ((code & 0x7F) > 0x7C)
+      EXPECT_TRUE(std::isnan(e5m2));
+    else
+      EXPECT_EQ(e5m2, f16_value(static_cast<uint16_t>(code << 8)) * ((code & 0x7F) == 0x7C ? HUGE_VAL : 1));
+    if (code == 255)
+      EXPECT_TRUE(std::isnan(e8m0_to_f32(bits)));
+    else
+      EXPECT_EQ(e8m0_to_f32(bits), std::ldexp(1.0, code - 127)) << code;
+  }
+  EXPECT_EQ(f8_e4m3_to_f32(0x7E), 448.0f);
 }
 
 TEST(DType, f32_rows_are_copied_from_any_address) {

@@ -104,13 +104,8 @@ WeightKind weight_kind(DType dtype) {
     case DType::q4_0:
     case DType::q4_1: return WeightKind::nibble;
     case DType::q8_0: return WeightKind::byte;
-    case DType::f32:
-    case DType::f16:
-    case DType::bf16: return WeightKind::word;
-    case DType::i32: break;
+    default: check(dtype != DType::i32, "i32 holds no weights"); return WeightKind::word;
   }
-  check(false, "i32 holds no weights");
-  return WeightKind::word;
 }
 
 int32_t integer_weight(WeightKind kind, const IntegerRow& row, int64_t column) {

@@ -3,7 +3,7 @@
 //
 //   nibble (q4_0, q4_1)       W = e (q - 8) + f, one int16 pair e, f per 32 columns, q the file's nibble
 //   byte   (q8_0)             W = e q, e an integer of up to 18 bits per 32 columns, q the file's byte
-//   word   (f32, f16, bf16)   W an int16
+//   word   (all others)       W an int16
 //
 // The scale is the row's largest magnitude over 16383, 2^17 (of the blocks' d) or 32767, doubled until the kernels' sums fit:
 // for nibbles and words 127 * sum|W| < 2^31 (they sum the high and the low part of an activation in int32), for bytes

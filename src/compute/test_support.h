@@ -7,6 +7,7 @@
 
 #include "base/random.h"
 #include "compute/backend.h"
+#include "compute/testing/random_block.h"
 
 namespace neutrino::compute::testing {
 
@@ -18,39 +19,21 @@ struct OwnedMatrix {
   WeightView view;
 };
 
-inline void put16(std::byte* at, uint16_t value) { std::memcpy(at, &value, sizeof value); }
-
 inline float random_normal(Random& random) {
   float sum = 0;
   for (int i = 0; i < 4; ++i) sum += static_cast<float>(random.uniform()) - 0.5f;
   return sum;
 }
 
-// Values of about +-0.1; quantised types get random bits and plausible scales.
+// Values of at most about +-0.1, in the type's own layout.
 inline OwnedMatrix random_matrix(DType dtype, int64_t rows, int64_t columns, uint64_t seed) {
   Random random(seed);
   OwnedMatrix out;
   out.bytes.resize(static_cast<size_t>(matrix_bytes(dtype, rows, columns).value()));
   out.view = {.data = out.bytes.data(), .dtype = dtype, .rows = rows, .columns = columns};
-  const DTypeInfo& info = dtype_info(dtype);
-  for (size_t at = 0; at < out.bytes.size(); at += static_cast<size_t>(info.block_bytes)) {
-    std::byte* block = out.bytes.data() + at;
-    const float value = random_normal(random) * 0.1f;
-    if (info.block > 1)
-      for (int64_t i = 2; i < info.block_bytes; ++i) block[i] = static_cast<std::byte>(random.next());
-    const auto step = static_cast<float>(0.002 + 0.01 * random.uniform());
-    switch (dtype) {
-      case DType::f32: std::memcpy(block, &value, sizeof value); break;
-      case DType::f16: put16(block, f32_to_f16(value)); break;
-      case DType::bf16: put16(block, f32_to_bf16(value)); break;
-      case DType::q8_0: put16(block, f32_to_f16(step / 16)); break;
-      case DType::q4_0: put16(block, f32_to_f16(step)); break;
-      case DType::q4_1:
-        put16(block, f32_to_f16(step)), put16(block + 2, f32_to_f16(-8 * step + value / 8));
-        break;
-      case DType::i32: break;
-    }
-  }
+  const auto block_bytes = static_cast<size_t>(dtype_info(dtype).block_bytes);
+  for (size_t at = 0; at < out.bytes.size(); at += block_bytes)
+    random_block(random, dtype, 0.1f, out.bytes.data() + at);
   return out;
 }
 

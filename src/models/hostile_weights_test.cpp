@@ -1,6 +1,8 @@
 // Hostile GGUF files, through the whole of loading: each is an Error, or a model that computes one step.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "models/model.h"
 #include "weights/testing/gguf_mutator.h"
@@ -14,10 +16,18 @@ void load_and_step(const weights::WeightFile& file, compute::Backend& backend) {
   const auto cache = backend.make_kv_cache(model->kv_cache_shape(1));
   backend.reserve(model->scratch_bytes(3, 1));
   const int32_t last = static_cast<int32_t>(model->config().vocab_size - 1);
-  const int32_t tokens[] = {0, last / 2, last}, positions[] = {0, 1, 2}, outputs[] = {2}, table[] = {0};
-  const compute::SequenceRows rows{0, 3, 0, table};
+  const int32_t tokens[] = {0, last / 2, last}, positions[] = {0, 1, 2}, table[] = {0};
+  // A file may say that its context is one token.
+  const int64_t count = std::min<int64_t>(3, model->context());
+  const int32_t outputs[] = {static_cast<int32_t>(count - 1)};
+  const compute::SequenceRows rows{0, count, 0, table};
   backend.begin_step();
-  const compute::Tensor logits = model->forward(backend, {tokens, positions, {&rows, 1}, outputs}, *cache);
+  const compute::Tensor logits = model->forward(backend,
+                                                {std::span(tokens).first(static_cast<size_t>(count)),
+                                                 std::span(positions).first(static_cast<size_t>(count)),
+                                                 {&rows, 1},
+                                                 outputs},
+                                                *cache);
   check(logits.rows == 1 && logits.columns == model->config().vocab_size, "one row of logits is expected");
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/limits.h"
+#include "weights/gguf_dtypes.h"
 #include "weights/gguf_metadata.h"
 #include "weights/gguf_vocabulary.h"
 #include "weights/reader.h"
@@ -72,62 +73,12 @@ uint64_t read_alignment(const GgufMetadata& metadata) {
   return alignment;
 }
 
-// ggml's number for a type, and its name for those that are not read yet.
-struct GgmlType {
-  uint32_t number;
-  std::string_view name;
-  std::optional<DType> dtype = std::nullopt;
-};
-constexpr GgmlType kGgmlTypes[] = {
-    {0, "f32", DType::f32},
-    {1, "f16", DType::f16},
-    {2, "q4_0", DType::q4_0},
-    {3, "q4_1", DType::q4_1},
-    {8, "q8_0", DType::q8_0},
-    {30, "bf16", DType::bf16},
-    {6, "q5_0"},
-    {7, "q5_1"},
-    {9, "q8_1"},
-    {10, "q2_K"},
-    {11, "q3_K"},
-    {12, "q4_K"},
-    {13, "q5_K"},
-    {14, "q6_K"},
-    {15, "q8_K"},
-    {16, "iq2_xxs"},
-    {17, "iq2_xs"},
-    {18, "iq3_xxs"},
-    {19, "iq1_s"},
-    {20, "iq4_nl"},
-    {21, "iq3_s"},
-    {22, "iq2_s"},
-    {23, "iq4_xs"},
-    {24, "i8"},
-    {25, "i16"},
-    {26, "i32"},
-    {27, "i64"},
-    {28, "f64"},
-    {29, "iq1_m"},
-    {34, "tq1_0"},
-    {35, "tq2_0"},
-    {39, "mxfp4"},
-};
-
 DType read_dtype(Reader& reader, std::string_view tensor) {
-  constexpr std::string_view kRead = "f32, f16, bf16, q8_0, q4_0, q4_1";
   const auto number = reader.number<uint32_t>("tensor type");
-  const auto* type =
-      std::find_if(std::begin(kGgmlTypes), std::end(kGgmlTypes), [&](auto& t) { return t.number == number; });
-  if (type == std::end(kGgmlTypes))
-    throw make_error(ErrorCode::unimplemented, "tensor {} has the unknown type {}; read are {}",
-                     in_quotes(tensor), number, kRead)
-        .with_reason("tensor_type");
-  if (!type->dtype)
-    throw make_error(ErrorCode::unimplemented,
-                     "tensor {} has type {} ({}), which is not read yet; read are {}", in_quotes(tensor),
-                     type->name, number, kRead)
-        .with_reason("tensor_type");
-  return *type->dtype;
+  if (const auto dtype = gguf_dtype(number)) return *dtype;
+  throw make_error(ErrorCode::unimplemented, "tensor {} has type {}, which is not read; read are {}",
+                   in_quotes(tensor), gguf_dtype_text(number), gguf_dtype_names())
+      .with_reason("tensor_type");
 }
 
 // Outermost first, as the rest of neutrino counts; the file has the innermost first.

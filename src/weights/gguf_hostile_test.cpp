@@ -122,7 +122,7 @@ TEST(GgufHostile, ends_that_wrap_around_are_refused) {
 
 // T-GGUF-03: dimensions whose product is 2^64 and a little, so that a size computed in 64 bits is small.
 TEST(GgufHostile, sizes_that_wrap_around_are_refused) {
-  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1}) {
+  for (const DType dtype : compute::testing::weight_dtypes()) {
     const auto& info = compute::dtype_info(dtype);
     const auto block = static_cast<uint64_t>(info.block);
     // rows of one quant block, so many that rows * block_bytes = 2^64 + a little
@@ -140,7 +140,7 @@ TEST(GgufHostile, sizes_that_wrap_around_are_refused) {
         {(1ull << 42) + 1, 1},
     };
     for (const auto& dimensions : shapes) {
-      GgufImage image = tiny_llama({.dtype = dtype});
+      GgufImage image = tiny_llama(tiny_sizes(dtype));
       image.tensors[0].dimensions = dimensions;
       const std::string reason = refusal(image);
       EXPECT_TRUE(reason == "tensor_size" || reason == "dimension" || reason == "tensor_range")
@@ -150,9 +150,13 @@ TEST(GgufHostile, sizes_that_wrap_around_are_refused) {
 }
 
 TEST(GgufHostile, rows_of_broken_quant_blocks_are_refused) {
-  GgufImage image = tiny_llama({.dtype = DType::q4_0});
-  image.tensors[0].dimensions[0] = 33;
-  EXPECT_EQ(refusal(image), "tensor_size");
+  for (const DType dtype : compute::testing::weight_dtypes()) {
+    if (compute::dtype_info(dtype).block == 1) continue;
+    GgufImage image = tiny_llama(tiny_sizes(dtype));
+    EXPECT_EQ(refusal(image), "") << compute::dtype_info(dtype).name;
+    ++image.tensors[0].dimensions[0];
+    EXPECT_EQ(refusal(image), "tensor_size") << compute::dtype_info(dtype).name;
+  }
 }
 
 TEST(GgufHostile, only_powers_of_two_within_bounds_align) {

@@ -306,12 +306,14 @@ struct HostileReport {
 
 // The small models that are mutated: all weight types, tied and untied, versions 2 and 3.
 inline std::vector<GgufImage> hostile_seeds() {
-  using compute::DType;
   std::vector<GgufImage> images;
-  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1}) {
-    images.push_back(tiny_llama({.dtype = dtype, .seed = images.size()}));
-    images.push_back(tiny_llama(
-        {.num_hidden_layers = 2, .dtype = dtype, .tie_word_embeddings = false, .seed = images.size()}));
+  for (const compute::DType dtype : compute::testing::weight_dtypes()) {
+    TinyLlama options = tiny_sizes(dtype);
+    options.seed = images.size();
+    images.push_back(tiny_llama(options));
+    if (compute::dtype_info(dtype).block > 32) continue;
+    options.num_hidden_layers = 2, options.tie_word_embeddings = false, ++options.seed;
+    images.push_back(tiny_llama(options));
     images.back().version = 2;
   }
   return images;

@@ -4,6 +4,7 @@
 // random and harmless. A test changes what it likes (a wrong count, a key of another type) and writes the file.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -15,6 +16,8 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "compute/dtype.h"
+#include "compute/testing/random_block.h"
+#include "weights/gguf_dtypes.h"
 #include "weights/gguf_metadata.h"
 
 namespace neutrino::weights::testing {
@@ -161,53 +164,35 @@ struct TinyLlama {
   uint64_t seed = 1;
 };
 
-inline uint32_t ggml_type(compute::DType dtype) {
-  switch (dtype) {
-    case compute::DType::f32: return 0;
-    case compute::DType::f16: return 1;
-    case compute::DType::q4_0: return 2;
-    case compute::DType::q4_1: return 3;
-    case compute::DType::q8_0: return 8;
-    case compute::DType::bf16: return 30;
-    default: check(false, "no tensor of this type is written"); return 0;
-  }
+// Random weights of at most about +-`scale`, in the type's own layout.
+inline std::string random_weights(Random& random, compute::DType dtype, int64_t elements, float scale) {
+  const auto info = compute::dtype_info(dtype);
+  std::string out(static_cast<size_t>(elements / info.block * info.block_bytes), '\0');
+  for (size_t at = 0; at < out.size(); at += static_cast<size_t>(info.block_bytes))
+    compute::testing::random_block(random, dtype, scale, out.data() + at);
+  return out;
 }
 
-// Random weights of about +-`scale`, in the type's own layout: quant blocks have random quants and one fixed scale.
-inline std::string random_weights(Random& random, compute::DType dtype, int64_t elements, float scale) {
-  using compute::DType;
-  const auto info = compute::dtype_info(dtype);
-  std::string out;
-  for (int64_t i = 0; i < elements / info.block; ++i) {
-    const float value = scale * static_cast<float>(2 * random.uniform() - 1);
-    switch (dtype) {
-      case DType::f32: append(out, value); continue;
-      case DType::f16: append(out, compute::f32_to_f16(value)); continue;
-      case DType::bf16: append(out, compute::f32_to_bf16(value)); continue;
-      case DType::q8_0: append(out, compute::f32_to_f16(scale / 127)); break;
-      case DType::q4_0: append(out, compute::f32_to_f16(scale / 8)); break;
-      case DType::q4_1:
-        append(out, compute::f32_to_f16(scale / 8)), append(out, compute::f32_to_f16(-scale));
-        break;
-      default: check(false, "no tensor of this type is written");
-    }
-    while (out.size() < static_cast<size_t>((i + 1) * info.block_bytes))
-      out += static_cast<char>(random.next());
-  }
-  return out;
+// Large enough for rows of whole quant blocks.
+inline TinyLlama tiny_sizes(compute::DType dtype) {
+  const int64_t block = compute::dtype_info(dtype).block;
+  return {.hidden_size = std::max<int64_t>(32, block),
+          .intermediate_size = std::max<int64_t>(64, block),
+          .dtype = dtype};
 }
 
 inline void add_matrix(GgufImage& image, Random& random, std::string name, compute::DType dtype, int64_t rows,
                        int64_t columns) {
   image.tensors.push_back({std::move(name),
                            {static_cast<uint64_t>(columns), static_cast<uint64_t>(rows)},
-                           ggml_type(dtype),
+                           gguf_dtype_number(dtype),
                            0,
                            random_weights(random, dtype, rows * columns, 0.1f)});
 }
 
 inline void add_norm(GgufImage& image, std::string name, int64_t size) {
-  GgufTensor tensor{std::move(name), {static_cast<uint64_t>(size)}, ggml_type(compute::DType::f32), 0, {}};
+  GgufTensor tensor{
+      std::move(name), {static_cast<uint64_t>(size)}, gguf_dtype_number(compute::DType::f32), 0, {}};
   for (int64_t i = 0; i < size; ++i) append(tensor.data, 1.0f);
   image.tensors.push_back(std::move(tensor));
 }
