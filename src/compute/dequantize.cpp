@@ -135,8 +135,7 @@ void dequantize_row(DType dtype, const void* row, int64_t columns, float* out) {
   }
   const BlockDequantizer dequantize = dequantizer(dtype);
   const DTypeInfo& info = dtype_info(dtype);
-  for (int64_t i = 0; i < columns / info.block; ++i)
-    dequantize(bytes + i * info.block_bytes, out + i * info.block);
+  for (int64_t i = 0; i < columns; i += info.block, bytes += info.block_bytes) dequantize(bytes, out + i);
 }
 
 }  // namespace neutrino::compute

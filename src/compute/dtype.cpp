@@ -45,6 +45,15 @@ std::optional<int64_t> matrix_bytes(DType dtype, int64_t rows, int64_t columns) 
   return checked_mul(rows, *row);
 }
 
+std::optional<int64_t> tensor_bytes(DType dtype, std::span<const int64_t> shape) {
+  std::optional<int64_t> rows = 1;
+  for (const int64_t size : shape.first(shape.size() - 1)) {
+    rows = size < 0 ? std::nullopt : checked_mul(*rows, size);
+    if (!rows) return std::nullopt;
+  }
+  return matrix_bytes(dtype, *rows, shape.back());
+}
+
 // A subnormal f16 is mantissa * 2^-24, which float32 holds exactly; the other cases only move bits.
 float f16_to_f32(uint16_t bits) {
   const uint32_t sign = uint32_t{bits & 0x8000u} << 16, exponent = (bits >> 10) & 31,

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 
 namespace neutrino::compute {
@@ -51,6 +52,8 @@ std::optional<DType> dtype_named(std::string_view name);
 // Bytes of a row of `columns` elements. nullopt: columns is negative, no multiple of the block, or the product overflows.
 std::optional<int64_t> row_bytes(DType dtype, int64_t columns);
 std::optional<int64_t> matrix_bytes(DType dtype, int64_t rows, int64_t columns);
+std::optional<int64_t> tensor_bytes(DType dtype,
+                                    std::span<const int64_t> shape);  // outermost first, not empty
 
 // One row to float32: the bits of ggml's reference (every product and sum is a float32 one, rounded once per operation, in
 // ggml's order). `columns` must be whole quant blocks. A scale that is not finite gives values that are not finite.

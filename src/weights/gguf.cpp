@@ -97,10 +97,8 @@ std::vector<int64_t> read_shape(Reader& reader, std::string_view tensor) {
   return shape;
 }
 
-int64_t tensor_bytes(const TensorEntry& tensor) {
-  std::optional<int64_t> rows = 1;
-  for (size_t i = 0; rows && i + 1 < tensor.shape.size(); ++i) rows = checked_mul(*rows, tensor.shape[i]);
-  const auto bytes = rows ? compute::matrix_bytes(tensor.dtype, *rows, tensor.shape.back()) : std::nullopt;
+int64_t bytes_of(const TensorEntry& tensor) {
+  const auto bytes = compute::tensor_bytes(tensor.dtype, tensor.shape);
   if (!bytes)
     throw refuse("tensor_size",
                  "tensor {} of shape {} has no size: its rows must be whole quant blocks of {} {} weights",
@@ -122,7 +120,7 @@ TensorInfo read_tensor_info(Reader& reader) {
                  in_quotes(info.entry.name));
   info.entry.shape = read_shape(reader, info.entry.name);
   info.entry.dtype = read_dtype(reader, info.entry.name);
-  info.entry.bytes = tensor_bytes(info.entry);
+  info.entry.bytes = bytes_of(info.entry);
   info.offset = reader.number<uint64_t>("tensor offset");
   return info;
 }

@@ -62,6 +62,7 @@ class GgufMetadata final : public Metadata {
 
   const GgufValue* find(std::string_view key) const;
   std::optional<std::vector<std::string_view>> texts(std::string_view key) const;
+  const std::map<std::string_view, GgufValue>& values() const { return values_; }
 
  private:
   std::map<std::string_view, GgufValue>
