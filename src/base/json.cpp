@@ -20,10 +20,10 @@ struct Audit {
                                max_string_size = -1;
   std::vector<std::set<std::string, std::less<>>> keys;
   std::string key_part, duplicate;
-  int64_t values = 0;
+  int64_t values = 0, values_max = 0;
 
   bool count(json::error_code& ec) {
-    if (++values <= limits::kJsonValues) return true;
+    if (++values <= values_max) return true;
     ec = json::error::array_too_large;
     return false;
   }
@@ -131,17 +131,18 @@ Error invalid_json(std::string message) {
 
 }  // namespace
 
-json::value parse_json(std::string_view text) {
+json::value parse_json(std::string_view text, int64_t values_max) {
   json::parse_options options;
   options.max_depth = limits::kJsonDepth;
   json::basic_parser<Audit> audit(options);
+  audit.handler().values_max = values_max;
   json::error_code ec;
   const std::size_t used = audit.write_some(false, text.data(), text.size(), ec);
   if (!audit.handler().duplicate.empty())
     throw invalid_json(fmt::format("the JSON object has the key \"{:.100}\" twice (byte {})",
                                    audit.handler().duplicate, used));
-  if (audit.handler().values > limits::kJsonValues)
-    throw invalid_json(fmt::format("the JSON text must hold at most {} values", limits::kJsonValues));
+  if (audit.handler().values > values_max)
+    throw invalid_json(fmt::format("the JSON text must hold at most {} values", values_max));
   if (!ec && used < text.size()) ec = json::error::extra_data;
   if (ec) throw invalid_json(fmt::format("the JSON text is not valid at byte {}: {}", used, ec.message()));
   json::parser parser({}, options);

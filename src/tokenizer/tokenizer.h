@@ -25,15 +25,25 @@ enum class TokenKind : uint8_t {
   byte = 6
 };
 
+// Fields are GGUF's keys tokenizer.ggml.*, whichever file they come from, so that a GGUF file can be written from one.
 struct Vocabulary {
-  std::string model;                // "gpt2": byte-level BPE
-  std::string pre;                  // name of the pre-tokenizer: "smollm", "gpt-2", ...
-  std::vector<std::string> tokens;  // as stored: byte-level BPE texts use GPT-2's byte-to-character map
+  std::string model;  // "gpt2": byte-level BPE; "llama": SentencePiece BPE; "t5": Unigram; "bert": WordPiece
+  std::string pre;    // name of the pre-tokenizer: "smollm", "gpt-2", ...; empty: it has no name
+  std::vector<std::string>
+      tokens;  // as stored: byte-level BPE texts use GPT-2's byte-to-character map, BERT's words
+               // begin with U+2581 and what continues a word stands bare
   std::vector<TokenKind> kinds;     // one per token, or empty: all normal
   std::vector<std::string> merges;  // "left right", best first
-  std::vector<float> scores;        // one per token, or empty
-  std::optional<int32_t> bos, eos, unknown, padding, eot;
+  std::vector<double> scores;       // one per token, or empty; float in GGUF
+  std::optional<int32_t> bos, eos, unknown, padding, eot, separator, mask;
+  std::vector<int32_t> stops;  // further tokens that end a generation (generation_config.json)
   std::optional<bool> add_bos, add_eos;
+  std::optional<bool> add_space_prefix, remove_extra_whitespaces;
+  std::string precompiled_charsmap;  // SentencePiece's normalisation rules as bytes
+  // The JSON of a tokenizer.json without its vocabulary: {"model": its options, "normalizer", "pre_tokenizer",
+  // "post_processor", "decoder", "added_tokens"}. Where it is there it says exactly how text becomes tokens; empty: what
+  // `model` and `pre` are known for. GGUF: neutrino.tokenizer.pipeline, which other programs pass over.
+  std::string pipeline;
 };
 
 enum class Special {

@@ -52,10 +52,15 @@ void check_tokens(const Vocabulary& v) {
 
 void check_special_ids(const Vocabulary& v) {
   const std::pair<const char*, std::optional<int32_t>> named[] = {
-      {"bos", v.bos}, {"eos", v.eos}, {"unknown", v.unknown}, {"padding", v.padding}, {"eot", v.eot}};
+      {"bos", v.bos},         {"eos", v.eos}, {"unknown", v.unknown},
+      {"padding", v.padding}, {"eot", v.eot}, {"separator", v.separator},
+      {"mask", v.mask}};
   for (const auto& [name, id] : named)
     if (id && (*id < 0 || *id >= static_cast<int64_t>(v.tokens.size())))
       throw bad("the {} token id must be 0-{}, got {}", name, v.tokens.size() - 1, *id);
+  for (const int32_t id : v.stops)
+    if (id < 0 || id >= static_cast<int64_t>(v.tokens.size()))
+      throw bad("a stop token id must be 0-{}, got {}", v.tokens.size() - 1, id);
 }
 
 // Printable characters of Latin-1 stand for themselves; the other 68 bytes take U+0100, U+0101, ... in order.
@@ -121,7 +126,7 @@ std::string byte_level_bytes(const Vocabulary& vocabulary, int32_t id) {
 }
 
 std::vector<int32_t> find_stop_tokens(const Vocabulary& vocabulary) {
-  std::vector<int32_t> ids;
+  std::vector<int32_t> ids = vocabulary.stops;
   if (vocabulary.eos) ids.push_back(*vocabulary.eos);
   if (vocabulary.eot) ids.push_back(*vocabulary.eot);
   for (int32_t id = 0; id < static_cast<int32_t>(vocabulary.tokens.size()); ++id)

@@ -56,8 +56,8 @@ std::vector<TokenKind> read_kinds(const GgufMetadata& metadata, size_t tokens) {
   return kinds;
 }
 
-std::vector<float> read_scores(const GgufMetadata& metadata, size_t tokens) {
-  std::vector<float> scores;
+std::vector<double> read_scores(const GgufMetadata& metadata, size_t tokens) {
+  std::vector<double> scores;
   const GgufValue* value = per_token(metadata, "tokenizer.ggml.scores", tokens);
   for (int64_t id = 0; value && id < value->count; ++id) {
     scores.push_back(value->at<float>(id));
@@ -84,6 +84,24 @@ std::optional<int32_t> read_id(const GgufMetadata& metadata, std::string_view ke
   if (*id < 0 || *id >= static_cast<int64_t>(tokens))
     throw refuse("special_id", "{} must be 0-{}, got {}", key, tokens - 1, *id);
   return static_cast<int32_t>(*id);
+}
+
+std::vector<int32_t> read_stops(const GgufMetadata& metadata, size_t tokens) {
+  std::vector<int32_t> stops;
+  const GgufValue* value = metadata.find("neutrino.tokenizer.stop_token_ids");
+  for (int64_t i = 0; value && i < value->count; ++i) {
+    const auto id = value->at<int32_t>(i);
+    if (id < 0 || id >= static_cast<int64_t>(tokens))
+      throw refuse("special_id", "a stop token id must be 0-{}, got {}", tokens - 1, id);
+    stops.push_back(id);
+  }
+  return stops;
+}
+
+std::string read_bytes(const GgufMetadata& metadata, std::string_view key) {
+  const GgufValue* value = metadata.find(key);
+  if (!value) return {};
+  return std::string(reinterpret_cast<const char*>(value->bytes.data()), value->bytes.size());
 }
 
 bool is_hex(char c) { return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'F') || (c >= 'a' && c <= 'f'); }
@@ -115,8 +133,15 @@ Vocabulary gguf_vocabulary(const GgufMetadata& metadata) {
   vocabulary.unknown = read_id(metadata, "tokenizer.ggml.unknown_token_id", tokens);
   vocabulary.padding = read_id(metadata, "tokenizer.ggml.padding_token_id", tokens);
   vocabulary.eot = read_id(metadata, "tokenizer.ggml.eot_token_id", tokens);
+  vocabulary.separator = read_id(metadata, "tokenizer.ggml.seperator_token_id", tokens);
+  vocabulary.mask = read_id(metadata, "tokenizer.ggml.mask_token_id", tokens);
+  vocabulary.stops = read_stops(metadata, tokens);
   vocabulary.add_bos = metadata.boolean("tokenizer.ggml.add_bos_token");
   vocabulary.add_eos = metadata.boolean("tokenizer.ggml.add_eos_token");
+  vocabulary.add_space_prefix = metadata.boolean("tokenizer.ggml.add_space_prefix");
+  vocabulary.remove_extra_whitespaces = metadata.boolean("tokenizer.ggml.remove_extra_whitespaces");
+  vocabulary.precompiled_charsmap = read_bytes(metadata, "tokenizer.ggml.precompiled_charsmap");
+  vocabulary.pipeline = metadata.text("neutrino.tokenizer.pipeline").value_or("");
   check_byte_tokens(vocabulary);
   return vocabulary;
 }
