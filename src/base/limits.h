@@ -40,6 +40,17 @@ inline constexpr int64_t kJsonValues = 1'000'000;
 inline constexpr int64_t kErrorMessageBytes = 2048;
 inline constexpr int64_t kRequestIdBytes = 128;
 
+// What is fetched from hubs.
+inline constexpr int64_t kFetchRedirects = 10;
+inline constexpr long kFetchConnectSeconds = 20;
+inline constexpr long kFetchSilenceSeconds = 60;        // without a byte: the connection counts as cut
+inline constexpr int64_t kFetchRetryAfterSeconds = 300;  // a longer Retry-After is an error that says so
+inline constexpr int64_t kHubListingBytes = 64 << 20;
+inline constexpr int64_t kHubListingPages = 1000;
+inline constexpr int64_t kModelFiles = 10'000;  // of one model
+inline constexpr int64_t kModelFileNameBytes = 512;
+inline constexpr int64_t kPartialDays = 30;  // an unfinished download that nobody resumed is removed after so long
+
 // Requests.
 inline constexpr int64_t kMessages = 4096;
 inline constexpr int64_t kChoices = 8;             // n
