@@ -156,7 +156,7 @@ class LocalModel final : public RunningModel {
         {"architecture", opened_.facts.architecture},
         {"quantization", opened_.facts.quantization},
         {"parameters", opened_.facts.parameters},
-        {"license", opened_.facts.license},
+        {"license", opened_.facts.license.id},
         {"format", std::string(opened_.file->format())},
         {"backend", std::string(backend_->name())},
         {"arithmetic", config.exact ? "float32" : "integer"},

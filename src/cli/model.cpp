@@ -71,7 +71,7 @@ void print_manifest(const Manifest& manifest) {
   fmt::print("quantization   {}\n", manifest.facts.quantization);
   fmt::print("parameters     {} ({})\n", count_text(manifest.facts.parameters), manifest.facts.parameters);
   fmt::print("size           {}\n", size_text(manifest.bytes));
-  fmt::print("license        {}\n", manifest.facts.license);
+  fmt::print("license        {}\n", manifest.facts.license.id);
   fmt::print("chat template  {}\n", describe_template(manifest.facts.template_sha256));
   fmt::print("sha256         {}\n", manifest.digest.hex());
   fmt::print("source         {}\n", manifest.source);
@@ -108,7 +108,7 @@ int run_list(const ModelOptions& options) {
   for (const Manifest& model : listing.models)
     fmt::print("{:<32} {:<12} {:<8} {:>8} {:>11}  {}\n", model.name.text(), model.facts.architecture,
                model.facts.quantization, count_text(model.facts.parameters), size_text(model.bytes),
-               model.facts.license);
+               model.facts.license.id);
   for (const auto& entry : listing.broken) fmt::print(stderr, "warning: {}\n", entry.message);
   if (listing.models.empty() && listing.broken.empty())
     fmt::print("the store is empty: `neutrino model import PATH` puts a GGUF file in\n");

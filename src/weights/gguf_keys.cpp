@@ -15,6 +15,8 @@ constexpr KnownKey kKeys[] = {
     {"general.architecture", KeyKind::text},
     {"general.file_type", KeyKind::integer},
     {"general.license", KeyKind::text},
+    {"general.license.link", KeyKind::text},
+    {"general.license.name", KeyKind::text},
     {"general.name", KeyKind::text},
     {"general.quantization_version", KeyKind::integer},
     {"general.source.url", KeyKind::text},

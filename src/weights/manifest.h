@@ -1,12 +1,14 @@
-// What the store writes down about a model, and the two kinds of text that become file names in it.
+// What the store writes down about a model, and the kinds of text that become file names in it.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/json.h"
 #include "base/sha256.h"
+#include "weights/license.h"
 #include "weights/weight_file.h"
 
 namespace neutrino::weights {
@@ -31,7 +33,7 @@ class BlobDigest {
   static BlobDigest parse(std::string_view hex);  // throws Error{invalid_argument}
   explicit BlobDigest(const Sha256Digest& digest) : hex_(to_hex(digest)) {}
   const std::string& hex() const { return hex_; }
-  bool operator==(const BlobDigest&) const = default;
+  auto operator<=>(const BlobDigest&) const = default;
 
  private:
   explicit BlobDigest(std::string_view hex) : hex_(hex) {}
@@ -42,23 +44,40 @@ class BlobDigest {
 struct ModelFacts {
   std::string architecture;
   std::string quantization;     // the type that holds most of the bytes: "q4_1"
-  std::string license;          // "unknown" where the file does not say
   std::string template_sha256;  // of the chat template's text; empty: it has none
   int64_t parameters = 0;
+  License license = {};
 };
 ModelFacts read_facts(const WeightFile& file);
 
-inline constexpr int64_t kManifestFormat = 1;
+// One file of a model.
+struct ModelFile {
+  std::string name;  // as is_file_name() allows
+  BlobDigest digest;
+  int64_t bytes = 0;
+  std::string verified = {};  // the blob's state (inode and times) when its bytes last had the digest
+};
+
+// A path below the model's folder: "1_Pooling/config.json". Printable ASCII, '/' between the parts, no part empty or with a dot
+// in front (so never "." or ".."), no backslash, at most 512 characters.
+bool is_file_name(std::string_view text);
+
+inline constexpr int64_t kManifestFormat = 2;  // 1 knew one file only; it is still read
 
 struct Manifest {
   ModelName name;
-  BlobDigest digest;
-  int64_t bytes = 0;  // of the blob
+  // By name. One GGUF file, or the parts of a split one, or the files of a checkpoint folder.
+  std::vector<ModelFile> files;
+  BlobDigest digest;  // of the only file; of several: of the list "<sha256>  <name>\n"
+  int64_t bytes = 0;  // of all files
   ModelFacts facts = {};
-  std::string source = {};    // where it was imported from
-  std::string created = {};   // "2026-01-31T12:00:00Z"
-  std::string verified = {};  // the blob's state (inode and times) when its bytes last had the digest
+  std::string source = {};   // where it came from
+  std::string created = {};  // "2026-01-31T12:00:00Z"
 };
+
+// Sorts the files and fills in digest and bytes. Throws Error{invalid_argument} if they cannot be the files of one model: none,
+// too many, a name that is not allowed or is there twice.
+Manifest make_manifest(const ModelName& name, std::vector<ModelFile> files);
 
 json::object to_json(const Manifest& manifest);
 // Throws Error{data_loss} that says what is wrong with the text.

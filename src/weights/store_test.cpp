@@ -57,7 +57,7 @@ TEST_F(StoreTest, a_model_goes_in_is_listed_opened_verified_and_removed) {
   const Manifest manifest = import("tiny");
   EXPECT_EQ(manifest.facts.architecture, "llama");
   EXPECT_EQ(manifest.facts.quantization, "q8_0");
-  EXPECT_EQ(manifest.facts.license, "apache-2.0");
+  EXPECT_EQ(manifest.facts.license.id, "apache-2.0");
   EXPECT_EQ(manifest.facts.parameters, 267 * 32 + 2 * 32 * 32 + 2 * 16 * 32 + 3 * 32 * 64 + 3 * 32);
   EXPECT_EQ(manifest.facts.template_sha256.size(), 64u);
   EXPECT_EQ(manifest.digest, BlobDigest(sha256(model_bytes(1))));
@@ -136,6 +136,28 @@ TEST_F(StoreTest, files_that_are_no_models_do_not_get_in) {
   EXPECT_TRUE(store_.list().models.empty());
 }
 
+// As the first version of the store wrote them.
+TEST_F(StoreTest, a_manifest_of_one_file_in_the_old_format_is_read) {
+  const Manifest manifest = import("tiny");
+  write_file_atomic(
+      manifest_path("tiny"),
+      fmt::format(
+          R"({{"format_version":1,"name":"tiny","architecture":"llama","quantization":"q8_0","parameters":7,)"
+          R"("license":"gemma","template_sha256":"","source":"x","created":"2026-01-31T12:00:00Z",)"
+          R"("blob":{{"sha256":"{}","bytes":{},"verified":"{}"}}}})",
+          manifest.digest.hex(), manifest.bytes, manifest.files[0].verified));
+  const Manifest old = store_.show(name("tiny"));
+  EXPECT_EQ(old.digest, manifest.digest);
+  ASSERT_EQ(old.files.size(), 1u);
+  EXPECT_EQ(old.files[0].name, "tiny.gguf");
+  EXPECT_EQ(old.facts.license.id, "gemma");
+  EXPECT_TRUE(store_.is_untouched(old));
+  EXPECT_NO_THROW(store_.open(name("tiny")));
+  store_.verify(name("tiny"));
+  store_.remove(name("tiny"));
+  EXPECT_EQ(files_in("blobs"), 0u);
+}
+
 // T-PATH-01: a name is never a path.
 TEST(ModelName, is_no_path) {
   using namespace std::string_view_literals;
@@ -147,6 +169,35 @@ TEST(ModelName, is_no_path) {
   EXPECT_THROW(ModelName::parse(std::string(129, 'a')), Error);
   for (const std::string_view text : {"smollm2-135m-instruct", "A", "-x", "a..b", "Q4_1.v2"})
     EXPECT_EQ(ModelName::parse(text).text(), text);
+}
+
+TEST(FileName, is_a_path_below_the_model) {
+  for (const std::string_view good :
+       {"config.json", "1_Pooling/config.json", "a b (1).gguf", "model-00001-of-00002.safetensors"})
+    EXPECT_TRUE(is_file_name(good)) << good;
+  using namespace std::string_view_literals;
+  for (const std::string_view bad :
+       {""sv, "."sv, ".."sv, "/etc/passwd"sv, "a//b"sv, "a/../b"sv, "../x"sv, "a/"sv, ".git/config"sv,
+        "a\\b"sv, "a\nb"sv, "a\0b"sv, "caf\xc3\xa9"sv, "a/.hidden"sv})
+    EXPECT_FALSE(is_file_name(bad)) << bad;
+  EXPECT_FALSE(is_file_name(std::string(513, 'a')));
+}
+
+TEST(Manifest, has_files_that_can_stand_beside_each_other) {
+  const auto file = [](std::string file_name) {
+    return ModelFile{std::move(file_name), BlobDigest(sha256("x")), 1};
+  };
+  const ModelName model = ModelName::parse("m");
+  EXPECT_THROW(make_manifest(model, {}), Error);
+  EXPECT_THROW(make_manifest(model, {file("a"), file("a")}), Error);
+  EXPECT_THROW(make_manifest(model, {file("a"), file("a-b"), file("a/b")}), Error);
+  EXPECT_THROW(make_manifest(model, {file("../a")}), Error);
+  const Manifest two = make_manifest(model, {file("b"), file("a")});
+  EXPECT_EQ(two.files[0].name, "a");
+  EXPECT_EQ(two.bytes, 2);
+  const std::string hex = BlobDigest(sha256("x")).hex();
+  EXPECT_EQ(two.digest, BlobDigest(sha256(hex + "  a\n" + hex + "  b\n")));
+  EXPECT_EQ(make_manifest(model, {file("a")}).digest.hex(), hex);
 }
 
 TEST(BlobDigest, is_64_lower_case_hexadecimal_digits) {
@@ -172,13 +223,15 @@ TEST_F(StoreTest, a_broken_manifest_is_named_and_the_others_are_listed) {
       {"{", "JSON"},
       {"[]", "JSON object"},
       {text.substr(0, text.size() / 2), "JSON"},
-      {with("\"format_version\":1", "\"format_version\":2"), "format_version must be 1, got 2"},
+      {with("\"format_version\":2", "\"format_version\":3"), "format_version must be 1 to 2, got 3"},
       {with("\"name\":\"bad\"", "\"name\":\"other\""), "field \"name\""},
       {with("\"parameters\":", "\"parameters\":-"), "must be a count"},
       {with("\"license\":", "\"lizenz\":"), "\"license\" is missing"},
-      {with("\"sha256\":\"", "\"sha256\":\"../"), "digest"},
+      {with("\"sha256\":\"", "\"sha256\":\"../"), "does not agree with"},
+      {with("model.gguf\",\"sha256\":\"", "model.gguf\",\"sha256\":\"../"), "digest"},
+      {with("\"name\":\"model.gguf\"", "\"name\":\"../model.gguf\""), "not a name"},
       {with("\"license\":", "\"name\":\"bad\",\"license\":"), "name"},
-      {with("\"blob\":{", "\"blob\":7,\"blab\":{"), "must be an object"},
+      {with("\"files\":[", "\"files\":7,\"fails\":["), "must be an array"},
   };
   for (const auto& [content, expected] : cases) {
     write_file_atomic(manifest_path("bad"), content);
@@ -226,9 +279,9 @@ TEST_F(StoreTest, a_blob_that_was_touched_is_verified_once_more_and_then_trusted
   fs::last_write_time(store_.blob_path(before.digest), fs::file_time_type::clock::now());
   EXPECT_NO_THROW(store_.open(name("tiny")));
   const Manifest after = store_.show(name("tiny"));
-  EXPECT_NE(after.verified, before.verified);
+  EXPECT_NE(after.files[0].verified, before.files[0].verified);
   store_.open(name("tiny"));
-  EXPECT_EQ(store_.show(name("tiny")).verified, after.verified);
+  EXPECT_EQ(store_.show(name("tiny")).files[0].verified, after.files[0].verified);
 }
 
 TEST_F(StoreTest, links_inside_the_store_are_not_followed) {
@@ -266,7 +319,7 @@ TEST_F(StoreTest, what_the_file_says_about_itself_is_made_printable) {
   image.set(testing::text_value("general.license", "\x1b[31mfree\xff\n"));
   const auto path = folder_.put("in/x.gguf", serialise(image));
   store_.import(path, {});
-  EXPECT_EQ(store_.show(name("x")).facts.license, "?[31mfree??");
+  EXPECT_EQ(store_.show(name("x")).facts.license.id, "?[31mfree??");
 }
 
 TEST_F(StoreTest, a_model_is_named_or_a_path) {
