@@ -16,13 +16,16 @@ struct SequenceRows {
   int64_t rows = 0;
   int64_t first_position = 0;  // = tokens whose keys and values are in the cache already
   std::span<const int32_t> block_table =
-      {};  // KV block of positions [32 i, 32 i + 32); covers first_position + rows
+      {};                   // KV block of positions [32 i, 32 i + 32); covers first_position + rows
+  int32_t state_slot = -1;  // of its recurrent state, for models that have one
 };
 
 struct Batch {
   std::span<const int32_t> tokens = {};     // (rows)
   std::span<const int32_t> positions = {};  // (rows), absolute
   std::span<const SequenceRows> sequences = {};
+  std::span<const int32_t> segments =
+      {};  // (rows), or empty: all 0. BERT's token types: 1 for the second text of a pair
   std::span<const int32_t> output_rows = {};  // the rows whose logits are wanted, ascending; may be empty
 };
 

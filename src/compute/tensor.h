@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "compute/dtype.h"
 
@@ -18,6 +19,11 @@ struct Tensor {
   float* row(int64_t r) const { return data + r * stride; }
 };
 
+// Columns [first, first + count) of x.
+inline Tensor columns(const Tensor& x, int64_t first, int64_t count) {
+  return {.data = x.data + first, .rows = x.rows, .columns = count, .stride = x.stride};
+}
+
 // Rows in the form that a matrix product wants, made once and read by every product: float32 in exact arithmetic, 15-bit
 // integers with one scale a row in integer arithmetic. The bytes belong to the backend's scratch.
 struct Activation {
@@ -28,12 +34,14 @@ struct Activation {
 };
 
 // A matrix as it stands in a weight file: row-major (rows = out features, columns = in features). `data` lives as long as
-// the file is mapped.
+// `owner`, or without one as long as the file is mapped.
 struct WeightView {
   const std::byte* data = nullptr;
   DType dtype = DType::f32;
   int64_t rows = 0;
   int64_t columns = 0;
+  float scale = 1;  // of all weights (NVFP4's second scale): results are multiplied with it
+  std::shared_ptr<const void> owner = {};
 };
 
 }  // namespace neutrino::compute

@@ -10,6 +10,9 @@
 
 namespace neutrino::models {
 
+// How a sequence's hidden states become one vector (GGUF's pooling_type). none: the model gives logits. rank: one score.
+enum class Pooling : uint8_t { none, mean, cls, last, rank };
+
 // Names as in Hugging Face's config.json.
 struct ModelConfig {
   std::string architecture;  // GGUF's general.architecture: "llama"
@@ -25,6 +28,9 @@ struct ModelConfig {
   double rms_norm_eps = 0;
   double rope_theta = 0;
   bool tie_word_embeddings = false;
+  Pooling pooling = Pooling::none;
+  bool recurrent = false;      // keeps a state beside keys and values: see KvCacheShape::states
+  bool bidirectional = false;  // every row of a sequence sees every other: sequences run whole, in one batch
 };
 
 class Model {
@@ -33,7 +39,8 @@ class Model {
   const ModelConfig& config() const { return config_; }
   int64_t context() const { return context_; }  // positions that forward() accepts
 
-  // Logits (output_rows, vocab_size) in the backend's scratch. Writes the batch's keys and values into the cache.
+  // (output_rows, output_columns()) in the backend's scratch: logits, or the final hidden states of a model that pools (its
+  // caller asks for the rows that its pooling wants and calls finish()). Writes keys, values and states into the cache.
   virtual compute::Tensor forward(compute::Backend& backend, const compute::Batch& batch,
                                   compute::KvCache& cache) const = 0;
 
@@ -41,9 +48,12 @@ class Model {
                                 int64_t output_rows) const = 0;  // of one forward(), for Backend::reserve
   virtual int64_t weight_bytes() const = 0;                      // read for one token, for roofline figures
 
-  compute::KvCacheShape kv_cache_shape(int64_t blocks) const {
-    return {config_.num_hidden_layers, config_.num_key_value_heads, config_.head_dim, blocks};
-  }
+  virtual int64_t output_columns() const { return config_.vocab_size; }  // of forward()
+  // What follows pooling: dense layers (EmbeddingGemma), a classification head (pooling rank: column 0 is the score).
+  // pooled: (sequences, output_columns()). No L2 normalisation.
+  virtual compute::Tensor finish(compute::Backend&, const compute::Tensor& pooled) const { return pooled; }
+
+  virtual compute::KvCacheShape kv_cache_shape(int64_t blocks, int64_t state_slots = 0) const;
 
  protected:
   ModelConfig config_;
