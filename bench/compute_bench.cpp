@@ -83,7 +83,7 @@ class Model {
         rope_(testing::rope_values(kContext, 64, RopePairs::adjacent)),
         norm_(kHidden, 1.0f),
         embedding_(testing::random_matrix(DType::q8_0, kVocabulary, kHidden, 1)),
-        head_(backend.load_matrix({&embedding_.view, 1})) {
+        head_(backend.load_embedding(embedding_.view)) {
     const OwnedMatrix qkv = testing::random_matrix(DType::q4_1, 960, kHidden, 2),
                       output = testing::random_matrix(DType::q4_1, kHidden, kHidden, 3),
                       gate = testing::random_matrix(DType::q4_1, kIntermediate, kHidden, 4),
@@ -92,10 +92,7 @@ class Model {
       layers_.push_back({backend.load_matrix({&qkv.view, 1}), backend.load_matrix({&output.view, 1}),
                          backend.load_gate_up(gate.view, gate.view), backend.load_matrix({&down.view, 1})});
     const int64_t blocks = kContext / kBlockPositions;
-    cache_ = backend.make_kv_cache({.num_hidden_layers = kLayers,
-                                    .num_key_value_heads = 3,
-                                    .head_dim = 64,
-                                    .blocks = sequences_max * blocks});
+    cache_ = backend.make_kv_cache(uniform_kv_cache(kLayers, 3, 64, sequences_max * blocks));
     for (int64_t i = 0; i < sequences_max * blocks; ++i) table_.push_back(static_cast<int32_t>(i));
   }
 

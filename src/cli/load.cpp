@@ -41,7 +41,8 @@ std::string sampled_digest(const weights::WeightFile& file) {
   Sha256 hash;
   for (const weights::TensorEntry& tensor : file.tensors()) {
     hash.update(fmt::format("{} {} {}\n", tensor.name, compute::dtype_info(tensor.dtype).name, tensor.bytes));
-    hash.update({tensor.data, static_cast<size_t>(std::min<int64_t>(tensor.bytes, 4096))});
+    const weights::TensorData data = file.read(tensor);
+    hash.update({data.data, static_cast<size_t>(std::min<int64_t>(tensor.bytes, 4096))});
   }
   return to_hex(hash.finish());
 }
@@ -50,7 +51,8 @@ std::string sampled_digest(const weights::WeightFile& file) {
 int64_t choose_kv_blocks(const EngineConfig& config, const models::ModelConfig& model, int64_t context,
                          compute::Arithmetic arithmetic, int64_t weights) {
   const int64_t block = compute::kv_block_bytes(
-      {model.num_hidden_layers, model.num_key_value_heads, model.head_dim, 1}, arithmetic);
+      compute::uniform_kv_cache(model.num_hidden_layers, model.num_key_value_heads, model.head_dim, 1),
+      arithmetic);
   const int64_t available = available_memory().bytes;
   const int64_t one_context = ceil_div(context, compute::kBlockPositions);
   int64_t blocks = 0;

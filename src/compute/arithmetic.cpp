@@ -5,7 +5,19 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/error.h"
+
 namespace neutrino::compute {
+namespace {
+
+template <size_t terms>
+float horner(const float (&coefficients)[terms], float x) {
+  float p = coefficients[0];
+  for (size_t i = 1; i < terms; ++i) p = std::fma(p, x, coefficients[i]);
+  return p;
+}
+
+}  // namespace
 
 void set_float_mode() { _mm_setcsr(_mm_getcsr() | 0x8040); }
 
@@ -15,13 +27,68 @@ float exponential(float x) {
   const float rounded = std::fma(x, kLog2E, kRound);
   const float n = rounded - kRound;
   const float r = std::fma(-n, kLn2Low, std::fma(-n, kLn2High, x));
-  float p = kExpCoefficients[0];
-  for (int i = 1; i < 8; ++i) p = std::fma(p, r, kExpCoefficients[i]);
+  const float p = horner(kExpCoefficients, r);
   // The low bits of `rounded` are n: shifted into the exponent field they make 2^n.
   return p * __builtin_bit_cast(float, (__builtin_bit_cast(uint32_t, rounded) + 127) << 23);
 }
 
 float silu_product(float gate, float up) { return gate / (1.0f + exponential(-gate)) * up; }
+
+float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+
+float hyperbolic_tangent(float x) {
+  const float z = x * x;
+  const float small = std::fma(x * z, horner(kTanhCoefficients, z), x);
+  const float e = exponential(-2.0f * std::fabs(x));
+  const float large = std::copysign((1.0f - e) / (1.0f + e), x);
+  return std::fabs(x) < kTanhSmall ? small : large;
+}
+
+float gelu_tanh(float x) {
+  const float inner = kGeluRoot * std::fma(kGeluCube * x * x, x, x);
+  return 0.5f * x * (1.0f + hyperbolic_tangent(inner));
+}
+
+// exp(-t^2/2) of the rounded square, corrected by what the rounding left over.
+float gelu_erf(float x) {
+  const float t = std::fabs(x) > kTailMax ? kTailMax : std::fabs(x);
+  const float square = t * t, rest = std::fma(t, t, -square);
+  const float e = exponential(-0.5f * square);
+  const float tail =
+      horner(kTailCoefficients, 1.0f / std::fma(kTailStep, t, 1.0f)) * std::fma(-0.5f * rest, e, e);
+  return x * (x < 0 ? tail : 1.0f - tail);
+}
+
+float softplus(float x) {
+  const float y = exponential(-std::fabs(x));
+  const float s = y / (2.0f + y);
+  return (x > 0 ? x : 0.0f) + s * horner(kLog1pCoefficients, s * s);
+}
+
+float softcap_value(float x, float cap) { return cap * hyperbolic_tangent(x / cap); }
+
+float apply_function(Function function, float x) {
+  switch (function) {
+    case Function::silu: return silu_product(x, 1.0f);
+    case Function::gelu_tanh: return gelu_tanh(x);
+    case Function::gelu_erf: return gelu_erf(x);
+    case Function::relu_squared: return x < 0 ? 0.0f : x * x;
+    case Function::sigmoid: return sigmoid(x);
+    case Function::tanh: return hyperbolic_tangent(x);
+    case Function::swiglu_oai: break;
+  }
+  check(false, "swiglu_oai is a function of gate and up");
+  return 0;
+}
+
+float gate_product(Function function, float gate, float up) {
+  if (function == Function::silu) return silu_product(gate, up);
+  if (function != Function::swiglu_oai) return apply_function(function, gate) * up;
+  constexpr float kLimit = 7.0f, kSteepness = 1.702f;
+  const float g = gate > kLimit ? kLimit : gate;
+  const float u = up > kLimit ? kLimit : up < -kLimit ? -kLimit : up;
+  return g / (1.0f + exponential(-(kSteepness * g))) * (u + 1.0f);
+}
 
 float sum_lanes(const float lanes[kLanes]) {
   float sum[kLanes];
@@ -42,6 +109,22 @@ void rms_norm_row(const float* x, const float* weight, float eps, int64_t n, flo
   for (int64_t i = 0; i < n; ++i) lanes[i % kLanes] = std::fma(x[i], x[i], lanes[i % kLanes]);
   const float scale = 1.0f / std::sqrt(sum_lanes(lanes) / static_cast<float>(n) + eps);
   for (int64_t i = 0; i < n; ++i) out[i] = x[i] * scale * weight[i];
+}
+
+void layer_norm_row(const float* x, const float* weight, const float* bias, float eps, int64_t n,
+                    float* out) {
+  float sums[kLanes] = {}, squares[kLanes] = {};
+  for (int64_t i = 0; i < n; ++i) sums[i % kLanes] += x[i];
+  const float mean = sum_lanes(sums) / static_cast<float>(n);
+  for (int64_t i = 0; i < n; ++i) {
+    const float centred = x[i] - mean;
+    squares[i % kLanes] = std::fma(centred, centred, squares[i % kLanes]);
+  }
+  const float scale = 1.0f / std::sqrt(sum_lanes(squares) / static_cast<float>(n) + eps);
+  for (int64_t i = 0; i < n; ++i) {
+    const float normed = (x[i] - mean) * scale * weight[i];
+    out[i] = bias == nullptr ? normed : normed + bias[i];
+  }
 }
 
 // The maximum is taken over the bits, so that a NaN is larger than every number.

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "compute/backend.h"
 #include "compute/constants.h"
 
 namespace neutrino::compute {
@@ -14,6 +15,16 @@ void set_float_mode();
 float exponential(float x);                // exp(x), x clamped to [kExpMin, kExpMax]; NaN stays NaN
 float silu_product(float gate, float up);  // gate / (1 + exp(-gate)) * up
 
+// Within 4 units of the last place of the exact value unless said otherwise; NaN stays NaN.
+float sigmoid(float x);  // 1 / (1 + exp(-x))
+float hyperbolic_tangent(float x);
+float gelu_tanh(float x);                          // within 4 units of |x|'s last place
+float gelu_erf(float x);                           // x Phi(x); below x = -13 the tail stops falling
+float softplus(float x);                           // log(1 + exp(x))
+float softcap_value(float x, float cap);           // cap tanh(x / cap)
+float apply_function(Function function, float x);  // not swiglu_oai
+float gate_product(Function function, float gate, float up);  // function(gate) * up, or swiglu_oai
+
 float sum_lanes(const float lanes[kLanes]);  // the tree; leaves `lanes` alone
 
 // float32 arithmetic: sum of w*x, each rounded twice.
@@ -21,6 +32,9 @@ float dot_float(const float* w, const float* x, int64_t n);
 
 // out = x / sqrt(mean(x^2) + eps) * weight
 void rms_norm_row(const float* x, const float* weight, float eps, int64_t n, float* out);
+
+// out = (x - mean) / sqrt(mean((x - mean)^2) + eps) * weight + bias; bias may be null.
+void layer_norm_row(const float* x, const float* weight, const float* bias, float eps, int64_t n, float* out);
 
 // out[i] in [-16256, 16256] and the row's scale: x[i] is about out[i] * scale. The scale of a row that holds an infinity or a
 // NaN is NaN.

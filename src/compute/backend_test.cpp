@@ -313,10 +313,7 @@ class AttentionRun {
   }
 
   std::unique_ptr<KvCache> make_cache(int64_t blocks) {
-    return backend_.make_kv_cache({.num_hidden_layers = 2,
-                                   .num_key_value_heads = attention_.kv_heads,
-                                   .head_dim = attention_.head_dim,
-                                   .blocks = blocks});
+    return backend_.make_kv_cache(uniform_kv_cache(2, attention_.kv_heads, attention_.head_dim, blocks));
   }
   int64_t columns() const { return columns_; }
 
@@ -438,7 +435,7 @@ TEST_P(EveryTable, EmbedAndSelectCopyRows) {
     const OwnedMatrix table = random_matrix(dtype, 50, 256, 1);
     const std::vector<int32_t> tokens = {49, 0, 7, 7, 31, 2, 3, 4, 5};
     const auto run = [&](Backend& backend) {
-      const auto matrix = backend.load_matrix({&table.view, 1});
+      const auto matrix = backend.load_embedding(table.view);
       const Tensor x = backend.embed(*matrix, tokens);
       std::vector<float> out = copy(x);
       const int32_t rows[] = {1, 8};
@@ -456,12 +453,11 @@ TEST_P(EveryTable, AStepDoesNotAllocate) {
     const OwnedMatrix table = random_matrix(DType::q8_0, 100, 64, 1),
                       square = random_matrix(DType::q4_1, 64, 64, 2),
                       qkv_weights = random_matrix(DType::q4_1, 128, 64, 3);
-    const auto embedding = backend->load_matrix({&table.view, 1}),
+    const auto embedding = backend->load_embedding(table.view),
                output = backend->load_matrix({&square.view, 1}),
                qkv_matrix = backend->load_matrix({&qkv_weights.view, 1}),
                gate_up = backend->load_gate_up(square.view, square.view);
-    const auto cache = backend->make_kv_cache(
-        {.num_hidden_layers = 1, .num_key_value_heads = 1, .head_dim = 32, .blocks = 4});
+    const auto cache = backend->make_kv_cache(uniform_kv_cache(1, 1, 32, 4));
     const auto rope = testing::rope_values(128, 32, RopePairs::adjacent);
     const AttentionShape shape = {
         .num_attention_heads = 2, .num_key_value_heads = 1, .head_dim = 32, .scale = 0.2f};

@@ -24,9 +24,9 @@ struct Batch {
   std::span<const int32_t> tokens = {};     // (rows)
   std::span<const int32_t> positions = {};  // (rows), absolute
   std::span<const SequenceRows> sequences = {};
+  std::span<const int32_t> output_rows = {};  // the rows whose logits are wanted, ascending; may be empty
   std::span<const int32_t> segments =
       {};  // (rows), or empty: all 0. BERT's token types: 1 for the second text of a pair
-  std::span<const int32_t> output_rows = {};  // the rows whose logits are wanted, ascending; may be empty
 };
 
 }  // namespace neutrino::compute

@@ -23,7 +23,30 @@ inline constexpr float kLn2Low = -2.12194440054690583e-4f;
 inline constexpr float kExpCoefficients[] = {1.0f / 5040, 1.0f / 720, 1.0f / 120, 1.0f / 24,
                                              1.0f / 6,    0.5f,       1.0f,       1.0f};
 
-// Largest head_dim that attention's buffers hold.
-inline constexpr int64_t kHeadDimMax = 512;
+// tanh(x): up to kTanhSmall x + x^3 P(x^2), above (1 - e) / (1 + e) with e = exp(-2|x|).
+inline constexpr float kTanhSmall = 0.625f;
+inline constexpr float kTanhCoefficients[] = {-0.00570495193824172f, 0.02063906192779541f,
+                                              -0.05373970791697502f, 0.13331441581249237f,
+                                              -0.3333328068256378f};
+
+// The normal distribution's upper tail, erfc(t / sqrt(2)) / 2 = exp(-t^2 / 2) P(1 / (1 + kTailStep t)) for t >= 0: P is a
+// minimax fit to 6e-8 of the tail.
+inline constexpr float kTailMax =
+    13.0f;  // beyond, the tail's value there: e = exp(-t^2 / 2) must stay normal
+inline constexpr float kTailStep = 0.3f;
+inline constexpr float kTailCoefficients[] = {
+    0.038311656564474106f, -0.16884179413318634f, 0.22798913717269897f,
+    -0.07573781907558441f, 0.14200359582901f,     0.09491059184074402f,
+    0.12186209857463837f,  0.11949587613344193f,  6.6867246459878515e-06f};
+
+// gelu_tanh(x) = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+inline constexpr float kGeluRoot = 0.7978845608028654f, kGeluCube = 0.044715f;
+
+// log(1 + y) = 2 atanh(s), s = y / (2 + y), for y in [0, 1]: the odd series to s^17.
+inline constexpr float kLog1pCoefficients[] = {2.0f / 17, 2.0f / 15, 2.0f / 13, 2.0f / 11, 2.0f / 9,
+                                               2.0f / 7,  2.0f / 5,  2.0f / 3,  2.0f};
+
+// Largest key and value that attention's buffers hold: DeepSeek's latent attention has keys of 512 + 64.
+inline constexpr int64_t kHeadDimMax = 576;
 
 }  // namespace neutrino::compute

@@ -1,13 +1,24 @@
 // The storage behind KvCache, the same for every backend: zeroed pages,
-// [block][layer][kv head][K tile | V tile], so that memory is taken as blocks come into use.
+// [block][layer][kv head][K tile | V tile], so that memory is taken as blocks come into use; and beside them the recurrent
+// states, [slot][layer].
 #pragma once
 
 #include <cstddef>
 #include <memory>
+#include <vector>
 
 #include "compute/backend.h"
 
 namespace neutrino::compute {
+
+// Where one layer's tiles stand in a block, and their size.
+struct KvTiles {
+  int64_t heads = 0;
+  int64_t key_dim = 0, value_dim = 0;
+  int64_t key_width = 0, value_width = 0;  // with padding
+  int64_t key_bytes = 0, value_bytes = 0;  // of a tile; V stands behind K
+  int64_t offset = 0;                      // of head 0's K tile in a block
+};
 
 class PagedKvCache final : public KvCache {
  public:
@@ -17,19 +28,25 @@ class PagedKvCache final : public KvCache {
   PagedKvCache& operator=(const PagedKvCache&) = delete;
 
   int64_t bytes() const override { return bytes_; }
+  void clear_state(int32_t slot) override;
+  void copy_state(int32_t from, int32_t to) override;
+
   Arithmetic arithmetic() const { return arithmetic_; }
-  int64_t padded_head_dim() const { return padded_head_dim_; }  // the tiles' width
-  int64_t tile_bytes() const { return tile_bytes_; }            // of K; V stands behind it and is as large
-  int64_t block_bytes() const { return kv_block_bytes(shape_, arithmetic_); }
+  const KvTiles& layer(int64_t layer) const { return layers_[static_cast<size_t>(layer)]; }
+  int64_t block_bytes() const { return block_bytes_; }
 
   // The K tile of block 0; block b's is b * block_bytes() further.
   std::byte* tiles(int64_t layer, int64_t head) const {
-    return data_ + 2 * (layer * shape_.num_key_value_heads + head) * tile_bytes_;
+    const KvTiles& place = this->layer(layer);
+    return data_ + place.offset + head * (place.key_bytes + place.value_bytes);
   }
 
-  // Write one position's key and value (head_dim elements each), in bfloat16 for integer arithmetic. The first position of
-  // a block zeroes the block's tiles first: what an earlier owner left behind, a NaN above all, must not reach a product
-  // with a zero probability.
+  // One layer's recurrent state in a slot: shape().states[layer] floats.
+  float* state(int32_t slot, int64_t layer) const;
+
+  // Write one position's key and value (key_dim and value_dim elements), in bfloat16 for integer arithmetic. The first
+  // position of a block zeroes the block's tiles first: what an earlier owner left behind, a NaN above all, must not reach a
+  // product with a zero probability.
   void store(int64_t layer, int64_t head, int64_t block, int64_t offset, const uint16_t* key,
              const uint16_t* value);
   void store(int64_t layer, int64_t head, int64_t block, int64_t offset, const float* key,
@@ -37,12 +54,15 @@ class PagedKvCache final : public KvCache {
 
  private:
   std::byte* open_tile(int64_t layer, int64_t head, int64_t block, int64_t offset);
+  void check_slot(int32_t slot) const;
 
   Arithmetic arithmetic_;
-  int64_t padded_head_dim_;
-  int64_t tile_bytes_;
-  int64_t bytes_;
-  std::byte* data_;
+  std::vector<KvTiles> layers_;
+  std::vector<int64_t> state_offsets_;  // floats, of each layer in a slot
+  int64_t block_bytes_, state_bytes_;   // of one block, of one slot
+  int64_t bytes_ = 0;
+  std::byte* data_ = nullptr;    // blocks
+  std::byte* states_ = nullptr;  // slots
 };
 
 }  // namespace neutrino::compute

@@ -12,6 +12,7 @@
 #include <cstdlib>
 
 #include "base/random.h"
+#include "compute/testing/forwarding_backend.h"
 #include "engine/engine.h"
 #include "engine/testing/loaded_model.h"
 
@@ -200,9 +201,10 @@ TEST(BatchInvariance, OfTheRealModel) {
 // ---- negative control
 
 // Sums each product once per row of the batch and divides: the same mathematics, and a rounding that depends on the batch.
-class BatchDependentBackend final : public compute::Backend {
+class BatchDependentBackend final : public compute::testing::ForwardingBackend {
  public:
-  explicit BatchDependentBackend(compute::Backend& inner) : inner_(inner) {}
+  using ForwardingBackend::ForwardingBackend;
+  std::string_view name() const override { return "batch-dependent"; }
   compute::Tensor matmul(const compute::Activation& x, const compute::Matrix& w) override {
     const compute::Tensor out = inner_.matmul(x, w);
     for (int64_t row = 0; row < out.rows; ++row)
@@ -213,55 +215,6 @@ class BatchDependentBackend final : public compute::Backend {
       }
     return out;
   }
-
-  std::string_view name() const override { return "batch-dependent"; }
-  compute::Arithmetic arithmetic() const override { return inner_.arithmetic(); }
-  int64_t threads() const override { return inner_.threads(); }
-  std::unique_ptr<compute::Matrix> load_matrix(std::span<const compute::WeightView> parts) override {
-    return inner_.load_matrix(parts);
-  }
-  std::unique_ptr<compute::Matrix> load_gate_up(const compute::WeightView& gate,
-                                                const compute::WeightView& up) override {
-    return inner_.load_gate_up(gate, up);
-  }
-  std::unique_ptr<compute::KvCache> make_kv_cache(const compute::KvCacheShape& shape) override {
-    return inner_.make_kv_cache(shape);
-  }
-  void reserve(int64_t scratch_bytes) override { inner_.reserve(scratch_bytes); }
-  void begin_step() override { inner_.begin_step(); }
-  int64_t scratch_mark() const override { return inner_.scratch_mark(); }
-  void scratch_release(int64_t mark) override { inner_.scratch_release(mark); }
-  compute::Tensor embed(const compute::Matrix& table, std::span<const int32_t> tokens) override {
-    return inner_.embed(table, tokens);
-  }
-  compute::Tensor select_rows(const compute::Tensor& x, std::span<const int32_t> rows) override {
-    return inner_.select_rows(x, rows);
-  }
-  compute::Activation rms_norm(const compute::Tensor& x, std::span<const float> weight, float eps) override {
-    return inner_.rms_norm(x, weight, eps);
-  }
-  void matmul_add(compute::Tensor& sum, const compute::Activation& x, const compute::Matrix& w) override {
-    inner_.matmul_add(sum, x, w);
-  }
-  compute::Activation gated_matmul(const compute::Activation& x, const compute::Matrix& w) override {
-    return inner_.gated_matmul(x, w);
-  }
-  void rope_and_store(compute::Tensor& qkv, const compute::RopeTable& rope,
-                      const compute::AttentionShape& shape, const compute::Batch& batch,
-                      compute::KvCache& cache, int64_t layer) override {
-    inner_.rope_and_store(qkv, rope, shape, batch, cache, layer);
-  }
-  compute::Activation attention(const compute::Tensor& qkv, const compute::AttentionShape& shape,
-                                const compute::Batch& batch, const compute::KvCache& cache,
-                                int64_t layer) override {
-    return inner_.attention(qkv, shape, batch, cache, layer);
-  }
-  void parallel_for(int64_t count, void (*fn)(void* context, int64_t i), void* context) override {
-    inner_.parallel_for(count, fn, context);
-  }
-
- private:
-  compute::Backend& inner_;
 };
 
 TEST(BatchInvariance, ABatchDependentReductionIsFound) {

@@ -70,7 +70,7 @@ Llama::Llama(const weights::WeightFile& file, Backend& backend, int64_t context)
                                  compute::RopePairs::adjacent);
   const compute::WeightView embedding =
       file.matrix("token_embd.weight", config_.vocab_size, config_.hidden_size);
-  embedding_ = backend.load_matrix({&embedding, 1});
+  embedding_ = backend.load_embedding(embedding);
   if (!config_.tie_word_embeddings) {
     const compute::WeightView head = file.matrix("output.weight", config_.vocab_size, config_.hidden_size);
     head_ = backend.load_matrix({&head, 1});

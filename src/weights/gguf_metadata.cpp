@@ -3,6 +3,7 @@
 #include <array>
 
 #include "base/checked.h"
+#include "base/error.h"
 #include "base/limits.h"
 
 namespace neutrino::weights {
@@ -86,19 +87,42 @@ void check_declared_type(std::string_view key, const GgufValue& value) {
                  value.type_name());
 }
 
-std::optional<int64_t> integer_value(const GgufValue& value) {
-  switch (value.type) {
-    case GgufType::u8: return value.at<uint8_t>(0);
-    case GgufType::i8: return value.at<int8_t>(0);
-    case GgufType::u16: return value.at<uint16_t>(0);
-    case GgufType::i16: return value.at<int16_t>(0);
-    case GgufType::u32: return value.at<uint32_t>(0);
-    case GgufType::i32: return value.at<int32_t>(0);
-    case GgufType::u64: return checked_cast<int64_t>(value.at<uint64_t>(0));
-    case GgufType::i64: return value.at<int64_t>(0);
+// Element i of a number, a bool or an array of them; nullopt where an unsigned one does not fit, or it is no integer.
+std::optional<int64_t> integer_at(const GgufValue& value, int64_t i) {
+  switch (value.type == GgufType::array ? value.element : value.type) {
+    case GgufType::u8:
+    case GgufType::boolean: return value.at<uint8_t>(i);
+    case GgufType::i8: return value.at<int8_t>(i);
+    case GgufType::u16: return value.at<uint16_t>(i);
+    case GgufType::i16: return value.at<int16_t>(i);
+    case GgufType::u32: return value.at<uint32_t>(i);
+    case GgufType::i32: return value.at<int32_t>(i);
+    case GgufType::u64: return checked_cast<int64_t>(value.at<uint64_t>(i));
+    case GgufType::i64: return value.at<int64_t>(i);
     default: return std::nullopt;
   }
 }
+
+int64_t required_integer_at(const GgufValue& value, int64_t i, std::string_view key) {
+  if (const auto number = integer_at(value, i)) return *number;
+  throw refuse("key_range", "{} must be at most 2^63 - 1, got {}", in_quotes(key), value.at<uint64_t>(i));
+}
+
+double number_at(const GgufValue& value, int64_t i) {
+  const GgufType type = value.type == GgufType::array ? value.element : value.type;
+  return type == GgufType::f32 ? value.at<float>(i) : value.at<double>(i);
+}
+
+// f(i) for every element, as a vector of T.
+template <typename T, typename F>
+std::vector<T> elements(const GgufValue& value, F f) {
+  std::vector<T> out;
+  out.reserve(static_cast<size_t>(value.count));
+  for (int64_t i = 0; i < value.count; ++i) out.push_back(f(i));
+  return out;
+}
+
+bool is_number(GgufType type) { return type == GgufType::f32 || type == GgufType::f64; }
 
 const GgufValue* find_as(const GgufMetadata& metadata, std::string_view key, KeyKind kind) {
   const GgufValue* value = metadata.find(key);
@@ -163,6 +187,7 @@ GgufMetadata GgufMetadata::parse(Reader& reader, uint64_t count) {
     check_declared_type(key, value);
     if (!metadata.values_.emplace(key, value).second)
       throw refuse("duplicate_key", "the metadata has {} twice", in_quotes(key));
+    metadata.keys_.push_back(key);
   }
   return metadata;
 }
@@ -175,16 +200,13 @@ const GgufValue* GgufMetadata::find(std::string_view key) const {
 std::optional<int64_t> GgufMetadata::integer(std::string_view key) const {
   const GgufValue* value = find_as(*this, key, KeyKind::integer);
   if (!value) return std::nullopt;
-  const auto number = integer_value(*value);
-  if (!number)
-    throw refuse("key_range", "{} must be at most 2^63 - 1, got {}", in_quotes(key), value->at<uint64_t>(0));
-  return number;
+  return required_integer_at(*value, 0, key);
 }
 
 std::optional<double> GgufMetadata::number(std::string_view key) const {
   const GgufValue* value = find_as(*this, key, KeyKind::number);
   if (!value) return std::nullopt;
-  return value->type == GgufType::f32 ? value->at<float>(0) : value->at<double>(0);
+  return number_at(*value, 0);
 }
 
 std::optional<bool> GgufMetadata::boolean(std::string_view key) const {
@@ -197,6 +219,46 @@ std::optional<std::string_view> GgufMetadata::text(std::string_view key) const {
   const GgufValue* value = find_as(*this, key, KeyKind::text);
   if (!value) return std::nullopt;
   return std::string_view(reinterpret_cast<const char*>(value->bytes.data()), value->bytes.size());
+}
+
+std::optional<std::vector<int64_t>> GgufMetadata::integers(std::string_view key) const {
+  const GgufValue* value = find(key);
+  if (!value) return std::nullopt;
+  if (value->type != GgufType::array || !(is_integer(value->element) || value->element == GgufType::boolean))
+    throw refuse("key_type", "{} must be an array of integers, got {}", in_quotes(key), value->type_name());
+  return elements<int64_t>(*value, [&](int64_t i) { return required_integer_at(*value, i, key); });
+}
+
+std::optional<std::vector<double>> GgufMetadata::numbers(std::string_view key) const {
+  const GgufValue* value = find(key);
+  if (!value) return std::nullopt;
+  if (value->type != GgufType::array || !is_number(value->element))
+    throw refuse("key_type", "{} must be an array of f32 or f64, got {}", in_quotes(key), value->type_name());
+  return elements<double>(*value, [&](int64_t i) { return number_at(*value, i); });
+}
+
+std::vector<std::string> GgufMetadata::keys() const { return {keys_.begin(), keys_.end()}; }
+
+MetadataValue GgufMetadata::value(std::string_view key) const {
+  const GgufValue* found = find(key);
+  check(found != nullptr, "a metadata key that the file does not have");
+  const bool array = found->type == GgufType::array;
+  const GgufType type = array ? found->element : found->type;
+  if (type == GgufType::string) {
+    if (!array) return std::string(*text(key));
+    const auto views = *texts(key);
+    return std::vector<std::string>(views.begin(), views.end());
+  }
+  if (is_number(type)) {
+    if (!array) return number_at(*found, 0);
+    return *numbers(key);
+  }
+  if (type == GgufType::boolean) {
+    if (!array) return found->at<uint8_t>(0) == 1;
+    return elements<bool>(*found, [&](int64_t i) { return found->at<uint8_t>(i) == 1; });
+  }
+  if (!array) return required_integer_at(*found, 0, key);
+  return *integers(key);
 }
 
 std::optional<std::vector<std::string_view>> GgufMetadata::texts(std::string_view key) const {

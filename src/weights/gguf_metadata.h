@@ -59,6 +59,10 @@ class GgufMetadata final : public Metadata {
   std::optional<double> number(std::string_view key) const override;
   std::optional<bool> boolean(std::string_view key) const override;
   std::optional<std::string_view> text(std::string_view key) const override;
+  std::optional<std::vector<int64_t>> integers(std::string_view key) const override;
+  std::optional<std::vector<double>> numbers(std::string_view key) const override;
+  std::vector<std::string> keys() const override;
+  MetadataValue value(std::string_view key) const override;
 
   const GgufValue* find(std::string_view key) const;
   std::optional<std::vector<std::string_view>> texts(std::string_view key) const;
@@ -66,7 +70,8 @@ class GgufMetadata final : public Metadata {
 
  private:
   std::map<std::string_view, GgufValue>
-      values_;  // keys are views of the file; ordered, as a file could choose hashes
+      values_;                          // keys are views of the file; ordered, as a file could choose hashes
+  std::vector<std::string_view> keys_;  // in the file's order
 };
 
 }  // namespace neutrino::weights

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/error.h"
 #include "weights/formats.h"
 #include "weights/gguf.h"
 #include "weights/reader.h"
@@ -20,6 +21,15 @@ const TensorEntry& find_with_shape(const WeightFile& file, std::string_view name
   return *tensor;
 }
 
+// "<name minus .weight>.scale": one float32 for each of `count` matrices; without it all are 1.
+std::vector<float> find_scales(const WeightFile& file, std::string_view name, int64_t count) {
+  constexpr std::string_view kSuffix = ".weight";
+  if (name.ends_with(kSuffix)) name.remove_suffix(kSuffix.size());
+  const std::string scale = fmt::format("{}.scale", name);
+  if (file.find(scale) == nullptr) return std::vector<float>(static_cast<size_t>(count), 1.0f);
+  return file.vector(scale, count);
+}
+
 std::unique_ptr<WeightFile> open_checked(const std::filesystem::path& path, MappedFile file) {
   refuse_other_formats(path, file.bytes());
   return open_gguf(path, std::move(file));
@@ -27,15 +37,47 @@ std::unique_ptr<WeightFile> open_checked(const std::filesystem::path& path, Mapp
 
 }  // namespace
 
+TensorData WeightFile::read_slice(const TensorEntry& tensor, int64_t index) const {
+  check(tensor.shape.size() == 3 && index >= 0 && index < tensor.shape[0],
+        "read_slice: a matrix that the tensor does not have");
+  TensorData all = read(tensor);
+  all.data += index * (tensor.bytes / tensor.shape[0]);
+  return all;
+}
+
 compute::WeightView WeightFile::matrix(std::string_view name, int64_t rows, int64_t columns) const {
   const TensorEntry& tensor = find_with_shape(*this, name, {rows, columns});
-  return {tensor.data, tensor.dtype, rows, columns};
+  TensorData bytes = read(tensor);
+  return {.data = bytes.data,
+          .dtype = tensor.dtype,
+          .rows = rows,
+          .columns = columns,
+          .scale = find_scales(*this, name, 1)[0],
+          .owner = std::move(bytes.owner)};
+}
+
+std::vector<compute::WeightView> WeightFile::matrices(std::string_view name, int64_t count, int64_t rows,
+                                                      int64_t columns) const {
+  const TensorEntry& tensor = find_with_shape(*this, name, {count, rows, columns});
+  const std::vector<float> scales = find_scales(*this, name, count);
+  std::vector<compute::WeightView> views;
+  for (int64_t i = 0; i < count; ++i) {
+    TensorData bytes = read_slice(tensor, i);
+    views.push_back({.data = bytes.data,
+                     .dtype = tensor.dtype,
+                     .rows = rows,
+                     .columns = columns,
+                     .scale = scales[static_cast<size_t>(i)],
+                     .owner = std::move(bytes.owner)});
+  }
+  return views;
 }
 
 std::vector<float> WeightFile::vector(std::string_view name, int64_t size) const {
   const TensorEntry& tensor = find_with_shape(*this, name, {size});
+  const TensorData bytes = read(tensor);
   std::vector<float> values(static_cast<size_t>(size));
-  compute::dequantize_row(tensor.dtype, tensor.data, size, values.data());
+  compute::dequantize_row(tensor.dtype, bytes.data, size, values.data());
   return values;
 }
 

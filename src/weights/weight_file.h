@@ -71,7 +71,7 @@ class WeightFile {
   virtual TensorData read_slice(const TensorEntry& tensor, int64_t index) const;
 
   // A matrix or vector with the shape it must have; throws Error that names tensor, shape and expectation. A tensor
-  // "<name minus .weight>.scale" of one float32 becomes the view's scale.
+  // "<name minus .weight>.scale" of one float32 a matrix becomes the view's scale.
   compute::WeightView matrix(std::string_view name, int64_t rows, int64_t columns) const;
   std::vector<compute::WeightView> matrices(std::string_view name, int64_t count, int64_t rows,
                                             int64_t columns) const;      // of a tensor (count, rows, columns)

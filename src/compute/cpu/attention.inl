@@ -37,17 +37,31 @@ inline void multiply_32(const float* a, int64_t a_stride, const uint16_t* b, int
     for (int v = 0; v < lanes; ++v) out[q][v] = add(even[q][v], odd[q][v]);
 }
 
+struct Range {
+  int64_t first, end;
+};
+
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+inline Range visible_positions(const AttentionTask& task, int64_t row) {
+  const int64_t position = task.first_position + row;
+  const int64_t reach = task.window > 0 ? task.window : task.positions;
+  return {larger(0, position - reach + 1),
+          task.causal ? position + 1 : smaller(task.positions, position + reach)};
+}
+
 struct QueryState {
   float m, l;        // running maximum of the scores, sum of exponentials
   float correction;  // of this block
-  int64_t position;  // the last one it sees
+  Range visible;     // the positions that it sees
   float* out;
 };
 
 // The buffers of one tile, in AttentionTask::work.
 struct TileWork {
-  float* q;       // [queries][padded_head_dim], rounded to bfloat16
-  float* sum;     // [queries][padded_head_dim]
+  float* q;       // [queries][key_width], rounded to bfloat16
+  float* sum;     // [queries][value_width]
   float* scores;  // [queries][32], then the probabilities
 };
 
@@ -60,9 +74,9 @@ inline void score_block(const AttentionTask& task, const TileWork& work, const u
     for (int q = 0; q < queries; ++q)
 #pragma GCC unroll 8
       for (int v = 0; v < kAttentionLanes; ++v) score[q][v] = splat(0.0f);
-    for (int64_t d = 0; d < task.padded_head_dim; d += 32) {
+    for (int64_t d = 0; d < task.key_width; d += 32) {
       V part[queries][kAttentionLanes];
-      multiply_32<queries, kAttentionLanes>(work.q + d, task.padded_head_dim, keys + d * 32 + half * 32, 64,
+      multiply_32<queries, kAttentionLanes>(work.q + d, task.key_width, keys + d * 32 + half * 32, 64,
                                             ahead, part);
 #pragma GCC unroll 8
       for (int q = 0; q < queries; ++q)
@@ -77,15 +91,24 @@ inline void score_block(const AttentionTask& task, const TileWork& work, const u
   }
 }
 
-// Scores to probabilities; `visible` positions of the block count, the others get probability zero.
-inline void softmax_block(QueryState& state, float* scores, int64_t visible) {
-  if (visible < 32)
-    for (int64_t j = visible; j < 32; ++j) scores[j] = -__builtin_inff();
+// The lanes from `first` on, the others zero.
+inline V keep_from(V v, int64_t first) {
+  if (first <= 0) return v;
+  alignas(64) float lanes[16];
+  store(lanes, v);
+  for (int64_t i = 0; i < 16 && i < first; ++i) lanes[i] = 0;
+  return load(lanes);
+}
+
+// Scores to probabilities; the block's positions [first, end) count, the others get probability zero.
+inline void softmax_block(QueryState& state, float* scores, int64_t first, int64_t end) {
+  for (int64_t j = 0; j < first; ++j) scores[j] = -__builtin_inff();
+  for (int64_t j = end; j < 32; ++j) scores[j] = -__builtin_inff();
   const V s0 = load(scores), s1 = load(scores + 16);
   const float block_maximum = tree_maximum(maximum(s0, s1));
   const float m = block_maximum > state.m ? block_maximum : state.m;
   V p0 = exponential(subtract(s0, splat(m))), p1 = exponential(subtract(s1, splat(m)));
-  p0 = keep_first(p0, visible), p1 = keep_first(p1, visible - 16);
+  p0 = keep_from(keep_first(p0, end), first), p1 = keep_from(keep_first(p1, end - 16), first - 16);
   alignas(64) float correction[16];
   store(correction, exponential(splat(state.m - m)));
   state.correction = correction[0];
@@ -98,7 +121,7 @@ inline void softmax_block(QueryState& state, float* scores, int64_t visible) {
 template <int queries>
 inline void add_values(const AttentionTask& task, const TileWork& work, const QueryState* state,
                        const bool* active, const uint16_t* values, int64_t ahead) {
-  const int64_t width = task.padded_head_dim;
+  const int64_t width = task.value_width;
   for (int64_t d = 0; d < width; d += 16 * kAttentionLanes) {
     V part[queries][kAttentionLanes];
     multiply_32<queries, kAttentionLanes>(work.scores, 32, values + 2 * d, 2 * width, ahead, part);
@@ -114,43 +137,45 @@ inline void add_values(const AttentionTask& task, const TileWork& work, const Qu
 
 template <int queries>
 void attend_tile(const AttentionTask& task, int64_t first) {
-  const int64_t width = task.padded_head_dim;
-  const TileWork work = {task.work, task.work + queries * width, task.work + 2 * queries * width};
+  const int64_t key_width = task.key_width, value_width = task.value_width;
+  const TileWork work = {task.work, task.work + queries * key_width,
+                         task.work + queries * (key_width + value_width)};
   QueryState state[queries];
-  int64_t last = 0;
+  Range all = {task.positions, 0};
 #pragma GCC unroll 8
   for (int q = 0; q < queries; ++q) {
     const int64_t row = (first + q) / task.group, head = (first + q) % task.group;
-    const float* source = task.q + row * task.q_stride + head * task.head_dim;
-    for (int64_t d = 0; d < width; d += 16) {
-      store(work.q + q * width + d, round_bf16(load_some(source + d, task.head_dim - d)));
-      store(work.sum + q * width + d, splat(0.0f));
-    }
-    state[q] = {-__builtin_inff(), 0.0f, 0.0f, task.first_position + row,
-                task.out + row * task.out_stride + head * task.head_dim};
-    last = state[q].position > last ? state[q].position : last;
+    const float* source = task.q + row * task.q_stride + head * task.key_dim;
+    for (int64_t d = 0; d < key_width; d += 16)
+      store(work.q + q * key_width + d, round_bf16(load_some(source + d, task.key_dim - d)));
+    for (int64_t d = 0; d < value_width; d += 16) store(work.sum + q * value_width + d, splat(0.0f));
+    state[q] = {task.sinks ? task.sinks[head] : -__builtin_inff(), task.sinks ? 1.0f : 0.0f, 0.0f,
+                visible_positions(task, row), task.out + row * task.out_stride + head * task.value_dim};
+    all = {smaller(all.first, state[q].visible.first), larger(all.end, state[q].visible.end)};
   }
-  for (int64_t b = 0; b <= last / 32; ++b) {
+  const int64_t blocks = (all.end + 31) / 32;
+  for (int64_t b = all.first / 32; b < blocks; ++b) {
     const auto* keys = reinterpret_cast<const uint16_t*>(task.tiles + task.block_table[b] * task.block_bytes);
     // Only the first tile reads the blocks from memory, the others find them in the cache.
-    const bool prefetch = first == 0 && b < last / 32;
+    const bool prefetch = first == 0 && b + 1 < blocks;
     const int64_t ahead =
         prefetch ? (task.block_table[b + 1] - task.block_table[b]) * task.block_bytes / 2 : 0;
     score_block<queries>(task, work, keys, ahead);
     bool active[queries];
 #pragma GCC unroll 8
     for (int q = 0; q < queries; ++q) {
-      const int64_t visible = state[q].position - 32 * b + 1;
-      active[q] = visible > 0;
-      if (active[q]) softmax_block(state[q], work.scores + q * 32, visible < 32 ? visible : 32);
+      const int64_t from = larger(state[q].visible.first - 32 * b, 0),
+                    to = smaller(state[q].visible.end - 32 * b, 32);
+      active[q] = from < to;
+      if (active[q]) softmax_block(state[q], work.scores + q * 32, from, to);
     }
-    add_values<queries>(task, work, state, active, keys + 32 * width, ahead);
+    add_values<queries>(task, work, state, active, keys + 32 * key_width, ahead);
   }
 #pragma GCC unroll 8
   for (int q = 0; q < queries; ++q)
-    for (int64_t d = 0; d < task.head_dim; d += 16)
-      store_some(state[q].out + d, divide(load(work.sum + q * width + d), splat(state[q].l)),
-                 task.head_dim - d);
+    for (int64_t d = 0; d < task.value_dim; d += 16)
+      store_some(state[q].out + d, divide(load(work.sum + q * value_width + d), splat(state[q].l)),
+                 task.value_dim - d);
 }
 
 void attend(const AttentionTask& task) {
@@ -172,36 +197,44 @@ inline float dot(const float* a, const float* b, int64_t n) {
   return tree_sum(sum);
 }
 
-inline void attend_float_query(const AttentionTask& task, const float* q, int64_t position, float* out) {
-  const auto key = [&](int64_t j) {
-    return reinterpret_cast<const float*>(task.tiles + task.block_table[j / 32] * task.block_bytes) +
-           j % 32 * task.head_dim;
+// task.work[j] belongs to position visible.first + j.
+inline void attend_float_query(const AttentionTask& task, const float* q, Range visible, const float* sink,
+                               float* out) {
+  const int64_t count = visible.end - visible.first;
+  const auto tile = [&](int64_t position) {
+    return reinterpret_cast<const float*>(task.tiles + task.block_table[position / 32] * task.block_bytes);
   };
-  float largest = -__builtin_inff();
-  for (int64_t j = 0; j <= position; ++j) {
-    task.work[j] = dot(key(j), q, task.head_dim) * task.scale;
+  float largest = sink ? *sink : -__builtin_inff();
+  for (int64_t j = 0; j < count; ++j) {
+    const int64_t position = visible.first + j;
+    task.work[j] = dot(tile(position) + position % 32 * task.key_dim, q, task.key_dim) * task.scale;
     largest = task.work[j] > largest ? task.work[j] : largest;
   }
   V lanes = splat(0.0f);
-  for (int64_t j = 0; j <= position; j += 16) {
-    const int64_t n = position + 1 - j;
-    const V p = keep_first(exponential(subtract(load_some(task.work + j, n), splat(largest))), n);
+  for (int64_t j = 0; j < count; j += 16) {
+    const V p =
+        keep_first(exponential(subtract(load_some(task.work + j, count - j), splat(largest))), count - j);
     lanes = add(lanes, p);
-    store_some(task.work + j, p, n);
+    store_some(task.work + j, p, count - j);
   }
-  const float l = tree_sum(lanes);
-  for (int64_t d = 0; d < task.head_dim; d += 16) {
+  float l = tree_sum(lanes);
+  alignas(64) float of_sink[16];
+  if (sink) store(of_sink, exponential(splat(*sink - largest))), l += of_sink[0];
+  for (int64_t d = 0; d < task.value_dim; d += 16) {
     V sum = splat(0.0f);
-    for (int64_t j = 0; j <= position; ++j)
-      sum = add(sum,
-                multiply(splat(task.work[j]), load_some(key(j) + 32 * task.head_dim + d, task.head_dim - d)));
-    store_some(out + d, divide(sum, splat(l)), task.head_dim - d);
+    for (int64_t j = 0; j < count; ++j) {
+      const int64_t position = visible.first + j;
+      const float* value = tile(position) + 32 * task.key_dim + position % 32 * task.value_dim + d;
+      sum = add(sum, multiply(splat(task.work[j]), load_some(value, task.value_dim - d)));
+    }
+    store_some(out + d, divide(sum, splat(l)), task.value_dim - d);
   }
 }
 
 void attend_float(const AttentionTask& task) {
   for (int64_t r = 0; r < task.rows; ++r)
     for (int64_t h = 0; h < task.group; ++h)
-      attend_float_query(task, task.q + r * task.q_stride + h * task.head_dim, task.first_position + r,
-                         task.out + r * task.out_stride + h * task.head_dim);
+      attend_float_query(task, task.q + r * task.q_stride + h * task.key_dim, visible_positions(task, r),
+                         task.sinks ? task.sinks + h : nullptr,
+                         task.out + r * task.out_stride + h * task.value_dim);
 }

@@ -12,12 +12,11 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "compute/arithmetic.h"
-#include "compute/backend.h"
+#include "compute/attention_query.h"
 #include "compute/cpu/repack.h"
 #include "compute/cpu/select.h"
 #include "compute/cpu/thread_team.h"
-#include "compute/paged_kv_cache.h"
-#include "compute/scratch.h"
+#include "compute/host_backend.h"
 
 namespace neutrino::compute {
 namespace cpu {
@@ -38,36 +37,35 @@ struct Floats {
   float* data;
 };
 
-class CpuBackend final : public Backend {
+class CpuBackend final : public HostBackend {
  public:
   CpuBackend(const BackendOptions& options, int64_t threads);
   std::string_view name() const override { return name_; }
-  Arithmetic arithmetic() const override { return arithmetic_; }
   int64_t threads() const override { return team_.size(); }
 
   std::unique_ptr<Matrix> load_matrix(std::span<const WeightView> parts) override {
-    return std::make_unique<PanelMatrix>(parts, arithmetic_, kernels_, team_, weights_);
+    return std::make_unique<PanelMatrix>(parts, KeepFile::no, arithmetic_, kernels_, team_, weights_);
   }
   std::unique_ptr<Matrix> load_gate_up(const WeightView& gate, const WeightView& up) override {
     check(gate.rows == up.rows, "gate and up have the same number of rows");
     const WeightView parts[] = {gate, up};
-    return std::make_unique<PanelMatrix>(parts, arithmetic_, kernels_, team_, weights_);
+    return load_matrix(parts);
+  }
+  std::unique_ptr<Matrix> load_embedding(const WeightView& table) override {
+    return std::make_unique<PanelMatrix>(std::span(&table, 1), KeepFile::yes, arithmetic_, kernels_, team_,
+                                         weights_);
   }
   std::unique_ptr<KvCache> make_kv_cache(const KvCacheShape& shape) override;
-  // Twice what the caller counts: an operation's temporary is at most as large as its result.
-  void reserve(int64_t scratch_bytes) override { scratch_.reserve(2 * scratch_bytes + kScratchSlack); }
 
-  void begin_step() override { scratch_.release(0), set_float_mode(); }
-  int64_t scratch_mark() const override { return scratch_.mark(); }
-  void scratch_release(int64_t mark) override { scratch_.release(mark); }
   Tensor embed(const Matrix& table, std::span<const int32_t> tokens) override;
-  Tensor select_rows(const Tensor& x, std::span<const int32_t> rows) override;
   Activation rms_norm(const Tensor& x, std::span<const float> weight, float eps) override;
-  Tensor matmul(const Activation& x, const Matrix& w) override;
+  void matmul_into(const Tensor& out, const Activation& x, const Matrix& w) override;
   void matmul_add(Tensor& sum, const Activation& x, const Matrix& w) override;
-  Activation gated_matmul(const Activation& x, const Matrix& gate_up) override;
+  Activation gated_matmul(const Activation& x, const Matrix& gate_up, Function function) override;
   void rope_and_store(Tensor& qkv, const RopeTable& rope, const AttentionShape& shape, const Batch& batch,
                       KvCache& cache, int64_t layer) override;
+  Tensor attention_values(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
+                          const KvCache& cache, int64_t layer) override;
   Activation attention(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
                        const KvCache& cache, int64_t layer) override;
   void parallel_for(int64_t count, void (*fn)(void*, int64_t), void* context) override {
@@ -75,41 +73,41 @@ class CpuBackend final : public Backend {
   }
 
  private:
-  static constexpr int64_t kScratchSlack = 1 << 20;
   static constexpr int64_t kWorkFloats =
       std::max(kAttentionWorkFloats, 2 * kRowChunk * kGatePanels * kPanelRows);
 
   float* work(int64_t thread) const { return work_[thread]->data; }
-  Activation make_activation(int64_t rows, int64_t columns);
+  Activation make_activation(int64_t rows, int64_t columns) override;
+  void write_activation(const Activation& out, int64_t row, const float* values) const override;
+  Tensor float_rows(const Activation& x) const;
   uint8_t* activation_row(const Activation& x, int64_t row) const {
     return reinterpret_cast<uint8_t*>(x.data) + row * x.row_bytes;
   }
   template <typename F>
-  void for_rows(int64_t rows, F f);
-  void quantize_rows(const Tensor& x, const Activation& out);
-  void multiply_panels(const Activation& x, const PanelMatrix& w, Tensor& out, bool add);
+  void for_row_ranges(int64_t rows, F f);
+  void attend_rows(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
+                   const PagedKvCache& cache, int64_t layer, const Tensor& out);
+  void multiply_panels(const Activation& x, const PanelMatrix& w, const Tensor& out, bool add);
   PanelTask panel_task(const Activation& x, const PanelMatrix& w, const Section& section, int64_t panel,
                        int64_t panels, int64_t row, int64_t rows) const;
   void multiply_last_panel(const Activation& x, const PanelMatrix& w, const Section& section, int64_t row,
-                           int64_t rows, Tensor& out, bool add, float* tile);
+                           int64_t rows, const Tensor& out, bool add, float* tile);
   void gate_panels(const Activation& x, const PanelMatrix& w, int64_t panel, int64_t panels,
-                   const Tensor& gated, float* tiles);
+                   Function function, const Tensor& gated, float* tiles);
   template <typename F>
   void for_panels(int64_t panels, F f);
 
-  Arithmetic arithmetic_;
   const Kernels& kernels_;
   std::string name_;
   ThreadTeam team_;
   WeightMemory weights_;
-  Scratch scratch_;
   std::vector<std::unique_ptr<Floats>> work_;    // one a thread
   std::vector<std::unique_ptr<Floats>> scores_;  // one a thread: float32 attention, one float a position
   int64_t positions_ = 0;
 };
 
 CpuBackend::CpuBackend(const BackendOptions& options, int64_t threads)
-    : arithmetic_(options.arithmetic),
+    : HostBackend(options.arithmetic),
       kernels_(select_kernels(options.isa)),
       name_(std::string("cpu/") + kernels_.name),
       team_(threads) {
@@ -137,9 +135,30 @@ Activation CpuBackend::make_activation(int64_t rows, int64_t columns) {
   return {.data = scratch_.take(rows * bytes), .rows = rows, .columns = columns, .row_bytes = bytes};
 }
 
+// A float32 activation row is padded with zeros up to whole blocks.
+void pad_row(float* row, int64_t columns) {
+  std::fill(row + columns, row + ceil_div(columns, kColumnBlock) * kColumnBlock, 0.0f);
+}
+
+void CpuBackend::write_activation(const Activation& out, int64_t row, const float* values) const {
+  if (arithmetic_ == Arithmetic::integer)
+    return kernels_.quantize(values, out.columns, activation_row(out, row));
+  auto* floats = reinterpret_cast<float*>(activation_row(out, row));
+  std::copy_n(values, out.columns, floats);
+  pad_row(floats, out.columns);
+}
+
+// A float32 activation's rows as a tensor, for operations that write there directly.
+Tensor CpuBackend::float_rows(const Activation& x) const {
+  return {.data = reinterpret_cast<float*>(x.data),
+          .rows = x.rows,
+          .columns = x.columns,
+          .stride = x.row_bytes / static_cast<int64_t>(sizeof(float))};
+}
+
 // f(first, end, thread) over ranges of rows.
 template <typename F>
-void CpuBackend::for_rows(int64_t rows, F f) {
+void CpuBackend::for_row_ranges(int64_t rows, F f) {
   team_.run(ceil_div(rows, kRowsPerItem), [&](int64_t item, int64_t thread) {
     f(item * kRowsPerItem, std::min(rows, (item + 1) * kRowsPerItem), thread);
   });
@@ -167,26 +186,15 @@ void CpuBackend::for_panels(int64_t panels, F f) {
 
 Tensor CpuBackend::embed(const Matrix& table, std::span<const int32_t> tokens) {
   const WeightView& file = static_cast<const PanelMatrix&>(table).sections()[0].file;
+  check(file.data != nullptr, "embed needs a matrix of load_embedding()");
   const int64_t stride = row_bytes(file.dtype, file.columns).value();
   const Tensor out = scratch_.tensor(static_cast<int64_t>(tokens.size()), table.columns());
-  for_rows(out.rows, [&](int64_t first, int64_t end, int64_t) {
-    for (int64_t r = first; r < end; ++r) {
-      check(tokens[r] >= 0 && tokens[r] < file.rows, "token outside the embedding table");
-      dequantize_row(file.dtype, file.data + tokens[r] * stride, file.columns, out.row(r));
-    }
+  for_rows(out.rows, [&](int64_t r) {
+    check(tokens[r] >= 0 && tokens[r] < file.rows, "token outside the embedding table");
+    dequantize_row(file.dtype, file.data + tokens[r] * stride, file.columns, out.row(r));
+    for (int64_t c = 0; c < out.columns && file.scale != 1; ++c) out.row(r)[c] *= file.scale;
   });
   return out;
-}
-
-Tensor CpuBackend::select_rows(const Tensor& x, std::span<const int32_t> rows) {
-  const Tensor out = scratch_.tensor(static_cast<int64_t>(rows.size()), x.columns);
-  for (int64_t r = 0; r < out.rows; ++r) std::copy_n(x.row(rows[r]), out.columns, out.row(r));
-  return out;
-}
-
-// A float32 activation row is padded with zeros up to whole blocks.
-void pad_row(float* row, int64_t columns) {
-  std::fill(row + columns, row + ceil_div(columns, kColumnBlock) * kColumnBlock, 0.0f);
 }
 
 Activation CpuBackend::rms_norm(const Tensor& x, std::span<const float> weight, float eps) {
@@ -194,7 +202,7 @@ Activation CpuBackend::rms_norm(const Tensor& x, std::span<const float> weight, 
   const Activation out = make_activation(x.rows, x.columns);
   const int64_t mark = scratch_.mark();
   const Tensor normed = scratch_.tensor(threads(), x.columns);
-  for_rows(x.rows, [&](int64_t first, int64_t end, int64_t thread) {
+  for_row_ranges(x.rows, [&](int64_t first, int64_t end, int64_t thread) {
     for (int64_t r = first; r < end; ++r) {
       uint8_t* row = activation_row(out, r);
       const bool direct = arithmetic_ == Arithmetic::float32;
@@ -207,16 +215,9 @@ Activation CpuBackend::rms_norm(const Tensor& x, std::span<const float> weight, 
   return out;
 }
 
-void CpuBackend::quantize_rows(const Tensor& x, const Activation& out) {
-  for_rows(x.rows, [&](int64_t first, int64_t end, int64_t) {
-    for (int64_t r = first; r < end; ++r) kernels_.quantize(x.row(r), x.columns, activation_row(out, r));
-  });
-}
-
-Tensor CpuBackend::matmul(const Activation& x, const Matrix& w) {
-  Tensor out = scratch_.tensor(x.rows, w.rows());
+void CpuBackend::matmul_into(const Tensor& out, const Activation& x, const Matrix& w) {
+  check(out.rows == x.rows && out.columns == w.rows(), "matmul_into: the result has the product's shape");
   multiply_panels(x, static_cast<const PanelMatrix&>(w), out, false);
-  return out;
 }
 
 void CpuBackend::matmul_add(Tensor& sum, const Activation& x, const Matrix& w) {
@@ -224,7 +225,7 @@ void CpuBackend::matmul_add(Tensor& sum, const Activation& x, const Matrix& w) {
   multiply_panels(x, static_cast<const PanelMatrix&>(w), sum, true);
 }
 
-void CpuBackend::multiply_panels(const Activation& x, const PanelMatrix& w, Tensor& out, bool add) {
+void CpuBackend::multiply_panels(const Activation& x, const PanelMatrix& w, const Tensor& out, bool add) {
   check(x.columns == w.columns(), "a product needs as many activations as the matrix has columns");
   for (const Section& section : w.sections()) {
     const int64_t whole = section.file.rows / kPanelRows;
@@ -259,7 +260,7 @@ PanelTask CpuBackend::panel_task(const Activation& x, const PanelMatrix& w, cons
 
 // A section's last panel, if it has fewer than 16 rows: by way of a tile of whole width.
 void CpuBackend::multiply_last_panel(const Activation& x, const PanelMatrix& w, const Section& section,
-                                     int64_t row, int64_t rows, Tensor& out, bool add, float* tile) {
+                                     int64_t row, int64_t rows, const Tensor& out, bool add, float* tile) {
   const int64_t panel = section.panels - 1, width = section.panel_rows(panel);
   PanelTask task = panel_task(x, w, section, panel, 1, row, rows);
   task.out = tile;
@@ -272,31 +273,27 @@ void CpuBackend::multiply_last_panel(const Activation& x, const PanelMatrix& w, 
   }
 }
 
-Activation CpuBackend::gated_matmul(const Activation& x, const Matrix& gate_up) {
+Activation CpuBackend::gated_matmul(const Activation& x, const Matrix& gate_up, Function function) {
   const auto& w = static_cast<const PanelMatrix&>(gate_up);
   check(x.columns == w.columns(), "a product needs as many activations as the matrix has columns");
   const int64_t columns = w.rows() / 2;
   const Activation out = make_activation(x.rows, columns);
   const bool direct = arithmetic_ == Arithmetic::float32;
   const int64_t mark = scratch_.mark();
-  const Tensor gated = direct ? Tensor{.data = reinterpret_cast<float*>(out.data),
-                                       .rows = x.rows,
-                                       .columns = columns,
-                                       .stride = out.row_bytes / static_cast<int64_t>(sizeof(float))}
-                              : scratch_.tensor(x.rows, columns);
+  const Tensor gated = direct ? float_rows(out) : scratch_.tensor(x.rows, columns);
   for_panels(w.sections()[0].panels, [&](int64_t first, int64_t end, int64_t thread) {
     for (int64_t panel = first; panel < end; panel += kGatePanels)
-      gate_panels(x, w, panel, std::min(kGatePanels, end - panel), gated, work(thread));
+      gate_panels(x, w, panel, std::min(kGatePanels, end - panel), function, gated, work(thread));
   });
   for (int64_t r = 0; direct && r < x.rows; ++r) pad_row(gated.row(r), columns);
-  if (!direct) quantize_rows(gated, out);
+  if (!direct) write_rows(gated, out);
   scratch_.release(mark);
   return out;
 }
 
-// silu(gate) * up for some panels: both products into tiles, then together.
+// f(gate) * up for some panels: both products into tiles, then together.
 void CpuBackend::gate_panels(const Activation& x, const PanelMatrix& w, int64_t panel, int64_t panels,
-                             const Tensor& gated, float* tiles) {
+                             Function function, const Tensor& gated, float* tiles) {
   const int64_t stride = panels * kPanelRows, column = panel * kPanelRows;
   const int64_t width = std::min(stride, gated.columns - column);
   float* const ups = tiles + kRowChunk * stride;
@@ -308,7 +305,10 @@ void CpuBackend::gate_panels(const Activation& x, const PanelMatrix& w, int64_t 
       task.out_stride = stride;
       w.sections()[part].product(task);
     }
-    kernels_.silu_product(tiles, ups, rows * stride, tiles);
+    if (function == Function::silu)
+      kernels_.silu_product(tiles, ups, rows * stride, tiles);
+    else
+      for (int64_t i = 0; i < rows * stride; ++i) tiles[i] = gate_product(function, tiles[i], ups[i]);
     for (int64_t r = 0; r < rows; ++r) std::copy_n(tiles + r * stride, width, gated.row(row + r) + column);
   }
 }
@@ -340,14 +340,15 @@ void CpuBackend::rope_and_store(Tensor& qkv, const RopeTable& rope, const Attent
   auto& paged = static_cast<PagedKvCache&>(cache);
   const int64_t heads = shape.num_attention_heads, kv_heads = shape.num_key_value_heads,
                 head_dim = shape.head_dim;
-  const int64_t pairs = rope.rotary_dim / 2, mark = scratch_.mark();
+  check_shapes(qkv, shape, paged, layer);
+  const int64_t pairs = rope.rotary_dim / 2, mark = scratch_.mark(), width = value_dim(shape);
   // One thread writes a block's tiles: its first position zeroes them.
   const std::span<RowRange> ranges = cut_rows(batch, kBlockPositions, scratch_);
   const auto store = [&](const SequenceRows& sequence, int64_t row) {
     const int64_t position = sequence.first_position + row;
-    check(position < rope.positions, "a position outside the rope table");
+    check(pairs == 0 || position < rope.positions, "a position outside the rope table");
     float* values = qkv.row(sequence.first_row + row);
-    for (int64_t h = 0; h < heads + kv_heads; ++h)
+    for (int64_t h = 0; h < heads + kv_heads && pairs > 0; ++h)
       kernels_.rotate({.head = values + h * head_dim,
                        .cosine = rope.cosine.data() + position * pairs,
                        .sine = rope.sine.data() + position * pairs,
@@ -355,14 +356,15 @@ void CpuBackend::rope_and_store(Tensor& qkv, const RopeTable& rope, const Attent
                        .adjacent = rope.pairs == RopePairs::adjacent});
     const int32_t block = sequence.block_table[position / kBlockPositions];
     for (int64_t h = 0; h < kv_heads; ++h) {
-      const float *key = values + (heads + h) * head_dim, *value = key + kv_heads * head_dim;
+      const float *key = values + (heads + h) * head_dim,
+                  *value = values + (heads + kv_heads) * head_dim + h * width;
       if (arithmetic_ == Arithmetic::float32) {
         paged.store(layer, h, block, position % kBlockPositions, key, value);
         continue;
       }
       uint16_t k[kHeadDimMax], v[kHeadDimMax];
       kernels_.round_bf16(key, head_dim, k);
-      kernels_.round_bf16(value, head_dim, v);
+      kernels_.round_bf16(value, width, v);
       paged.store(layer, h, block, position % kBlockPositions, k, v);
     }
   };
@@ -373,43 +375,60 @@ void CpuBackend::rope_and_store(Tensor& qkv, const RopeTable& rope, const Attent
   scratch_.release(mark);
 }
 
-Activation CpuBackend::attention(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
-                                 const KvCache& cache, int64_t layer) {
-  const auto& paged = static_cast<const PagedKvCache&>(cache);
-  const bool direct = arithmetic_ == Arithmetic::float32;
+void CpuBackend::attend_rows(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
+                             const PagedKvCache& cache, int64_t layer, const Tensor& out) {
+  check_shapes(qkv, shape, cache, layer);
+  const KvTiles& place = cache.layer(layer);
   const int64_t kv_heads = shape.num_key_value_heads, group = shape.num_attention_heads / kv_heads;
-  const Activation out = make_activation(qkv.rows, shape.num_attention_heads * shape.head_dim);
   const int64_t mark = scratch_.mark();
-  const Tensor sums = direct ? Tensor{.data = reinterpret_cast<float*>(out.data),
-                                      .rows = out.rows,
-                                      .columns = out.columns,
-                                      .stride = out.row_bytes / static_cast<int64_t>(sizeof(float))}
-                             : scratch_.tensor(out.rows, out.columns);
   const std::span<RowRange> ranges = cut_rows(batch, kQueriesPerItem, scratch_);
   team_.run(static_cast<int64_t>(ranges.size()) * kv_heads, [&](int64_t item, int64_t thread) {
     const RowRange& range = ranges[item / kv_heads];
-    const int64_t head = item % kv_heads, row = range.sequence->first_row + range.first;
-    const int64_t column = head * group * shape.head_dim;
-    (direct ? kernels_.attend_float : kernels_.attend)({
-        .q = qkv.row(row) + column,
+    const SequenceRows& sequence = *range.sequence;
+    const int64_t head = item % kv_heads, row = sequence.first_row + range.first;
+    const bool exact = arithmetic_ == Arithmetic::float32;
+    (exact ? kernels_.attend_float : kernels_.attend)({
+        .q = qkv.row(row) + head * group * place.key_dim,
         .q_stride = qkv.stride,
-        .out = sums.row(row) + column,
-        .out_stride = sums.stride,
+        .out = out.row(row) + head * group * place.value_dim,
+        .out_stride = out.stride,
         .rows = range.rows,
         .group = group,
-        .first_position = range.sequence->first_position + range.first,
-        .tiles = reinterpret_cast<const uint8_t*>(paged.tiles(layer, head)),
-        .block_bytes = paged.block_bytes(),
-        .block_table = range.sequence->block_table.data(),
-        .head_dim = shape.head_dim,
-        .padded_head_dim = paged.padded_head_dim(),
+        .first_position = sequence.first_position + range.first,
+        .positions = sequence.first_position + sequence.rows,
+        .window = shape.window,
+        .causal = shape.causal,
+        .tiles = reinterpret_cast<const uint8_t*>(cache.tiles(layer, head)),
+        .block_bytes = cache.block_bytes(),
+        .block_table = sequence.block_table.data(),
+        .key_dim = place.key_dim,
+        .key_width = place.key_width,
+        .value_dim = place.value_dim,
+        .value_width = place.value_width,
         .scale = shape.scale,
-        .work = direct ? scores_[thread]->data : work(thread),
+        .sinks = shape.sinks.empty() ? nullptr : shape.sinks.data() + head * group,
+        .work = exact ? scores_[thread]->data : work(thread),
     });
   });
-  for (int64_t r = 0; direct && r < out.rows; ++r) pad_row(sums.row(r), out.columns);
-  if (!direct) quantize_rows(sums, out);
   scratch_.release(mark);
+}
+
+Tensor CpuBackend::attention_values(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
+                                    const KvCache& cache, int64_t layer) {
+  if (shape.softcap > 0) return HostBackend::attention_values(qkv, shape, batch, cache, layer);
+  const Tensor out = scratch_.tensor(qkv.rows, shape.num_attention_heads * value_dim(shape));
+  attend_rows(qkv, shape, batch, static_cast<const PagedKvCache&>(cache), layer, out);
+  return out;
+}
+
+Activation CpuBackend::attention(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
+                                 const KvCache& cache, int64_t layer) {
+  if (shape.softcap > 0 || arithmetic_ == Arithmetic::integer)
+    return HostBackend::attention(qkv, shape, batch, cache, layer);
+  const Activation out = make_activation(qkv.rows, shape.num_attention_heads * value_dim(shape));
+  const Tensor sums = float_rows(out);
+  attend_rows(qkv, shape, batch, static_cast<const PagedKvCache&>(cache), layer, sums);
+  for (int64_t r = 0; r < out.rows; ++r) pad_row(sums.row(r), out.columns);
   return out;
 }
 

@@ -55,23 +55,28 @@ struct PanelTask {
 
 // Queries of one key/value head: `group` heads side by side in each of `rows` rows, the rows at consecutive positions.
 struct AttentionTask {
-  const float* q;  // head h of row r at q[r * q_stride + h * head_dim]
+  const float* q;  // head h of row r at q[r * q_stride + h * key_dim]
   int64_t q_stride;
-  float* out;  // laid out as q
+  float* out;  // head h of row r at out[r * out_stride + h * value_dim]
   int64_t out_stride;
   int64_t rows, group;
   int64_t first_position;
+  int64_t positions;  // of the sequence, which a query sees up to the end if not `causal`
+  int64_t window;     // 0: none; else only keys less than this far away
+  bool causal;
   const uint8_t* tiles;  // of this head in block 0
   int64_t block_bytes;
   const int32_t* block_table;
-  int64_t head_dim, padded_head_dim;
+  int64_t key_dim, key_width;  // width: with the tile's padding
+  int64_t value_dim, value_width;
   float scale;
-  float* work;  // kAttentionWorkFloats; for float32 arithmetic one float a position
+  const float* sinks;  // (group): where the softmax's maximum starts, its sum being 1; or null
+  float* work;         // kAttentionWorkFloats; for float32 arithmetic one float a position
 };
 
 // Queries that the integer kernels take at once, at most, and what they keep of each: q, sum, scores.
 constexpr int64_t kQueryTileMax = 8;
-constexpr int64_t kAttentionWorkFloats = kQueryTileMax * (512 + 512 + 64);
+constexpr int64_t kAttentionWorkFloats = kQueryTileMax * (576 + 576 + 64);
 
 struct RopeTask {
   float* head;          // (head_dim), rotated in place

@@ -64,12 +64,13 @@ void pack_panel(const Section& section, int64_t panel, Arithmetic arithmetic, in
   for (int64_t r = 0; r < section.panel_rows(panel); ++r) {
     const std::byte* source = section.file.data + (panel * kPanelRows + r) * stride;
     if (arithmetic == Arithmetic::float32) {
-      dequantize_row(section.file.dtype, source, section.file.columns,
-                     reinterpret_cast<float*>(out) + r * blocks * kColumnBlock);
+      float* floats = reinterpret_cast<float*>(out) + r * blocks * kColumnBlock;
+      dequantize_row(section.file.dtype, source, section.file.columns, floats);
+      for (int64_t c = 0; c < section.file.columns; ++c) floats[c] *= section.file.scale;
       continue;
     }
     integer_row(section.file.dtype, source, section.file.columns, row);
-    scales[r] = row.scale;
+    scales[r] = row.scale * section.file.scale;
     switch (weight_kind(section.file.dtype)) {
       case WeightKind::nibble: write_nibbles(row, r, out); break;
       case WeightKind::byte: write_bytes(row, r, out); break;
@@ -86,8 +87,8 @@ int64_t total_rows(std::span<const WeightView> parts) {
 
 }  // namespace
 
-PanelMatrix::PanelMatrix(std::span<const WeightView> parts, Arithmetic arithmetic, const Kernels& kernels,
-                         ThreadTeam& team, WeightMemory& memory)
+PanelMatrix::PanelMatrix(std::span<const WeightView> parts, KeepFile keep, Arithmetic arithmetic,
+                         const Kernels& kernels, ThreadTeam& team, WeightMemory& memory)
     : Matrix(total_rows(parts), parts[0].columns), blocks_(ceil_div(columns_, kColumnBlock)) {
   int64_t first_row = 0, panels = 0;
   for (const WeightView& part : parts) {
@@ -114,6 +115,7 @@ PanelMatrix::PanelMatrix(std::span<const WeightView> parts, Arithmetic arithmeti
                  scales + panel * kPanelRows);
     });
     next += section.panels * section.panel_bytes, scales += section.panels * kPanelRows;
+    if (keep == KeepFile::no) section.file.data = nullptr, section.file.owner = nullptr;
   }
 }
 

@@ -16,7 +16,7 @@ using PanelProduct = void (*)(const PanelTask&);
 
 // One part of a stacked matrix: its own type, its own panels (the last one padded with zero rows).
 struct Section {
-  WeightView file;        // for embed()
+  WeightView file;        // its data and owner only with KeepFile::yes, for embed()
   int64_t first_row = 0;  // in the stacked matrix
   int64_t panels = 0;
   int64_t panel_bytes = 0;
@@ -27,9 +27,11 @@ struct Section {
   int64_t panel_rows(int64_t panel) const { return std::min(kPanelRows, file.rows - panel * kPanelRows); }
 };
 
+enum class KeepFile : uint8_t { no, yes };
+
 class PanelMatrix final : public Matrix {
  public:
-  PanelMatrix(std::span<const WeightView> parts, Arithmetic arithmetic, const Kernels& kernels,
+  PanelMatrix(std::span<const WeightView> parts, KeepFile keep, Arithmetic arithmetic, const Kernels& kernels,
               ThreadTeam& team, WeightMemory& memory);
 
   int64_t bytes() const override { return bytes_; }

@@ -108,25 +108,23 @@ std::unique_ptr<compute::Matrix> FakeBackend::load_gate_up(const compute::Weight
                                                            const compute::WeightView&) {
   not_used();
 }
+std::unique_ptr<compute::Matrix> FakeBackend::load_embedding(const compute::WeightView&) { not_used(); }
 compute::Tensor FakeBackend::embed(const compute::Matrix&, std::span<const int32_t>) { not_used(); }
-compute::Tensor FakeBackend::select_rows(const compute::Tensor&, std::span<const int32_t>) { not_used(); }
-compute::Activation FakeBackend::rms_norm(const compute::Tensor&, std::span<const float>, float) {
+void FakeBackend::matmul_into(const compute::Tensor&, const compute::Activation&, const compute::Matrix&) {
   not_used();
 }
-compute::Tensor FakeBackend::matmul(const compute::Activation&, const compute::Matrix&) { not_used(); }
 void FakeBackend::matmul_add(compute::Tensor&, const compute::Activation&, const compute::Matrix&) {
   not_used();
 }
-compute::Activation FakeBackend::gated_matmul(const compute::Activation&, const compute::Matrix&) {
+compute::Activation FakeBackend::gated_matmul(const compute::Activation&, const compute::Matrix&,
+                                              compute::Function) {
   not_used();
 }
 void FakeBackend::rope_and_store(compute::Tensor&, const compute::RopeTable&, const compute::AttentionShape&,
                                  const compute::Batch&, compute::KvCache&, int64_t) {
   not_used();
 }
-compute::Activation FakeBackend::attention(const compute::Tensor&, const compute::AttentionShape&,
-                                           const compute::Batch&, const compute::KvCache&, int64_t) {
-  not_used();
-}
+compute::Activation FakeBackend::make_activation(int64_t, int64_t) { not_used(); }
+void FakeBackend::write_activation(const compute::Activation&, int64_t, const float*) const { not_used(); }
 
 }  // namespace neutrino::engine::testing

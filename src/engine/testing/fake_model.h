@@ -12,7 +12,7 @@
 #include <span>
 #include <vector>
 
-#include "compute/backend.h"
+#include "compute/host_backend.h"
 #include "models/model.h"
 
 namespace neutrino::engine::testing {
@@ -27,6 +27,8 @@ class FakeKvCache final : public compute::KvCache {
   explicit FakeKvCache(const compute::KvCacheShape& shape)
       : KvCache(shape), slots_(static_cast<size_t>(shape.blocks * compute::kBlockPositions)) {}
   int64_t bytes() const override { return static_cast<int64_t>(slots_.size() * sizeof(Slot)); }
+  void clear_state(int32_t) override {}
+  void copy_state(int32_t, int32_t) override {}
   Slot& at(const compute::SequenceRows& rows, int64_t position);
 
  private:
@@ -34,43 +36,41 @@ class FakeKvCache final : public compute::KvCache {
 };
 
 // Only what the engine itself calls; sampling slices run one after the other.
-class FakeBackend final : public compute::Backend {
+class FakeBackend final : public compute::HostBackend {
  public:
-  explicit FakeBackend(int64_t threads = 2) : threads_(threads) {}
+  explicit FakeBackend(int64_t threads = 2) : HostBackend(compute::Arithmetic::integer), threads_(threads) {}
   std::string_view name() const override { return "fake"; }
-  compute::Arithmetic arithmetic() const override { return compute::Arithmetic::integer; }
   int64_t threads() const override { return threads_; }
   std::unique_ptr<compute::KvCache> make_kv_cache(const compute::KvCacheShape& shape) override {
     return std::make_unique<FakeKvCache>(shape);
   }
   void reserve(int64_t scratch_bytes) override {
-    scratch_.resize(static_cast<size_t>(scratch_bytes) / sizeof(float));
+    floats_.resize(static_cast<size_t>(scratch_bytes) / sizeof(float));
   }
   void parallel_for(int64_t count, void (*fn)(void* context, int64_t i), void* context) override {
     for (int64_t i = 0; i < count; ++i) fn(context, i);
   }
-  std::span<float> scratch() { return scratch_; }
+  std::span<float> scratch() { return floats_; }
+  void begin_step() override {}
 
   std::unique_ptr<compute::Matrix> load_matrix(std::span<const compute::WeightView>) override;
   std::unique_ptr<compute::Matrix> load_gate_up(const compute::WeightView&,
                                                 const compute::WeightView&) override;
-  void begin_step() override {}
-  int64_t scratch_mark() const override { return 0; }
-  void scratch_release(int64_t) override {}
+  std::unique_ptr<compute::Matrix> load_embedding(const compute::WeightView&) override;
   compute::Tensor embed(const compute::Matrix&, std::span<const int32_t>) override;
-  compute::Tensor select_rows(const compute::Tensor&, std::span<const int32_t>) override;
-  compute::Activation rms_norm(const compute::Tensor&, std::span<const float>, float) override;
-  compute::Tensor matmul(const compute::Activation&, const compute::Matrix&) override;
+  void matmul_into(const compute::Tensor&, const compute::Activation&, const compute::Matrix&) override;
   void matmul_add(compute::Tensor&, const compute::Activation&, const compute::Matrix&) override;
-  compute::Activation gated_matmul(const compute::Activation&, const compute::Matrix&) override;
+  compute::Activation gated_matmul(const compute::Activation&, const compute::Matrix&,
+                                   compute::Function) override;
   void rope_and_store(compute::Tensor&, const compute::RopeTable&, const compute::AttentionShape&,
                       const compute::Batch&, compute::KvCache&, int64_t) override;
-  compute::Activation attention(const compute::Tensor&, const compute::AttentionShape&, const compute::Batch&,
-                                const compute::KvCache&, int64_t) override;
 
  private:
+  compute::Activation make_activation(int64_t, int64_t) override;
+  void write_activation(const compute::Activation&, int64_t, const float*) const override;
+
   int64_t threads_;
-  std::vector<float> scratch_;
+  std::vector<float> floats_;
 };
 
 class FakeModel final : public models::Model {

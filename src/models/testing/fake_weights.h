@@ -16,7 +16,7 @@ namespace neutrino::models::testing {
 
 class FakeWeights final : public weights::WeightFile, private weights::Metadata {
  public:
-  using Value = std::variant<int64_t, double, bool, std::string>;
+  using Value = weights::MetadataValue;
 
   struct Shape {
     int64_t vocab = 96, hidden = 64, intermediate = 96, layers = 2, heads = 4, kv_heads = 2, context = 256;
@@ -84,6 +84,18 @@ class FakeWeights final : public weights::WeightFile, private weights::Metadata 
     throw make_error(ErrorCode::invalid_argument, "{} has another type", key);
   }
   std::optional<int64_t> integer(std::string_view key) const override { return get<int64_t>(key); }
+  std::optional<std::vector<int64_t>> integers(std::string_view key) const override {
+    return get<std::vector<int64_t>>(key);
+  }
+  std::optional<std::vector<double>> numbers(std::string_view key) const override {
+    return get<std::vector<double>>(key);
+  }
+  std::vector<std::string> keys() const override {
+    std::vector<std::string> names;
+    for (const auto& [key, value] : values_) names.push_back(key);
+    return names;
+  }
+  weights::MetadataValue value(std::string_view key) const override { return values_.at(std::string(key)); }
   std::optional<double> number(std::string_view key) const override { return get<double>(key); }
   std::optional<bool> boolean(std::string_view key) const override { return get<bool>(key); }
   std::optional<std::string_view> text(std::string_view key) const override {

@@ -1,0 +1,191 @@
+#include "compute/host_backend.h"
+
+#include <cstring>
+
+#include "base/error.h"
+#include "compute/arithmetic.h"
+#include "compute/attention_query.h"
+
+namespace neutrino::compute {
+
+void HostBackend::begin_step() {
+  scratch_.release(0);
+  set_float_mode();
+}
+
+Tensor HostBackend::select_rows(const Tensor& x, std::span<const int32_t> rows) {
+  const Tensor out = scratch_.tensor(static_cast<int64_t>(rows.size()), x.columns);
+  for (int64_t r = 0; r < out.rows; ++r) {
+    check(rows[r] >= 0 && rows[r] < x.rows, "select_rows: a row that does not exist");
+    std::copy_n(x.row(rows[r]), out.columns, out.row(r));
+  }
+  return out;
+}
+
+// ---- norms and activations
+
+void HostBackend::write_rows(const Tensor& x, const Activation& out) {
+  for_rows(x.rows, [&](int64_t r) { write_activation(out, r, x.row(r)); });
+}
+
+Activation HostBackend::activation(const Tensor& x) {
+  const Activation out = make_activation(x.rows, x.columns);
+  write_rows(x, out);
+  return out;
+}
+
+Activation HostBackend::rms_norm(const Tensor& x, std::span<const float> weight, float eps) {
+  check(static_cast<int64_t>(weight.size()) == x.columns, "a norm has one weight a column");
+  const Activation out = make_activation(x.rows, x.columns);
+  const int64_t mark = scratch_.mark();
+  const Tensor normed = scratch_.tensor(x.rows, x.columns);
+  for_rows(x.rows, [&](int64_t r) {
+    rms_norm_row(x.row(r), weight.data(), eps, x.columns, normed.row(r));
+    write_activation(out, r, normed.row(r));
+  });
+  scratch_.release(mark);
+  return out;
+}
+
+void check_norm(const Tensor& x, std::span<const float> weight, std::span<const float> bias) {
+  check(static_cast<int64_t>(weight.size()) == x.columns && (bias.empty() || bias.size() == weight.size()),
+        "a norm has one weight and one bias a column");
+}
+
+Activation HostBackend::layer_norm(const Tensor& x, std::span<const float> weight,
+                                   std::span<const float> bias, float eps) {
+  check_norm(x, weight, bias);
+  const Activation out = make_activation(x.rows, x.columns);
+  const int64_t mark = scratch_.mark();
+  const Tensor normed = scratch_.tensor(x.rows, x.columns);
+  for_rows(x.rows, [&](int64_t r) {
+    layer_norm_row(x.row(r), weight.data(), bias.empty() ? nullptr : bias.data(), eps, x.columns,
+                   normed.row(r));
+    write_activation(out, r, normed.row(r));
+  });
+  scratch_.release(mark);
+  return out;
+}
+
+void HostBackend::rms_normalize(const Tensor& x, std::span<const float> weight, float eps) {
+  const auto width = static_cast<int64_t>(weight.size());
+  check(width > 0 && x.columns % width == 0, "a norm's weights cover the columns a whole number of times");
+  for_rows(x.rows, [&](int64_t r) {
+    for (int64_t c = 0; c < x.columns; c += width)
+      rms_norm_row(x.row(r) + c, weight.data(), eps, width, x.row(r) + c);
+  });
+}
+
+void HostBackend::layer_normalize(const Tensor& x, std::span<const float> weight, std::span<const float> bias,
+                                  float eps) {
+  check_norm(x, weight, bias);
+  for_rows(x.rows, [&](int64_t r) {
+    layer_norm_row(x.row(r), weight.data(), bias.empty() ? nullptr : bias.data(), eps, x.columns, x.row(r));
+  });
+}
+
+// ---- products
+
+Tensor HostBackend::matmul(const Activation& x, const Matrix& w) {
+  const Tensor out = scratch_.tensor(x.rows, w.rows());
+  matmul_into(out, x, w);
+  return out;
+}
+
+Tensor HostBackend::matmul_float(const Tensor& x, std::span<const float> w, int64_t rows) {
+  check(static_cast<int64_t>(w.size()) == rows * x.columns,
+        "matmul_float: w has the shape (rows, x.columns)");
+  const Tensor out = scratch_.tensor(x.rows, rows);
+  for_rows(x.rows, [&](int64_t r) {
+    for (int64_t n = 0; n < rows; ++n)
+      out.row(r)[n] = dot_float(w.data() + n * x.columns, x.row(r), x.columns);
+  });
+  return out;
+}
+
+// ---- row by row
+
+Tensor HostBackend::zeros(int64_t rows, int64_t columns) {
+  const Tensor out = scratch_.tensor(rows, columns);
+  std::fill_n(out.data, rows * columns, 0.0f);
+  return out;
+}
+
+Tensor HostBackend::copy(const Tensor& x) {
+  const Tensor out = scratch_.tensor(x.rows, x.columns);
+  for_rows(x.rows, [&](int64_t r) { std::copy_n(x.row(r), x.columns, out.row(r)); });
+  return out;
+}
+
+void HostBackend::add(const Tensor& sum, const Tensor& x) {
+  check(sum.rows == x.rows && sum.columns == x.columns, "add: both have one shape");
+  for_rows(x.rows, [&](int64_t r) {
+    float* const to = sum.row(r);
+    const float* const from = x.row(r);
+    for (int64_t c = 0; c < x.columns; ++c) to[c] += from[c];
+  });
+}
+
+void HostBackend::add_bias(const Tensor& x, std::span<const float> bias) {
+  check(static_cast<int64_t>(bias.size()) == x.columns, "add_bias: one value a column");
+  for_rows(x.rows, [&](int64_t r) {
+    float* const to = x.row(r);
+    for (int64_t c = 0; c < x.columns; ++c) to[c] += bias[c];
+  });
+}
+
+void HostBackend::multiply(const Tensor& x, const Tensor& y) {
+  check(x.rows == y.rows && (y.columns == x.columns || y.columns == 1),
+        "multiply: the factor has x's shape or one column");
+  for_rows(x.rows, [&](int64_t r) {
+    float* const to = x.row(r);
+    const float* const factor = y.row(r);
+    for (int64_t c = 0; c < x.columns; ++c) to[c] *= y.columns == 1 ? factor[0] : factor[c];
+  });
+}
+
+void HostBackend::scale(const Tensor& x, float factor) {
+  for_rows(x.rows, [&](int64_t r) {
+    for (int64_t c = 0; c < x.columns; ++c) x.row(r)[c] *= factor;
+  });
+}
+
+void HostBackend::softcap(const Tensor& x, float cap) {
+  for_rows(x.rows, [&](int64_t r) {
+    for (int64_t c = 0; c < x.columns; ++c) x.row(r)[c] = softcap_value(x.row(r)[c], cap);
+  });
+}
+
+void HostBackend::apply(const Tensor& x, Function function) {
+  for_rows(x.rows, [&](int64_t r) {
+    for (int64_t c = 0; c < x.columns; ++c) x.row(r)[c] = apply_function(function, x.row(r)[c]);
+  });
+}
+
+// ---- attention
+
+Tensor HostBackend::attention_values(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
+                                     const KvCache& cache, int64_t layer) {
+  const auto& paged = static_cast<const PagedKvCache&>(cache);
+  const int64_t heads = shape.num_attention_heads, width = value_dim(shape);
+  check_shapes(qkv, shape, paged, layer);
+  const Tensor out = scratch_.tensor(qkv.rows, heads * width);
+  for (const SequenceRows& sequence : batch.sequences)
+    for_each(sequence.rows * heads, [&](int64_t item) {
+      const int64_t row = item / heads, head = item % heads, r = sequence.first_row + row;
+      attend_query(shape, sequence, row, head, paged, layer, qkv.row(r) + head * shape.head_dim,
+                   out.row(r) + head * width);
+    });
+  return out;
+}
+
+Activation HostBackend::attention(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
+                                  const KvCache& cache, int64_t layer) {
+  const Activation out = make_activation(qkv.rows, shape.num_attention_heads * value_dim(shape));
+  const int64_t mark = scratch_.mark();
+  write_rows(attention_values(qkv, shape, batch, cache, layer), out);
+  scratch_.release(mark);
+  return out;
+}
+
+}  // namespace neutrino::compute

@@ -1,0 +1,103 @@
+// What every backend on the host's processor shares: scratch, the cache, and all operations that work row by row, head by
+// head or expert by expert, in scalar code whose loops parallel_for() spreads. A derived backend adds the products and what
+// it does faster. As both the reference and the CPU backend run this code, an operation here has one definition.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "compute/backend.h"
+#include "compute/paged_kv_cache.h"
+#include "compute/scratch.h"
+
+namespace neutrino::compute {
+
+class HostBackend : public Backend {
+ public:
+  Arithmetic arithmetic() const override { return arithmetic_; }
+  std::unique_ptr<Experts> load_experts(const ExpertWeights& weights) override;
+  std::unique_ptr<KvCache> make_kv_cache(const KvCacheShape& shape) override {
+    return std::make_unique<PagedKvCache>(shape, arithmetic_);
+  }
+  // Twice what the caller counts: an operation's temporary is at most as large as its result.
+  void reserve(int64_t scratch_bytes) override { scratch_.reserve(2 * scratch_bytes + kScratchSlack); }
+
+  void begin_step() override;
+  int64_t scratch_mark() const override { return scratch_.mark(); }
+  void scratch_release(int64_t mark) override { scratch_.release(mark); }
+
+  Tensor select_rows(const Tensor& x, std::span<const int32_t> rows) override;
+  Activation rms_norm(const Tensor& x, std::span<const float> weight, float eps) override;
+  Activation layer_norm(const Tensor& x, std::span<const float> weight, std::span<const float> bias,
+                        float eps) override;
+  Activation activation(const Tensor& x) override;
+  Tensor matmul(const Activation& x, const Matrix& w) override;
+  Tensor matmul_float(const Tensor& x, std::span<const float> w, int64_t rows) override;
+
+  Tensor zeros(int64_t rows, int64_t columns) override;
+  Tensor copy(const Tensor& x) override;
+  void add(const Tensor& sum, const Tensor& x) override;
+  void add_bias(const Tensor& x, std::span<const float> bias) override;
+  void multiply(const Tensor& x, const Tensor& y) override;
+  void scale(const Tensor& x, float factor) override;
+  void softcap(const Tensor& x, float cap) override;
+  void apply(const Tensor& x, Function function) override;
+  void rms_normalize(const Tensor& x, std::span<const float> weight, float eps) override;
+  void layer_normalize(const Tensor& x, std::span<const float> weight, std::span<const float> bias,
+                       float eps) override;
+
+  Tensor attention_values(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
+                          const KvCache& cache, int64_t layer) override;
+  Activation attention(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
+                       const KvCache& cache, int64_t layer) override;
+
+  Routing route(const Tensor& logits, const RouterShape& router) override;
+  void experts_add(Tensor& sum, const Activation& x, const Experts& experts, const Routing& routing) override;
+
+  void causal_conv1d(const Tensor& x, std::span<const float> weight, std::span<const float> bias,
+                     int64_t kernel, const Batch& batch, KvCache& cache, int64_t layer,
+                     int64_t state_offset) override;
+  Tensor mamba2_scan(const Tensor& xbc, const Tensor& dt, const Mamba2Shape& shape, const Batch& batch,
+                     KvCache& cache, int64_t layer, int64_t state_offset) override;
+  Tensor gated_delta_net(const Tensor& qkv, const Tensor& alpha, const Tensor& beta,
+                         const DeltaNetShape& shape, const Batch& batch, KvCache& cache, int64_t layer,
+                         int64_t state_offset) override;
+
+ protected:
+  explicit HostBackend(Arithmetic arithmetic) : arithmetic_(arithmetic) {}
+
+  // Room for rows in the form that the products read, and one row's way there.
+  virtual Activation make_activation(int64_t rows, int64_t columns) = 0;
+  virtual void write_activation(const Activation& out, int64_t row, const float* values) const = 0;
+
+  // f(i) for i in [0, count) on the compute threads.
+  template <typename F>
+  void for_each(int64_t count, F f) {
+    parallel_for(count, [](void* context, int64_t i) { (*static_cast<F*>(context))(i); }, &f);
+  }
+  // f(row), some rows an item.
+  template <typename F>
+  void for_rows(int64_t rows, F f) {
+    constexpr int64_t kRowsPerItem = 4;
+    for_each((rows + kRowsPerItem - 1) / kRowsPerItem, [&](int64_t item) {
+      const int64_t end = std::min(rows, (item + 1) * kRowsPerItem);
+      for (int64_t row = item * kRowsPerItem; row < end; ++row) f(row);
+    });
+  }
+  void run_expert(const Experts& experts, int64_t expert, const Activation& x, std::span<const int32_t> slots,
+                  int64_t used, const Tensor& results);
+  // Writes x's rows as an activation.
+  void write_rows(const Tensor& x, const Activation& out);
+
+  static constexpr int64_t kScratchSlack = 1 << 20;
+
+  Arithmetic arithmetic_;
+  Scratch scratch_;
+};
+
+// Where a recurrent operation finds one sequence's state.
+float* sequence_state(KvCache& cache, const SequenceRows& sequence, int64_t layer, int64_t offset,
+                      int64_t floats);
+
+}  // namespace neutrino::compute
