@@ -7,8 +7,27 @@
 
 namespace neutrino::models {
 
+ModelConfig read_deci_config(const weights::WeightFile& file);
+std::unique_ptr<Model> load_deci(const weights::WeightFile& file, compute::Backend& backend, int64_t context);
+
+ModelConfig read_gemma_config(const weights::WeightFile& file);
+std::unique_ptr<Model> load_gemma(const weights::WeightFile& file, compute::Backend& backend,
+                                  int64_t context);
+
+ModelConfig read_granite_config(const weights::WeightFile& file);
+std::unique_ptr<Model> load_granite(const weights::WeightFile& file, compute::Backend& backend,
+                                    int64_t context);
+
 ModelConfig read_llama_config(const weights::WeightFile& file);
 std::unique_ptr<Model> load_llama(const weights::WeightFile& file, compute::Backend& backend,
+                                  int64_t context);
+
+ModelConfig read_nemotron_config(const weights::WeightFile& file);
+std::unique_ptr<Model> load_nemotron(const weights::WeightFile& file, compute::Backend& backend,
+                                     int64_t context);
+
+ModelConfig read_olmo2_config(const weights::WeightFile& file);
+std::unique_ptr<Model> load_olmo2(const weights::WeightFile& file, compute::Backend& backend,
                                   int64_t context);
 
 }  // namespace neutrino::models

@@ -1,38 +1,110 @@
-// What two architectures share: reading hyper-parameters with bounds, and the rotary table.
+// What architectures share: the parts of a decoder layer with their weights, loaded and computed in one way. A model's file
+// says which parts it has, in which order, and how they are joined; nothing here knows an architecture's name.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "compute/backend.h"
+#include "models/hyperparameters.h"
+#include "models/rope.h"
 #include "weights/weight_file.h"
 
 namespace neutrino::models {
 
-// The integer at "<architecture>.<key>", in [low, high]. Throws Error naming key, value and range. The second form has a
-// fallback for an absent key.
-int64_t read_size(const weights::WeightFile& file, std::string_view key, int64_t low, int64_t high);
-int64_t read_size_or(const weights::WeightFile& file, std::string_view key, int64_t low, int64_t high,
-                     int64_t fallback);
+std::string layer_name(int64_t layer, std::string_view part);  // "blk.3.attn_q"
 
-// The number at "<architecture>.<key>", finite and in [low, high].
-double read_number(const weights::WeightFile& file, std::string_view key, double low, double high);
-double read_number_or(const weights::WeightFile& file, std::string_view key, double low, double high,
-                      double fallback);
+// Rows [first, first + count) of a matrix in a file.
+compute::WeightView matrix_rows(const compute::WeightView& matrix, int64_t first, int64_t count);
 
-// cos and sin of position * theta^(-2i / rotary_dim) for i < rotary_dim / 2, rounded to float32 from double.
-class Rope {
- public:
-  Rope(int64_t positions, int64_t rotary_dim, double theta, std::span<const float> frequency_divisors,
-       compute::RopePairs pairs);
-  compute::RopeTable table() const { return {cosine_, sine_, positions_, rotary_dim_, pairs_}; }
+// A matrix in float32, row by row, whatever it is stored as: for Backend::matmul_float().
+std::vector<float> load_float_matrix(const weights::WeightFile& file, const std::string& name, int64_t rows,
+                                     int64_t columns);
 
- private:
-  std::vector<float> cosine_, sine_;  // (positions, rotary_dim / 2)
-  int64_t positions_, rotary_dim_;
-  compute::RopePairs pairs_;
+// ---- y = x W^T + b
+enum class Bias : uint8_t { none, if_present, required };
+
+struct Linear {
+  std::unique_ptr<compute::Matrix> weight;
+  std::vector<float> bias;  // (rows), or empty
 };
+
+// `name` without ".weight" and ".bias".
+Linear load_linear(const weights::WeightFile& file, compute::Backend& backend, const std::string& name,
+                   int64_t rows, int64_t columns, Bias bias = Bias::if_present);
+std::vector<float> load_bias(const weights::WeightFile& file, const std::string& name, int64_t rows,
+                             Bias bias);
+compute::Tensor linear(compute::Backend& backend, const compute::Activation& x, const Linear& l);
+void linear_add(compute::Backend& backend, compute::Tensor& sum, const compute::Activation& x,
+                const Linear& l);
+
+// ---- grouped-query self-attention with rotary positions
+struct Attention {
+  compute::AttentionShape shape;
+  const Rope* rope = nullptr;         // null: no positions (NoPE)
+  Linear qkv;                         // ((heads + 2 kv heads) * head_dim, hidden)
+  std::vector<float> q_norm, k_norm;  // (head_dim): of each head; (heads * head_dim): of the row; or empty
+  float norm_eps = 0;                 // of q_norm and k_norm
+  Linear output;                      // (hidden, heads * head_dim)
+};
+
+enum class QkNorm : uint8_t { none, per_head, whole_row };
+
+struct AttentionOptions {
+  Bias bias = Bias::if_present;         // of q, k and v
+  Bias output_bias = Bias::if_present;  // of the output projection
+  QkNorm norm = QkNorm::none;           // RMSNorm of q and k before the rotation
+};
+
+// The shape that a configuration describes: scale 1 / sqrt(head_dim), no window.
+compute::AttentionShape attention_shape(const ModelConfig& config);
+
+// attn_q, attn_k and attn_v (or attn_qkv, stacked in the file) and attn_output of a layer. `rope` is borrowed.
+Attention load_attention(const weights::WeightFile& file, compute::Backend& backend, int64_t layer,
+                         int64_t hidden_size, const compute::AttentionShape& shape, const Rope* rope,
+                         float norm_eps, const AttentionOptions& options = {});
+
+// The heads' values for rows x, whose keys and values go to the cache; what the output projection is multiplied with.
+compute::Activation attend(compute::Backend& backend, const Attention& attention,
+                           const compute::Activation& x, const compute::Batch& batch, compute::KvCache& cache,
+                           int64_t cache_layer);
+
+// ---- down(f(gate x) * (up x))
+struct GatedMlp {
+  std::unique_ptr<compute::Matrix> gate_up;  // 2 x (intermediate, hidden)
+  std::vector<float> gate_up_bias;           // (2 intermediate), or empty
+  Linear down;                               // (hidden, intermediate)
+  compute::Function function = compute::Function::silu;
+};
+
+// ffn_gate, ffn_up (or ffn_up alone with both stacked, gate first) and ffn_down of a layer.
+GatedMlp load_gated_mlp(const weights::WeightFile& file, compute::Backend& backend, int64_t layer,
+                        int64_t hidden_size, int64_t intermediate_size,
+                        compute::Function function = compute::Function::silu);
+// What `down` is multiplied with.
+compute::Activation gated(compute::Backend& backend, const GatedMlp& mlp, const compute::Activation& x);
+
+// ---- the two ends of a language model
+struct Embeddings {
+  std::unique_ptr<compute::Matrix> input;   // (vocab_size, hidden)
+  std::unique_ptr<compute::Matrix> output;  // (vocab_size, hidden); null: tied, the input serves
+  std::vector<float> final_norm;            // (hidden)
+};
+
+Embeddings load_embeddings(const weights::WeightFile& file, compute::Backend& backend,
+                           const ModelConfig& config);
+// The head's product with RMSNorm of the rows whose logits are wanted. The batch has output rows.
+compute::Tensor logits(compute::Backend& backend, const Embeddings& embeddings, const compute::Tensor& x,
+                       const compute::Batch& batch, float eps);
+
+// Bytes of the weights that one token reads: all but a table of embeddings that is not the head, too.
+int64_t token_weight_bytes(const weights::WeightFile& file);
+
+// Scratch (compute/scratch_bytes.h) for a step of a decoder whose layers give theirs back (ScratchScope) and hold at once,
+// beside the running sum, four results as wide as it, qkv, the heads' values, and three of the MLP's.
+int64_t decoder_scratch_bytes(const ModelConfig& config, int64_t rows, int64_t output_rows);
 
 }  // namespace neutrino::models

@@ -16,7 +16,18 @@ struct Architecture {
 };
 
 constexpr Architecture kArchitectures[] = {
+    {"deci", read_deci_config, load_deci},
+    {"ernie4_5", read_llama_config, load_llama},
+    {"gemma2", read_gemma_config, load_gemma},
+    {"gemma3", read_gemma_config, load_gemma},
+    {"granite", read_granite_config, load_granite},
     {"llama", read_llama_config, load_llama},
+    {"nemotron", read_nemotron_config, load_nemotron},
+    {"olmo2", read_olmo2_config, load_olmo2},
+    {"phi3", read_llama_config, load_llama},
+    {"qwen2", read_llama_config, load_llama},
+    {"qwen3", read_llama_config, load_llama},
+    {"smollm3", read_llama_config, load_llama},
 };
 
 const Architecture& find_architecture(const weights::WeightFile& file) {
