@@ -26,7 +26,7 @@ float store_f16(uint8_t* at, float value) {
 // Code i goes to the low nibble of byte i, code i + 16 to the high one.
 template <class Levels>
 void store_nibbles(const float* x, float d, uint8_t* out) {
-  const float inverse = d == 0 ? 0 : 1 / d;
+  const float inverse = fit::inverse_of(d);
   for (int j = 0; j < 16; ++j)
     out[j] = static_cast<uint8_t>(Levels::code(Levels::nearest(x[j] * inverse)) |
                                   Levels::code(Levels::nearest(x[j + 16] * inverse)) << 4);
@@ -39,7 +39,7 @@ void quantize_q8_0(const float* x, uint8_t* block) {
   fit::importance<32>(x, w);
   using Levels = Integers<-127, 127>;
   const float d = store_f16(block, fit::best_scale<Levels, 32>(x, w, {{126.0f, 0.1f, 15}}));
-  const float inverse = d == 0 ? 0 : 1 / d;
+  const float inverse = fit::inverse_of(d);
   for (int i = 0; i < 32; ++i)
     block[2 + i] = static_cast<uint8_t>(static_cast<int8_t>(Levels::nearest(x[i] * inverse)));
 }
@@ -67,7 +67,7 @@ void quantize_q5_0(const float* x, uint8_t* block) {
   using Levels = Integers<-16, 15>;
   const float d =
       store_f16(block, fit::best_scale<Levels, 32>(x, w, {{-17.0f, 0.1f, 41}, {12.5f, 0.1f, 33}}));
-  const float inverse = d == 0 ? 0 : 1 / d;
+  const float inverse = fit::inverse_of(d);
   int codes[32];
   for (int i = 0; i < 32; ++i) codes[i] = Levels::code(Levels::nearest(x[i] * inverse));
   store_five_bits(codes, block + 2, block + 6);
@@ -90,7 +90,7 @@ void quantize_line(const float* x, uint8_t* block, int* codes) {
   fit::importance<32>(x, w);
   const fit::Line line = fit::best_line<high, 32>(x, w, fit::Offset::any);
   const float d = store_f16(block, line.scale), m = store_f16(block + 2, line.offset);
-  const float inverse = d == 0 ? 0 : 1 / d;
+  const float inverse = fit::inverse_of(d);
   for (int i = 0; i < 32; ++i) codes[i] = static_cast<int>(Integers<0, high>::nearest((x[i] - m) * inverse));
 }
 

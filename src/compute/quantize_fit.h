@@ -1,6 +1,6 @@
 // The searches of quantize.h, over blocks of n values x (a multiple of 8) with the weights w of their errors.
 //
-// Sums run over eight lanes and then over a tree, so that the compiler may use vectors and the result is the same everywhere.
+// Sums run over eight lanes, in vectors that every x86-64 has, and then over a tree: the result is the same everywhere.
 #pragma once
 
 #include <algorithm>
@@ -11,27 +11,66 @@
 
 namespace neutrino::compute::fit {
 
-// To the nearest integer, ties to even, for |v| < 2^22: what adding 1.5 * 2^23 leaves.
-inline float round_near(float v) { return (v + 12582912.0f) - 12582912.0f; }
+using Lanes = float __attribute__((vector_size(16)));
 
-// The values that a quant can have, as floats.
+inline Lanes load_lanes(const float* x) {
+  Lanes lanes;
+  std::memcpy(&lanes, x, sizeof lanes);
+  return lanes;
+}
+
+// Eight lanes, of which element i of a block belongs to lane i % 8.
+struct Sum {
+  Lanes halves[2] = {};
+
+  float total() const {
+    const Lanes sum = halves[0] + halves[1];
+    return (sum[0] + sum[2]) + (sum[1] + sum[3]);
+  }
+};
+
+// f(at, half) for every four elements.
+template <int n, typename F>
+void for_lanes(F&& f) {
+  static_assert(n % 8 == 0);
+  for (int i = 0; i < n; i += 8) f(i, 0), f(i + 4, 1);
+}
+
+// T is float or Lanes. `T{} + value` is the value in every lane.
+template <typename T>
+T at_least(T v, float low) {
+  return v < T{} + low ? T{} + low : v;
+}
+template <typename T>
+T at_most(T v, float high) {
+  return v > T{} + high ? T{} + high : v;
+}
+
+// The values that a quant can have. nearest(): for |v| < 2^22 adding 1.5 * 2^23 leaves the nearest integer, ties to even.
 template <int low, int high>
 struct Integers {
-  static constexpr float kLow = low, kHigh = high;
-  static float nearest(float v) { return round_near(std::min(std::max(v, kLow), kHigh)); }
+  template <typename T>
+  static T nearest(T v) {
+    return (at_most(at_least(v, low), high) + 12582912.0f) - 12582912.0f;
+  }
   static int code(float level) { return static_cast<int>(level) - low; }
 };
 
-// A table of sixteen: the level is the lowest one plus every step whose middle lies below v.
+// Tables of levels: the nearest is the lowest one plus every step whose middle lies below v.
+template <typename T>
+T climb(const int8_t* levels, int count, T v) {
+  T level = T{} + static_cast<float>(levels[0]);
+  for (int i = 0; i + 1 < count; ++i) {
+    const float middle = 0.5f * static_cast<float>(levels[i] + levels[i + 1]);
+    level += v > T{} + middle ? T{} + static_cast<float>(levels[i + 1] - levels[i]) : T{};
+  }
+  return level;
+}
+
 struct Iq4Levels {
-  static constexpr float kLow = -127, kHigh = 113;
-  static float nearest(float v) {
-    float level = kIq4Values[0];
-    for (int i = 0; i < 15; ++i) {
-      const float middle = 0.5f * static_cast<float>(kIq4Values[i] + kIq4Values[i + 1]);
-      level += v > middle ? static_cast<float>(kIq4Values[i + 1] - kIq4Values[i]) : 0.0f;
-    }
-    return level;
+  template <typename T>
+  static T nearest(T v) {
+    return climb(kIq4Values, 16, v);
   }
   static int code(float level) {
     return static_cast<int>(std::find(kIq4Values, kIq4Values + 15, static_cast<int8_t>(level)) - kIq4Values);
@@ -40,15 +79,10 @@ struct Iq4Levels {
 
 // A 4-bit float, doubled (kE2m1Doubled); its code has the sign on top.
 struct E2m1Levels {
-  static constexpr float kLow = -12, kHigh = 12;
-  static float nearest(float v) {
-    const float m = std::abs(v);
-    float level = 0;
-    for (int i = 0; i < 7; ++i) {
-      const float middle = 0.5f * static_cast<float>(kE2m1Doubled[i] + kE2m1Doubled[i + 1]);
-      level += m > middle ? static_cast<float>(kE2m1Doubled[i + 1] - kE2m1Doubled[i]) : 0.0f;
-    }
-    return v < 0 ? -level : level;
+  template <typename T>
+  static T nearest(T v) {
+    const T level = climb(kE2m1Doubled, 8, v < T{} ? -v : v);
+    return v < T{} ? -level : level;
   }
   static int code(float level) {
     const auto magnitude = static_cast<int8_t>(std::abs(level));
@@ -57,19 +91,14 @@ struct E2m1Levels {
   }
 };
 
-inline float sum8(const float* lanes) {
-  return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
-}
-
 // How much an error in each value counts: the root of the mean square plus its magnitude. Errors in large weights change a model's
 // output more than their squares say (q4_0 of SmolLM2 without these weights: 6 % more divergence), and a plain x^2 would
 // sacrifice the small ones, of which there are many.
 template <int n>
 void importance(const float* x, float* w) {
-  float lanes[8] = {};
-  for (int i = 0; i < n; i += 8)
-    for (int l = 0; l < 8; ++l) lanes[l] += x[i + l] * x[i + l];
-  const float rms = std::sqrt(sum8(lanes) / n);
+  Sum squares;
+  for_lanes<n>([&](int i, int half) { squares.halves[half] += load_lanes(x + i) * load_lanes(x + i); });
+  const float rms = std::sqrt(squares.total() / n);
   for (int i = 0; i < n; ++i) w[i] = rms + std::abs(x[i]);
 }
 
@@ -79,17 +108,18 @@ inline float largest_magnitude(const float* x, int n) {
   return largest;
 }
 
+inline float inverse_of(float d) { return d == 0 ? 0 : 1 / d; }
+
 // sum w (x - level(x / d) d)^2. d = 0: sum w x^2.
 template <class Levels, int n>
 float scale_error(const float* x, const float* w, float d) {
-  const float inverse = d == 0 ? 0 : 1 / d;
-  float lanes[8] = {};
-  for (int i = 0; i < n; i += 8)
-    for (int l = 0; l < 8; ++l) {
-      const float rest = x[i + l] - (d == 0 ? 0 : Levels::nearest(x[i + l] * inverse) * d);
-      lanes[l] += w[i + l] * rest * rest;
-    }
-  return sum8(lanes);
+  const float inverse = inverse_of(d);
+  Sum error;
+  for_lanes<n>([&](int i, int half) {
+    const Lanes value = load_lanes(x + i), rest = value - Levels::nearest(value * inverse) * d;
+    error.halves[half] += load_lanes(w + i) * rest * rest;
+  });
+  return error.total();
 }
 
 struct ScaleSums {
@@ -97,14 +127,12 @@ struct ScaleSums {
 };
 template <class Levels, int n>
 ScaleSums scale_sums(const float* x, const float* w, float inverse) {
-  float xq[8] = {}, qq[8] = {};
-  for (int i = 0; i < n; i += 8)
-    for (int l = 0; l < 8; ++l) {
-      const float q = Levels::nearest(x[i + l] * inverse);
-      const float wq = w[i + l] * q;
-      xq[l] += x[i + l] * wq, qq[l] += q * wq;
-    }
-  return {sum8(xq), sum8(qq)};
+  Sum xq, qq;
+  for_lanes<n>([&](int i, int half) {
+    const Lanes value = load_lanes(x + i), q = Levels::nearest(value * inverse), wq = load_lanes(w + i) * q;
+    xq.halves[half] += value * wq, qq.halves[half] += q * wq;
+  });
+  return {xq.total(), qq.total()};
 }
 
 // The scales tried: those that put the largest magnitude on `first`, `first` + `step`, ... (levels, of either sign).
@@ -141,15 +169,14 @@ struct Line {
 
 template <int high, int n>
 float line_error(const float* x, const float* w, Line line) {
-  const float inverse = line.scale == 0 ? 0 : 1 / line.scale;
-  float lanes[8] = {};
-  for (int i = 0; i < n; i += 8)
-    for (int l = 0; l < 8; ++l) {
-      const float q = Integers<0, high>::nearest((x[i + l] - line.offset) * inverse);
-      const float rest = x[i + l] - (line.scale * q + line.offset);
-      lanes[l] += w[i + l] * rest * rest;
-    }
-  return sum8(lanes);
+  const float inverse = inverse_of(line.scale);
+  Sum error;
+  for_lanes<n>([&](int i, int half) {
+    const Lanes value = load_lanes(x + i), q = Integers<0, high>::nearest((value - line.offset) * inverse),
+                rest = value - (line.scale * q + line.offset);
+    error.halves[half] += load_lanes(w + i) * rest * rest;
+  });
+  return error.total();
 }
 
 struct LineSums {
@@ -158,14 +185,13 @@ struct LineSums {
 template <int high, int n>
 LineSums line_sums(const float* x, const float* w, Line line) {
   const float inverse = 1 / line.scale;
-  float q_[8] = {}, qq[8] = {}, xq[8] = {};
-  for (int i = 0; i < n; i += 8)
-    for (int l = 0; l < 8; ++l) {
-      const float q = Integers<0, high>::nearest((x[i + l] - line.offset) * inverse);
-      const float wq = w[i + l] * q;
-      q_[l] += wq, qq[l] += q * wq, xq[l] += x[i + l] * wq;
-    }
-  return {sum8(q_), sum8(qq), sum8(xq)};
+  Sum q_sum, qq, xq;
+  for_lanes<n>([&](int i, int half) {
+    const Lanes value = load_lanes(x + i), q = Integers<0, high>::nearest((value - line.offset) * inverse),
+                wq = load_lanes(w + i) * q;
+    q_sum.halves[half] += wq, qq.halves[half] += q * wq, xq.halves[half] += value * wq;
+  });
+  return {q_sum.total(), qq.total(), xq.total()};
 }
 
 enum class Offset { any, not_positive };  // the K types subtract a minimum that is not negative
@@ -186,10 +212,11 @@ inline std::pair<Line, float> fitted_line(const LineSums& s, float sum_w, float 
 // largest value.
 template <int high, int n>
 Line best_line(const float* x, const float* w, Offset allowed) {
-  float lanes_w[8] = {}, lanes_x[8] = {};
-  for (int i = 0; i < n; i += 8)
-    for (int l = 0; l < 8; ++l) lanes_w[l] += w[i + l], lanes_x[l] += w[i + l] * x[i + l];
-  const float sum_w = sum8(lanes_w), sum_x = sum8(lanes_x);
+  Sum ws, xs;
+  for_lanes<n>([&](int i, int half) {
+    ws.halves[half] += load_lanes(w + i), xs.halves[half] += load_lanes(w + i) * load_lanes(x + i);
+  });
+  const float sum_w = ws.total(), sum_x = xs.total();
   const auto [low_at, high_at] = std::minmax_element(x, x + n);
   const float low = allowed == Offset::any ? *low_at : std::min(*low_at, 0.0f), range = *high_at - low;
   if (!(range > 1e-30f)) return {0, low};

@@ -181,7 +181,7 @@ void quantize_lines(const float* x, uint8_t* out, int* codes) {
   pack_scales(block, out + 4);
   for (int i = 0; i < 256; ++i) {
     const fit::Line line = block.line(i / 32);
-    const float inverse = line.scale == 0 ? 0 : 1 / line.scale;
+    const float inverse = fit::inverse_of(line.scale);
     codes[i] = static_cast<int>(fit::Integers<0, high>::nearest((x[i] - line.offset) * inverse));
   }
 }
@@ -238,7 +238,7 @@ void quantize_iq4_xs(const float* x, uint8_t* out) {
     const int code = block.scale[s] + 32;
     high = static_cast<uint16_t>(high | code >> 4 << 2 * s);
     out[4 + s / 2] = static_cast<uint8_t>(out[4 + s / 2] | (code & 15) << 4 * (s % 2));
-    const float scale = block.d * static_cast<float>(block.scale[s]), inverse = scale == 0 ? 0 : 1 / scale;
+    const float scale = block.d * static_cast<float>(block.scale[s]), inverse = fit::inverse_of(scale);
     const float* part = x + 32 * s;
     for (int j = 0; j < 16; ++j)
       out[8 + 16 * s + j] = static_cast<uint8_t>(Levels::code(Levels::nearest(part[j] * inverse)) |
