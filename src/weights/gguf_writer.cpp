@@ -163,6 +163,39 @@ void GgufKeyValues::set(std::string_view key, const GgufValue& value) {
     put(key, value.type, value.bytes);
 }
 
+void GgufKeyValues::set_integer(std::string_view key, int64_t value) {
+  if (value >= 0 && value <= UINT32_MAX) return set(key, static_cast<uint32_t>(value));
+  if (value >= INT32_MIN && value < 0) return set(key, static_cast<int32_t>(value));
+  set(key, value);
+}
+
+void GgufKeyValues::set_integers(std::string_view key, const std::vector<int64_t>& values) {
+  if (std::ranges::all_of(values, [](int64_t v) { return v >= INT32_MIN && v <= INT32_MAX; }))
+    set(key, std::vector<int32_t>(values.begin(), values.end()));
+  else
+    set(key, std::span<const int64_t>(values));
+}
+
+void GgufKeyValues::set(std::string_view key, const MetadataValue& value) {
+  if (key == kAlignmentKey) return;
+  if (const auto* integer = std::get_if<int64_t>(&value))
+    set_integer(key, *integer);
+  else if (const auto* number = std::get_if<double>(&value))
+    set(key, static_cast<float>(*number));
+  else if (const auto* integers = std::get_if<std::vector<int64_t>>(&value))
+    set_integers(key, *integers);
+  else if (const auto* numbers = std::get_if<std::vector<double>>(&value))
+    set(key, std::vector<float>(numbers->begin(), numbers->end()));
+  else if (const auto* boolean = std::get_if<bool>(&value))
+    set(key, *boolean);
+  else if (const auto* booleans = std::get_if<std::vector<bool>>(&value))
+    set(key, *booleans);
+  else if (const auto* text = std::get_if<std::string>(&value))
+    set(key, std::string_view(*text));
+  else
+    set(key, std::get<std::vector<std::string>>(value));
+}
+
 bool GgufKeyValues::has(std::string_view key) const {
   return std::any_of(entries_.begin(), entries_.end(), [&](auto& entry) { return entry.first == key; });
 }

@@ -50,6 +50,7 @@ class GgufKeyValues {
   }
   void set(std::string_view key, std::string_view text);
   void set(std::string_view key, const char* text) { set(key, std::string_view(text)); }
+  void set(std::string_view key, const std::string& text) { set(key, std::string_view(text)); }
   template <GgufNumber T>
     requires(!std::same_as<T, bool>)  // vector<bool> has no elements to view
   void set(std::string_view key, std::span<const T> values) {
@@ -66,6 +67,9 @@ class GgufKeyValues {
   }
   // A value of another file, as it is. general.alignment is left out: a file has its writer's.
   void set(std::string_view key, const GgufValue& value);
+  // A value of any file; general.alignment is left out. An integer becomes u32, or i32 or i64 where it needs to; an array of
+  // integers i32 or i64; floats become f32.
+  void set(std::string_view key, const MetadataValue& value);
 
   bool has(std::string_view key) const;
   void erase(std::string_view key);
@@ -76,6 +80,8 @@ class GgufKeyValues {
 
   void put(std::string_view key, GgufType type, std::span<const std::byte> bytes);
   void put_array(std::string_view key, GgufType element, size_t count, std::span<const std::byte> bytes);
+  void set_integer(std::string_view key, int64_t value);
+  void set_integers(std::string_view key, const std::vector<int64_t>& values);
   std::string& payload_of(std::string_view key);
 
   std::vector<std::pair<std::string, std::string>> entries_;  // key; type and value as they stand in the file

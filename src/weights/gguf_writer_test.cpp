@@ -78,6 +78,29 @@ TEST(GgufWriter, every_type_of_value_is_read_back) {
   EXPECT_EQ(read.texts("t.texts"), (std::vector<std::string_view>{"a", "", "bc"}));
 }
 
+TEST(GgufWriter, values_of_other_files_get_the_usual_widths) {
+  const std::vector<GgufTensorInfo> tensors = {{"a.weight", DType::f32, {8}}};
+  const auto type_of = [&](const MetadataValue& value) {
+    GgufKeyValues values;
+    values.set("x", value);
+    const std::string file = gguf_header(values, tensors);
+    Reader reader(std::as_bytes(std::span(file)));
+    reader.take(24, "header");
+    return GgufMetadata::parse(reader, 1).find("x")->type_name();
+  };
+  EXPECT_EQ(type_of(int64_t{4000000000}), "u32");
+  EXPECT_EQ(type_of(int64_t{-1}), "i32");
+  EXPECT_EQ(type_of(int64_t{1} << 32), "i64");
+  EXPECT_EQ(type_of(0.5), "f32");
+  EXPECT_EQ(type_of(true), "bool");
+  EXPECT_EQ(type_of(std::string("x")), "string");
+  EXPECT_EQ(type_of(std::vector<int64_t>{1, -2}), "array of i32");
+  EXPECT_EQ(type_of(std::vector<int64_t>{int64_t{1} << 40}), "array of i64");
+  EXPECT_EQ(type_of(std::vector<double>{1}), "array of f32");
+  EXPECT_EQ(type_of(std::vector<bool>{true}), "array of bool");
+  EXPECT_EQ(type_of(std::vector<std::string>{"x"}), "array of string");
+}
+
 // Copying all of a file, as a conversion does that changes nothing: the same model, and again the same bytes.
 TEST(GgufWriter, a_copied_model_is_the_model) {
   const TemporaryFolder folder;

@@ -183,42 +183,60 @@ class FirstRefusal {
 constexpr int64_t kPieceBytes = 4 << 20;  // of float32
 constexpr int64_t kItemRows = 8;
 
+// A matrix of a tensor (all of it, or one of a stack).
 struct Rows {
   const TensorEntry& tensor;
+  const std::byte* data;
+  int64_t first_row;  // of the matrix in the tensor
+  int64_t rows;
   DType target;
   int64_t columns, source_bytes, target_bytes;  // of a row
 
-  // Row `row` of the tensor; the column that does not fit, or -1.
+  // Row `row` of the matrix; the column that does not fit, or -1.
   int64_t quantize(int64_t row, std::byte* out) const {
     thread_local std::vector<float> floats;
     floats.resize(static_cast<size_t>(columns));
-    compute::dequantize_row(tensor.dtype, tensor.data + row * source_bytes, columns, floats.data());
+    compute::dequantize_row(tensor.dtype, data + row * source_bytes, columns, floats.data());
     return compute::quantize_weights(target, floats.data(), columns, out);
   }
 };
 
-[[noreturn]] void refuse_value(const Rows& rows, int64_t element) {
-  std::vector<float> floats(static_cast<size_t>(rows.columns));
-  const int64_t row = element / rows.columns;
-  compute::dequantize_row(rows.tensor.dtype, rows.tensor.data + row * rows.source_bytes, rows.columns,
+[[noreturn]] void refuse_value(const Rows& matrix, int64_t element) {
+  const int64_t row = element / matrix.columns, column = element % matrix.columns;
+  std::vector<float> floats(static_cast<size_t>(matrix.columns));
+  compute::dequantize_row(matrix.tensor.dtype, matrix.data + row * matrix.source_bytes, matrix.columns,
                           floats.data());
   throw make_error(ErrorCode::invalid_argument,
                    "tensor {} cannot be written as {}: row {} column {} is {}, finite values of at most {} "
                    "were expected",
-                   in_quotes(rows.tensor.name), compute::dtype_info(rows.target).name, row,
-                   element % rows.columns, floats[static_cast<size_t>(element % rows.columns)],
-                   compute::largest_weight(rows.target));
+                   in_quotes(matrix.tensor.name), compute::dtype_info(matrix.target).name,
+                   matrix.first_row + row, column, floats[static_cast<size_t>(column)],
+                   compute::largest_weight(matrix.target));
 }
 
-void quantize_piece(const Rows& rows, int64_t first, int64_t count, compute::cpu::ThreadTeam& team,
+void quantize_piece(const Rows& matrix, int64_t first, int64_t count, compute::cpu::ThreadTeam& team,
                     std::byte* out) {
   FirstRefusal refusal;
   team.run(ceil_div(count, kItemRows), [&](int64_t item, int64_t) {
     for (int64_t r = item * kItemRows; r < std::min((item + 1) * kItemRows, count); ++r)
-      if (const int64_t column = rows.quantize(first + r, out + r * rows.target_bytes); column >= 0)
-        refusal.note((first + r) * rows.columns + column);
+      if (const int64_t column = matrix.quantize(first + r, out + r * matrix.target_bytes); column >= 0)
+        refusal.note((first + r) * matrix.columns + column);
   });
-  if (const auto element = refusal.element()) refuse_value(rows, *element);
+  if (const auto element = refusal.element()) refuse_value(matrix, *element);
+}
+
+using Sink = std::function<void(std::span<const std::byte>)>;
+
+void quantize_matrix(const Rows& matrix, compute::cpu::ThreadTeam& team, const Sink& sink) {
+  if (matrix.tensor.dtype == matrix.target)
+    return sink({matrix.data, static_cast<size_t>(matrix.rows * matrix.target_bytes)});
+  const int64_t piece = std::clamp<int64_t>(kPieceBytes / 4 / matrix.columns, 1, matrix.rows);
+  std::vector<std::byte> bytes(static_cast<size_t>(piece * matrix.target_bytes));
+  for (int64_t first = 0; first < matrix.rows; first += piece) {
+    const int64_t count = std::min(piece, matrix.rows - first);
+    quantize_piece(matrix, first, count, team, bytes.data());
+    sink({bytes.data(), static_cast<size_t>(count * matrix.target_bytes)});
+  }
 }
 
 }  // namespace
@@ -244,22 +262,23 @@ std::vector<DType> quant_plan(std::span<const TensorEntry> tensors, const QuantM
   return plan;
 }
 
-void quantize_tensor(const TensorEntry& tensor, DType target, compute::cpu::ThreadTeam& team,
-                     const std::function<void(std::span<const std::byte>)>& sink) {
-  if (tensor.dtype == target) return sink({tensor.data, static_cast<size_t>(tensor.bytes)});
+void quantize_tensor(const WeightFile& file, const TensorEntry& tensor, DType target,
+                     compute::cpu::ThreadTeam& team, const Sink& sink) {
   const int64_t columns = tensor.shape.back();
-  const Rows rows{.tensor = tensor,
-                  .target = target,
-                  .columns = columns,
-                  .source_bytes = compute::row_bytes(tensor.dtype, columns).value(),
-                  .target_bytes = compute::row_bytes(target, columns).value()};
-  const int64_t count = tensor.bytes / rows.source_bytes;
-  const int64_t piece = std::clamp<int64_t>(kPieceBytes / 4 / columns, 1, count);
-  std::vector<std::byte> bytes(static_cast<size_t>(piece * rows.target_bytes));
-  for (int64_t first = 0; first < count; first += piece) {
-    const int64_t rows_now = std::min(piece, count - first);
-    quantize_piece(rows, first, rows_now, team, bytes.data());
-    sink({bytes.data(), static_cast<size_t>(rows_now * rows.target_bytes)});
+  const int64_t source_bytes = compute::row_bytes(tensor.dtype, columns).value();
+  const int64_t matrices = tensor.shape.size() == 3 ? tensor.shape[0] : 1;
+  const int64_t rows = tensor.bytes / source_bytes / matrices;
+  for (int64_t m = 0; m < matrices; ++m) {
+    const TensorData data = matrices > 1 ? file.read_slice(tensor, m) : file.read(tensor);
+    quantize_matrix({.tensor = tensor,
+                     .data = data.data,
+                     .first_row = m * rows,
+                     .rows = rows,
+                     .target = target,
+                     .columns = columns,
+                     .source_bytes = source_bytes,
+                     .target_bytes = compute::row_bytes(target, columns).value()},
+                    team, sink);
   }
 }
 

@@ -32,10 +32,11 @@ const QuantMix& quant_mix_named(std::string_view name);
 // are no whole quant blocks of the type that they should get, get one of smaller blocks or f16.
 std::vector<compute::DType> quant_plan(std::span<const TensorEntry> tensors, const QuantMix& mix);
 
-// Gives the bytes of `tensor` as `target` to `sink`, in pieces of whole rows. A tensor that is of that type already is copied.
-// The threads of `team` share the rows; the bytes do not depend on their number. Throws Error{invalid_argument} naming the
+// Gives the bytes of `tensor`, one of file.tensors(), as `target` to `sink`, in pieces of whole rows. A tensor that is of that
+// type already is copied. Of a stack of matrices one is in memory at a time. The threads of `team` share the rows; the bytes do not depend on their number. Throws Error{invalid_argument} naming the
 // tensor, row and value that the type cannot hold: a NaN, an infinity, a magnitude beyond it.
-void quantize_tensor(const TensorEntry& tensor, compute::DType target, compute::cpu::ThreadTeam& team,
+void quantize_tensor(const WeightFile& file, const TensorEntry& tensor, compute::DType target,
+                     compute::cpu::ThreadTeam& team,
                      const std::function<void(std::span<const std::byte>)>& sink);
 
 }  // namespace neutrino::weights
