@@ -85,7 +85,7 @@ ScaledBlock<n> fit_scaled_block(const float* x, std::initializer_list<fit::Candi
                                                      static_cast<int>(std::lrint(around)), low, high);
     }
     const float error = block_error<Levels, n>(x, w, block);
-    if (error >= best_error) break;
+    if (!(error < best_error)) break;
     best = block, best_error = error;
     block.d = refit<Levels, n>(x, w, block);
   }
@@ -116,7 +116,7 @@ float best_integers(const float* x, const float* w, const fit::Line& real, int s
   for (trial.scale[s] = std::max(scale - 1, 0); trial.scale[s] <= std::min(scale + 1, 63); ++trial.scale[s])
     for (trial.min[s] = std::max(min - 1, 0); trial.min[s] <= std::min(min + 1, 63); ++trial.min[s]) {
       const float error = fit::line_error<high, 32>(x, w, trial.line(s));
-      if (error >= best_error) continue;
+      if (!(error < best_error)) continue;
       best_error = error, block.scale[s] = trial.scale[s], block.min[s] = trial.min[s];
     }
   return best_error;
@@ -158,7 +158,7 @@ LinedBlock fit_lined_block(const float* x) {
   for (int round = 0; round < kRounds; ++round) {
     float error = 0;
     for (int s = 0; s < 8; ++s) error += best_integers<high>(x + 32 * s, w + 32 * s, real[s], s, block);
-    if (error >= best_error) break;
+    if (!(error < best_error)) break;
     best = block, best_error = error;
     refit<high>(x, w, block);
   }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cfenv>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <vector>
 
@@ -89,12 +90,90 @@ TEST(QuantizeWeights, every_writable_type_is_bounded_here_and_no_other) {
   }
 }
 
+// ---- no block is worse than with the scale that comes to mind first
+
+// The first scale that comes to mind: the largest magnitude on the last level, or the ends of the range on the first and the last.
+struct Obvious {
+  DType dtype;
+  float low, high;  // levels; low 0: with an offset
+};
+constexpr Obvious kObvious[] = {{DType::q8_0, -127, 127},
+                                {DType::q4_0, -8, 7},
+                                {DType::q5_0, -16, 15},
+                                {DType::q4_1, 0, 15},
+                                {DType::q5_1, 0, 31}};
+
+// sum of (rms + |x|) e^2: what the search makes small.
+double weighted_error(const float* x, const float* y, int n) {
+  double squares = 0, error = 0;
+  for (int i = 0; i < n; ++i) squares += double{x[i]} * x[i];
+  for (int i = 0; i < n; ++i)
+    error += (std::sqrt(squares / n) + std::abs(x[i])) * std::pow(double{x[i]} - y[i], 2);
+  return error;
+}
+
+void obvious_block(const Obvious& type, const float* x, float* y) {
+  const auto [low, high] = std::minmax_element(x, x + 32);
+  const float farthest = -*low > *high ? *low : *high;
+  const bool line = type.low == 0;
+  const float d = f16_to_f32(f32_to_f16(line ? (*high - *low) / type.high : farthest / type.low));
+  const float m = line ? f16_to_f32(f32_to_f16(*low)) : 0;
+  for (int i = 0; i < 32; ++i)
+    y[i] = d == 0 ? m : d * std::clamp(std::round((x[i] - m) / d), type.low, type.high) + m;
+}
+
+// Gaussian, heavy-tailed, uniform, sparse, on a coarse lattice, shifted.
+float sample(Random& random, int64_t kind) {
+  const double u = random.uniform() - 0.5, v = random.uniform();
+  switch (kind) {
+    case 0: return static_cast<float>(std::sqrt(-2 * std::log(1 - v)) * std::cos(4 * M_PI * u));
+    case 1: return static_cast<float>(u / (0.02 + v * v));
+    case 2: return static_cast<float>(u);
+    case 3: return v < 0.9 ? 0.0f : static_cast<float>(u);
+    case 4: return static_cast<float>(std::round(9 * u));
+    default: return static_cast<float>(3 + u);
+  }
+}
+
+TEST(QuantizeWeights, no_block_is_worse_than_with_the_obvious_scale) {
+  const int64_t blocks = std::getenv("NEUTRINO_TEST_LONG") ? 200'000 : 3000;
+  for (const Obvious& type : kObvious) {
+    Random random(7);
+    double ours = 0, obvious = 0;
+    for (int64_t b = 0; b < blocks; ++b) {
+      float y[32];
+      std::vector<float> x(32);
+      for (float& value : x) value = sample(random, b % 6);
+      obvious_block(type, x.data(), y);
+      const double least = weighted_error(x.data(), y, 32);
+      const double got = weighted_error(x.data(), there_and_back(type.dtype, x).data(), 32);
+      ASSERT_LE(got, 1.001 * least + 1e-12) << dtype_info(type.dtype).name << " block " << b;
+      ours += got, obvious += least;
+    }
+    EXPECT_LT(ours, 0.97 * obvious) << dtype_info(type.dtype).name;
+  }
+}
+
 // What a quantised file held comes back from it: a conversion to the same type does not wear the weights down.
 TEST(QuantizeWeights, weights_on_the_lattice_stay) {
   for (const DType dtype : {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::iq4_nl}) {
     const std::vector<float> x = there_and_back(dtype, gaussian(16 * kColumns, 2, 0.02));
     EXPECT_LT(relative_error(x, there_and_back(dtype, x)), 5e-4) << dtype_info(dtype).name;
   }
+}
+
+// At the end of f16, where a fitted offset may lie beyond it.
+TEST(QuantizeWeights, the_largest_values_stay_finite) {
+  Random random(3);
+  for (const Bound& bound : kBounds)
+    for (int trial = 0; trial < 100; ++trial) {
+      std::vector<float> x(256);
+      for (float& value : x)
+        value = largest_weight(bound.dtype) *
+                static_cast<float>(trial % 2 ? 1 - 0.1 * random.uniform() : 0.1 * random.uniform() - 1);
+      for (const float value : there_and_back(bound.dtype, x)) ASSERT_TRUE(std::isfinite(value));
+      EXPECT_LT(relative_error(x, there_and_back(bound.dtype, x)), 0.15) << dtype_info(bound.dtype).name;
+    }
 }
 
 // Rows that break searches: nothing, one value, all equal, one sign, tiny, huge, one outlier.
