@@ -1,7 +1,7 @@
-// What the kernels reach on this machine: products by shape and rows, and all operations of a forward pass of SmolLM2-135M's
-// shape on random weights (q4_1 body, q8_0 tied head).
+// What the kernels reach on this machine: products by shape and rows, all operations of a forward pass of SmolLM2-135M's
+// shape on random weights (q4_1 body, q8_0 tied head), and of all-MiniLM-L6-v2's (f32), an encoder.
 //
-//   compute_bench [--isa avx2] [--threads 2] [--seconds 0.3] [--float32]
+//   compute_bench [--isa avx2] [--threads 2] [--seconds 0.3] [--float32] [--forward | --encoder]
 //
 // Times are the best of the repetitions: neighbours on the machine only ever add; with --threads 1 they are CPU times.
 
@@ -10,6 +10,8 @@
 #include <CLI/CLI.hpp>
 #include <ctime>
 #include <functional>
+#include <map>
+#include <string>
 
 #include "compute/test_support.h"
 
@@ -159,15 +161,119 @@ void bench_forward(Backend& backend, const Options& options) {
   }
 }
 
+// all-MiniLM-L6-v2: 32 sentences of 8-64 tokens in a batch. The time is also given for each operation's sum over the layers.
+class Encoder {
+ public:
+  static constexpr int64_t kWidth = 384, kInner = 1536, kDepth = 6, kSentences = 32;
+
+  explicit Encoder(Backend& backend)
+      : backend_(backend), ones_(kInner, 1.0f), bias_(3 * kWidth + kInner, 0.01f) {
+    const auto load = [&](int64_t rows, int64_t columns) {
+      const OwnedMatrix w = testing::random_matrix(DType::f32, rows, columns, 1);
+      return backend_.load_matrix({&w.view, 1});
+    };
+    for (int64_t i = 0; i < kDepth; ++i)
+      layers_.push_back(
+          {load(3 * kWidth, kWidth), load(kWidth, kWidth), load(kInner, kWidth), load(kWidth, kInner)});
+    for (int64_t i = 0; i < kSentences; ++i) lengths_.push_back(8 + i * 56 / (kSentences - 1));
+    for (const int64_t length : lengths_) rows_ += length;
+    for (int32_t i = 0; i < 2 * kSentences; ++i) table_.push_back(i);
+    cache_ = backend.make_kv_cache(uniform_kv_cache(kDepth, 12, 32, 2 * kSentences));
+    input_ = testing::random_floats(rows_ * kWidth, 3);
+  }
+
+  void forward(const std::function<void(const char*)>& mark) {
+    const AttentionShape shape = {.num_attention_heads = 12,
+                                  .num_key_value_heads = 12,
+                                  .head_dim = 32,
+                                  .scale = 0.17677669f,
+                                  .causal = false};
+    const std::span<const float> ones(ones_.data(), kWidth), bias(bias_);
+    backend_.begin_step();
+    std::vector<SequenceRows> sequences;
+    int64_t row = 0;
+    for (size_t i = 0; i < lengths_.size(); row += lengths_[i++])
+      sequences.push_back(
+          {.first_row = row, .rows = lengths_[i], .block_table = std::span(table_).subspan(2 * i, 2)});
+    const Batch batch = {.sequences = sequences};
+    const Tensor x = backend_.copy(testing::view_of(input_, rows_, kWidth));
+    for (int64_t i = 0; i < kDepth; ++i) {
+      const ScratchScope scope(backend_);
+      const Layer& layer = layers_[static_cast<size_t>(i)];
+      const Activation in = backend_.activation(x);
+      mark("activation");
+      Tensor qkv = backend_.matmul(in, *layer.qkv);
+      mark("products");
+      backend_.add_bias(qkv, bias.first(3 * kWidth));
+      mark("add_bias");
+      backend_.rope_and_store(qkv, {}, shape, batch, *cache_, i);
+      mark("rope_and_store");
+      const Activation values = backend_.attention(qkv, shape, batch, *cache_, i);
+      mark("attention");
+      Tensor sum = x;
+      backend_.matmul_add(sum, values, *layer.output);
+      mark("products");
+      backend_.add_bias(x, bias.first(kWidth));
+      mark("add_bias");
+      backend_.layer_normalize(x, ones, bias.first(kWidth), 1e-12f);
+      mark("layer_normalize");
+      const Activation middle = backend_.activation(x);
+      mark("activation");
+      const Tensor inner = backend_.matmul(middle, *layer.gate_up);
+      mark("products");
+      backend_.add_bias(inner, bias.first(kInner));
+      mark("add_bias");
+      backend_.apply(inner, Function::gelu_erf);
+      mark("gelu");
+      const Activation gated = backend_.activation(inner);
+      mark("activation");
+      backend_.matmul_add(sum, gated, *layer.down);
+      mark("products");
+      backend_.add_bias(x, bias.first(kWidth));
+      mark("add_bias");
+      backend_.layer_normalize(x, ones, bias.first(kWidth), 1e-12f);
+      mark("layer_normalize");
+    }
+  }
+  int64_t rows() const { return rows_; }
+
+ private:
+  Backend& backend_;
+  std::vector<Layer> layers_;
+  std::vector<float> ones_, bias_, input_;
+  std::vector<int64_t> lengths_;
+  std::vector<int32_t> table_;
+  std::unique_ptr<KvCache> cache_;
+  int64_t rows_ = 0;
+};
+
+void bench_encoder(Backend& backend, const Options& options) {
+  Encoder encoder(backend);
+  const double seconds =
+      best_seconds(options, 3 * options.seconds, [&] { encoder.forward([](const char*) {}); });
+  const double operations = 2.0 * Encoder::kDepth * Encoder::kWidth *
+                            (4 * Encoder::kWidth + 2 * Encoder::kInner) * static_cast<double>(encoder.rows());
+  fmt::print("encoder, {} tokens: {:8.2f} ms  {:7.0f} sentences/s  {:5.3f} TOP/s\n", encoder.rows(),
+             seconds * 1e3, Encoder::kSentences / seconds, operations / seconds / 1e12);
+  std::map<std::string, double> parts;
+  double last = now(options);
+  encoder.forward([&](const char* part) {
+    const double time = now(options);
+    parts[part] += time - last, last = time;
+  });
+  for (const auto& [part, time] : parts) fmt::print("  {:16} {:8.2f} ms\n", part, time * 1e3);
+}
+
 void run(int argc, char** argv) {
   Options options;
-  bool float32 = false, forward_only = false;
+  bool float32 = false, forward_only = false, encoder_only = false;
   CLI::App app("Speed of the compute kernels");
   app.add_option("--isa", options.backend.isa, "kernel table");
   app.add_option("--threads", options.backend.threads);
   app.add_option("--seconds", options.seconds, "for each line");
   app.add_flag("--float32", float32, "the arithmetic of --exact");
   app.add_flag("--forward", forward_only, "without the single products");
+  app.add_flag("--encoder", encoder_only, "only the encoder");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -177,13 +283,17 @@ void run(int argc, char** argv) {
   const auto backend = make_cpu_backend(options.backend);
   backend->reserve(int64_t{512} << 20);
   fmt::print("{}, {} threads\n", backend->name(), backend->threads());
+  if (encoder_only) return bench_encoder(*backend, options);
   if (!forward_only) {
     bench_products(*backend, options, DType::q4_1, 3072, 576);
     bench_products(*backend, options, DType::q4_1, 576, 1536);
     bench_products(*backend, options, DType::q8_0, 49152, 576);
     bench_products(*backend, options, DType::bf16, 3072, 576);
+    bench_products(*backend, options, DType::f32, 1536, 384);
+    bench_products(*backend, options, DType::f32, 384, 1536);
   }
   bench_forward(*backend, options);
+  bench_encoder(*backend, options);
 }
 
 }  // namespace

@@ -84,10 +84,9 @@ float apply_function(Function function, float x) {
 float gate_product(Function function, float gate, float up) {
   if (function == Function::silu) return silu_product(gate, up);
   if (function != Function::swiglu_oai) return apply_function(function, gate) * up;
-  constexpr float kLimit = 7.0f, kSteepness = 1.702f;
-  const float g = gate > kLimit ? kLimit : gate;
-  const float u = up > kLimit ? kLimit : up < -kLimit ? -kLimit : up;
-  return g / (1.0f + exponential(-(kSteepness * g))) * (u + 1.0f);
+  const float g = gate > kSwigluLimit ? kSwigluLimit : gate;
+  const float u = up > kSwigluLimit ? kSwigluLimit : up < -kSwigluLimit ? -kSwigluLimit : up;
+  return g / (1.0f + exponential(-(kSwigluSteepness * g))) * (u + 1.0f);
 }
 
 float sum_lanes(const float lanes[kLanes]) {

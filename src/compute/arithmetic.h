@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "compute/backend.h"
 #include "compute/constants.h"
+#include "compute/function.h"
 
 namespace neutrino::compute {
 

@@ -116,10 +116,11 @@ TEST(IntegerRow, BytesKeepEighteenBits) {
 }
 
 TEST(IntegerRow, AScaleGrowsUntilTheSumsFit) {
-  const std::vector<float> ones(4096, 1.0f);  // 127 * 32767 * 4096 is 8 times 2^31
+  const std::vector<float> ones(4096, 1.0f);  // 16256 * 32767 * 128 is 32 times 2^31
   IntegerRow integer;
   integer_row(DType::f32, ones.data(), 4096, integer);
-  EXPECT_LT(int64_t{127} * integer.q[0] * 4096, int64_t{1} << 31);
+  EXPECT_LT(int64_t{16256} * integer.q[0] * kWordRun, int64_t{1} << 31);
+  EXPECT_GT(integer.q[0], 511);
   EXPECT_NEAR(integer.q[0] * integer.scale, 1.0f, 1e-3);
 }
 

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "compute/batch.h"
+#include "compute/function.h"
 #include "compute/tensor.h"
 
 namespace neutrino::compute {
@@ -102,10 +103,6 @@ struct RopeTable {
   int64_t rotary_dim = 0;  // <= head_dim; the rest passes through. 0: nothing rotates
   RopePairs pairs = RopePairs::adjacent;
 };
-
-// Functions of one value; swiglu_oai is gpt-oss's and only gates: with g = min(gate, 7) and u = clamp(up, -7, 7) it is
-// g sigmoid(1.702 g) (u + 1).
-enum class Function : uint8_t { silu, gelu_tanh, gelu_erf, relu_squared, sigmoid, tanh, swiglu_oai };
 
 // ---- mixtures of experts
 enum class Gating : uint8_t { softmax, sigmoid, softmax_of_selected };

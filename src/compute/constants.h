@@ -11,6 +11,10 @@ inline constexpr float kActivationMax = 16256.0f;
 // Rows whose largest magnitude is below this are zero: their scale's reciprocal must stay finite.
 inline constexpr float kActivationTiny = 1e-30f;
 
+// Weights as words: 16256 times the sum of |W| over each run of this many columns is below 2^31, so that a run is summed in
+// int32.
+inline constexpr int64_t kWordRun = 128;
+
 // Sums of floats run in this many lanes (lane = index % 16), then over the tree (8, 4, 2, 1).
 inline constexpr int64_t kLanes = 16;
 
@@ -38,6 +42,9 @@ inline constexpr float kTailCoefficients[] = {
     0.038311656564474106f, -0.16884179413318634f, 0.22798913717269897f,
     -0.07573781907558441f, 0.14200359582901f,     0.09491059184074402f,
     0.12186209857463837f,  0.11949587613344193f,  6.6867246459878515e-06f};
+
+// swiglu_oai's bounds of gate and up, and its sigmoid's steepness.
+inline constexpr float kSwigluLimit = 7.0f, kSwigluSteepness = 1.702f;
 
 // gelu_tanh(x) = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
 inline constexpr float kGeluRoot = 0.7978845608028654f, kGeluCube = 0.044715f;

@@ -40,7 +40,7 @@ Activation HostBackend::rms_norm(const Tensor& x, std::span<const float> weight,
   const int64_t mark = scratch_.mark();
   const Tensor normed = scratch_.tensor(x.rows, x.columns);
   for_rows(x.rows, [&](int64_t r) {
-    rms_norm_row(x.row(r), weight.data(), eps, x.columns, normed.row(r));
+    rms_norm_values(x.row(r), weight.data(), eps, x.columns, normed.row(r));
     write_activation(out, r, normed.row(r));
   });
   scratch_.release(mark);
@@ -59,8 +59,8 @@ Activation HostBackend::layer_norm(const Tensor& x, std::span<const float> weigh
   const int64_t mark = scratch_.mark();
   const Tensor normed = scratch_.tensor(x.rows, x.columns);
   for_rows(x.rows, [&](int64_t r) {
-    layer_norm_row(x.row(r), weight.data(), bias.empty() ? nullptr : bias.data(), eps, x.columns,
-                   normed.row(r));
+    layer_norm_values(x.row(r), weight.data(), bias.empty() ? nullptr : bias.data(), eps, x.columns,
+                      normed.row(r));
     write_activation(out, r, normed.row(r));
   });
   scratch_.release(mark);
@@ -72,7 +72,7 @@ void HostBackend::rms_normalize(const Tensor& x, std::span<const float> weight, 
   check(width > 0 && x.columns % width == 0, "a norm's weights cover the columns a whole number of times");
   for_rows(x.rows, [&](int64_t r) {
     for (int64_t c = 0; c < x.columns; c += width)
-      rms_norm_row(x.row(r) + c, weight.data(), eps, width, x.row(r) + c);
+      rms_norm_values(x.row(r) + c, weight.data(), eps, width, x.row(r) + c);
   });
 }
 
@@ -80,7 +80,8 @@ void HostBackend::layer_normalize(const Tensor& x, std::span<const float> weight
                                   float eps) {
   check_norm(x, weight, bias);
   for_rows(x.rows, [&](int64_t r) {
-    layer_norm_row(x.row(r), weight.data(), bias.empty() ? nullptr : bias.data(), eps, x.columns, x.row(r));
+    layer_norm_values(x.row(r), weight.data(), bias.empty() ? nullptr : bias.data(), eps, x.columns,
+                      x.row(r));
   });
 }
 
@@ -151,15 +152,33 @@ void HostBackend::scale(const Tensor& x, float factor) {
 }
 
 void HostBackend::softcap(const Tensor& x, float cap) {
-  for_rows(x.rows, [&](int64_t r) {
-    for (int64_t c = 0; c < x.columns; ++c) x.row(r)[c] = softcap_value(x.row(r)[c], cap);
-  });
+  for_rows(x.rows, [&](int64_t r) { softcap_values(x.row(r), cap, x.columns); });
 }
 
 void HostBackend::apply(const Tensor& x, Function function) {
-  for_rows(x.rows, [&](int64_t r) {
-    for (int64_t c = 0; c < x.columns; ++c) x.row(r)[c] = apply_function(function, x.row(r)[c]);
-  });
+  check(function != Function::swiglu_oai, "swiglu_oai is a function of gate and up");
+  for_rows(x.rows, [&](int64_t r) { apply_values(function, x.row(r), x.columns); });
+}
+
+// ---- single rows
+
+void HostBackend::rms_norm_values(const float* x, const float* weight, float eps, int64_t n,
+                                  float* out) const {
+  rms_norm_row(x, weight, eps, n, out);
+}
+void HostBackend::layer_norm_values(const float* x, const float* weight, const float* bias, float eps,
+                                    int64_t n, float* out) const {
+  layer_norm_row(x, weight, bias, eps, n, out);
+}
+void HostBackend::apply_values(Function function, float* x, int64_t n) const {
+  for (int64_t i = 0; i < n; ++i) x[i] = apply_function(function, x[i]);
+}
+void HostBackend::gate_values(Function function, const float* gate, const float* up, int64_t n,
+                              float* out) const {
+  for (int64_t i = 0; i < n; ++i) out[i] = gate_product(function, gate[i], up[i]);
+}
+void HostBackend::softcap_values(float* x, float cap, int64_t n) const {
+  for (int64_t i = 0; i < n; ++i) x[i] = softcap_value(x[i], cap);
 }
 
 // ---- attention

@@ -71,6 +71,15 @@ class HostBackend : public Backend {
   virtual Activation make_activation(int64_t rows, int64_t columns) = 0;
   virtual void write_activation(const Activation& out, int64_t row, const float* values) const = 0;
 
+  // Single rows, in arithmetic.h's definitions; a derived backend may have the same bits faster.
+  virtual void rms_norm_values(const float* x, const float* weight, float eps, int64_t n, float* out) const;
+  virtual void layer_norm_values(const float* x, const float* weight, const float* bias, float eps, int64_t n,
+                                 float* out) const;  // bias may be null
+  virtual void apply_values(Function function, float* x, int64_t n) const;
+  virtual void gate_values(Function function, const float* gate, const float* up, int64_t n,
+                           float* out) const;
+  virtual void softcap_values(float* x, float cap, int64_t n) const;
+
   // f(i) for i in [0, count) on the compute threads.
   template <typename F>
   void for_each(int64_t count, F f) {

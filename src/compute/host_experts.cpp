@@ -241,9 +241,8 @@ void HostBackend::run_expert(const Experts& experts, int64_t expert, const Activ
     float *u = up.row(r), *g = gate.row(r);
     for (int64_t c = 0; c < inner && !up_bias.empty(); ++c) u[c] += up_bias[c];
     for (int64_t c = 0; c < inner && g != u && !gate_bias.empty(); ++c) g[c] += gate_bias[c];
-    for (int64_t c = 0; c < inner; ++c)
-      u[c] = g == u ? apply_function(mixture.function, u[c]) : gate_product(mixture.function, g[c], u[c]);
-    write_activation(inside, r, u);
+    g == u ? apply_values(mixture.function, u, inner) : gate_values(mixture.function, g, u, inner, g);
+    write_activation(inside, r, g);
   });
   const Tensor down = matmul(inside, *mixture.down[expert]);
   const std::span<const float> down_bias = bias_of(mixture.down_bias, expert, results.columns);

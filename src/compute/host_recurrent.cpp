@@ -29,7 +29,9 @@ struct ConvTask {
 };
 
 // Channels [first, first + count) of one sequence. `window` holds the kernel - 1 inputs before the row at hand, oldest first.
-void conv_channels(const ConvTask& task, const Tensor& x, const SequenceRows& sequence, float* state) {
+template <typename Silu>
+void conv_channels(const ConvTask& task, const Tensor& x, const SequenceRows& sequence, float* state,
+                   Silu silu) {
   const int64_t before = task.kernel - 1;
   float window[kConvKernelMax][kConvChannels];
   for (int64_t k = 0; k < before; ++k)
@@ -41,8 +43,9 @@ void conv_channels(const ConvTask& task, const Tensor& x, const SequenceRows& se
       const float* weight = task.weight + (task.first + c) * task.kernel;
       float sum = task.bias ? task.bias[task.first + c] : 0.0f;
       for (int64_t k = 0; k < task.kernel; ++k) sum += weight[k] * window[k][c];
-      row[c] = silu_product(sum, 1.0f);
+      row[c] = sum;
     }
+    silu(row, task.count);
     for (int64_t k = 0; k < before; ++k) std::copy_n(window[k + 1], task.count, window[k]);
   }
   for (int64_t k = 0; k < before; ++k)
@@ -133,7 +136,8 @@ void HostBackend::causal_conv1d(const Tensor& x, std::span<const float> weight, 
                    .first = first,
                    .count = std::min(kConvChannels, x.columns - first),
                    .channels = x.columns},
-                  x, sequence, state);
+                  x, sequence, state,
+                  [this](float* values, int64_t n) { apply_values(Function::silu, values, n); });
   });
 }
 

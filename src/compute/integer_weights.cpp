@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "compute/constants.h"
 
 namespace neutrino::compute {
 namespace {
@@ -75,6 +76,17 @@ bool round_into(double value, double limit, int32_t& out) {
   return true;
 }
 
+// The largest sum of |W| over a run of columns.
+double largest_run(const IntegerRow& row) {
+  double largest = 0, sum = 0;
+  for (size_t i = 0; i < row.q.size(); ++i) {
+    if (i % static_cast<size_t>(kWordRun) == 0) sum = 0;
+    sum += std::abs(static_cast<double>(row.q[i]));
+    largest = std::max(largest, sum);
+  }
+  return largest;
+}
+
 // Rounds the row to multiples of `scale`; false if an integer or the sum of magnitudes is too large for the kernels.
 bool round_row(WeightKind kind, const RealRow& real, double scale, IntegerRow& out) {
   const double limit = kind == WeightKind::byte ? 1 << 17 : 32767;
@@ -84,6 +96,7 @@ bool round_row(WeightKind kind, const RealRow& real, double scale, IntegerRow& o
   for (size_t b = 0; b < real.d.size(); ++b)
     if (!round_into(real.d[b] / scale, limit, out.e[b]) || !round_into(real.m[b] / scale, limit, out.f[b]))
       return false;
+  if (kind == WeightKind::word) return double{kActivationMax} * largest_run(out) < 0x1p31;
   double sum = 0;
   for (size_t i = 0; i < real.w.size(); ++i)
     sum += std::abs(static_cast<double>(integer_weight(kind, out, static_cast<int64_t>(i))));

@@ -6,8 +6,9 @@
 //   word   (all others)       W an int16
 //
 // The scale is the row's largest magnitude over 16383, 2^17 (of the blocks' d) or 32767, doubled until the kernels' sums fit:
-// for nibbles and words 127 * sum|W| < 2^31 (they sum the high and the low part of an activation in int32), for bytes
-// 16256 * sum|W| < 2^53 (they sum blocks in float64).
+// for nibbles 127 * sum|W| < 2^31 (they sum the high and the low part of an activation in int32), for words
+// 16256 * sum|W| < 2^31 in each run of 128 columns (which they sum in int32), for bytes 16256 * sum|W| < 2^53 (they sum
+// blocks in float64). Words so keep about 12 bits of an even row and 13 of a normal one.
 #pragma once
 
 #include <cstdint>

@@ -91,6 +91,10 @@ inline void score_block(const AttentionTask& task, const TileWork& work, const u
   }
 }
 
+inline void cap_scores(const AttentionTask& task, float* scores, int64_t n) {
+  if (task.softcap > 0) softcap_values(scores, task.softcap, n);
+}
+
 // The lanes from `first` on, the others zero.
 inline V keep_from(V v, int64_t first) {
   if (first <= 0) return v;
@@ -167,7 +171,9 @@ void attend_tile(const AttentionTask& task, int64_t first) {
       const int64_t from = larger(state[q].visible.first - 32 * b, 0),
                     to = smaller(state[q].visible.end - 32 * b, 32);
       active[q] = from < to;
-      if (active[q]) softmax_block(state[q], work.scores + q * 32, from, to);
+      if (!active[q]) continue;
+      cap_scores(task, work.scores + q * 32, 32);
+      softmax_block(state[q], work.scores + q * 32, from, to);
     }
     add_values<queries>(task, work, state, active, keys + 32 * key_width, ahead);
   }
@@ -208,8 +214,9 @@ inline void attend_float_query(const AttentionTask& task, const float* q, Range 
   for (int64_t j = 0; j < count; ++j) {
     const int64_t position = visible.first + j;
     task.work[j] = dot(tile(position) + position % 32 * task.key_dim, q, task.key_dim) * task.scale;
-    largest = task.work[j] > largest ? task.work[j] : largest;
   }
+  cap_scores(task, task.work, count);
+  for (int64_t j = 0; j < count; ++j) largest = task.work[j] > largest ? task.work[j] : largest;
   V lanes = splat(0.0f);
   for (int64_t j = 0; j < count; j += 16) {
     const V p =

@@ -79,6 +79,19 @@ class CpuBackend final : public HostBackend {
   float* work(int64_t thread) const { return work_[thread]->data; }
   Activation make_activation(int64_t rows, int64_t columns) override;
   void write_activation(const Activation& out, int64_t row, const float* values) const override;
+  void rms_norm_values(const float* x, const float* weight, float eps, int64_t n, float* out) const override {
+    kernels_.rms_norm(x, weight, eps, n, out);
+  }
+  void layer_norm_values(const float* x, const float* weight, const float* bias, float eps, int64_t n,
+                         float* out) const override {
+    kernels_.layer_norm(x, weight, bias, eps, n, out);
+  }
+  void apply_values(Function function, float* x, int64_t n) const override { kernels_.apply(function, x, n); }
+  void gate_values(Function function, const float* gate, const float* up, int64_t n,
+                   float* out) const override {
+    kernels_.gate(function, gate, up, n, out);
+  }
+  void softcap_values(float* x, float cap, int64_t n) const override { kernels_.softcap(x, cap, n); }
   Tensor float_rows(const Activation& x) const;
   uint8_t* activation_row(const Activation& x, int64_t row) const {
     return reinterpret_cast<uint8_t*>(x.data) + row * x.row_bytes;
@@ -305,10 +318,7 @@ void CpuBackend::gate_panels(const Activation& x, const PanelMatrix& w, int64_t 
       task.out_stride = stride;
       w.sections()[part].product(task);
     }
-    if (function == Function::silu)
-      kernels_.silu_product(tiles, ups, rows * stride, tiles);
-    else
-      for (int64_t i = 0; i < rows * stride; ++i) tiles[i] = gate_product(function, tiles[i], ups[i]);
+    kernels_.gate(function, tiles, ups, rows * stride, tiles);
     for (int64_t r = 0; r < rows; ++r) std::copy_n(tiles + r * stride, width, gated.row(row + r) + column);
   }
 }
@@ -406,6 +416,7 @@ void CpuBackend::attend_rows(const Tensor& qkv, const AttentionShape& shape, con
         .value_dim = place.value_dim,
         .value_width = place.value_width,
         .scale = shape.scale,
+        .softcap = shape.softcap,
         .sinks = shape.sinks.empty() ? nullptr : shape.sinks.data() + head * group,
         .work = exact ? scores_[thread]->data : work(thread),
     });
@@ -415,7 +426,6 @@ void CpuBackend::attend_rows(const Tensor& qkv, const AttentionShape& shape, con
 
 Tensor CpuBackend::attention_values(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
                                     const KvCache& cache, int64_t layer) {
-  if (shape.softcap > 0) return HostBackend::attention_values(qkv, shape, batch, cache, layer);
   const Tensor out = scratch_.tensor(qkv.rows, shape.num_attention_heads * value_dim(shape));
   attend_rows(qkv, shape, batch, static_cast<const PagedKvCache&>(cache), layer, out);
   return out;
@@ -423,8 +433,7 @@ Tensor CpuBackend::attention_values(const Tensor& qkv, const AttentionShape& sha
 
 Activation CpuBackend::attention(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
                                  const KvCache& cache, int64_t layer) {
-  if (shape.softcap > 0 || arithmetic_ == Arithmetic::integer)
-    return HostBackend::attention(qkv, shape, batch, cache, layer);
+  if (arithmetic_ == Arithmetic::integer) return HostBackend::attention(qkv, shape, batch, cache, layer);
   const Activation out = make_activation(qkv.rows, shape.num_attention_heads * value_dim(shape));
   const Tensor sums = float_rows(out);
   attend_rows(qkv, shape, batch, static_cast<const PagedKvCache&>(cache), layer, sums);

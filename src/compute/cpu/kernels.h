@@ -20,6 +20,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "compute/function.h"
+
 namespace neutrino::compute::cpu {
 
 constexpr int64_t kPanelRows = 16;
@@ -70,6 +72,7 @@ struct AttentionTask {
   int64_t key_dim, key_width;  // width: with the tile's padding
   int64_t value_dim, value_width;
   float scale;
+  float softcap;       // 0: none
   const float* sinks;  // (group): where the softmax's maximum starts, its sum being 1; or null
   float* work;         // kAttentionWorkFloats; for float32 arithmetic one float a position
 };
@@ -93,8 +96,13 @@ struct Kernels {
   void (*word_panels)(const PanelTask&);
   void (*float_panels)(const PanelTask&);
   void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, float* out);
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, int64_t n,
+                     float* out);                         // bias may be null, out may be x
+  void (*apply)(Function function, float* x, int64_t n);  // in place
+  void (*gate)(Function function, const float* gate, const float* up, int64_t n,
+               float* out);  // f(gate) * up; out may be gate
+  void (*softcap)(float* x, float cap, int64_t n);
   void (*quantize)(const float* x, int64_t n, uint8_t* row);  // one activation row
-  void (*silu_product)(const float* gate, const float* up, int64_t n, float* out);
   void (*rotate)(const RopeTask&);
   void (*round_bf16)(const float* x, int64_t n, uint16_t* out);
   void (*attend)(const AttentionTask&);

@@ -62,6 +62,17 @@ inline V exponent_of_low_bits(V x) {
   const I biased = add(as_ints(x), splat_int(127));
   return as_floats({_mm256_slli_epi32(biased.a, 23), _mm256_slli_epi32(biased.b, 23)});
 }
+inline V absolute(V x) { return as_floats(magnitude_bits(x)); }
+inline V copy_sign(V magnitude, V sign) {
+  const I bit = splat_int(static_cast<int32_t>(0x80000000));
+  const I of = both(as_ints(sign), bit), rest = magnitude_bits(magnitude);
+  return as_floats({_mm256_or_si256(rest.a, of.a), _mm256_or_si256(rest.b, of.b)});
+}
+// a < b ? x : y
+inline V select_less(V a, V b, V x, V y) {
+  return {_mm256_blendv_ps(y.a, x.a, _mm256_cmp_ps(a.a, b.a, _CMP_LT_OQ)),
+          _mm256_blendv_ps(y.b, x.b, _mm256_cmp_ps(a.b, b.b, _CMP_LT_OQ))};
+}
 inline V keep_first(V x, int64_t n) {
   const I limit = splat_int(n <= 0 ? 0 : n >= 16 ? 16 : static_cast<int32_t>(n));
   const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -277,36 +288,48 @@ inline void byte_tile(const PanelTask& task, int64_t row, int64_t panel) {
       finish(task, row + m, panel * kPanelRows + 8 * half, low[m][half], high[m][half]);
 }
 
+// A run of kWordRun columns fits int32: one vpmaddwd a pair of columns and half a panel.
 template <int rows, bool first>
 inline void word_tile(const PanelTask& task, int64_t row, int64_t panel) {
+  const int64_t columns = task.blocks * kColumnBlock;
   const int16_t* x[rows];
-  __m256i total_h[rows][2], total_l[rows][2];
+  __m256d total[rows][2][2];
 #pragma GCC unroll 8
   for (int m = 0; m < rows; ++m) {
     x[m] = x_words(task, row + m);
-    total_h[m][0] = total_h[m][1] = total_l[m][0] = total_l[m][1] = _mm256_setzero_si256();
+    for (auto& half : total[m]) half[0] = half[1] = _mm256_setzero_pd();
   }
-  const __m256i low_bits = _mm256_set1_epi16(127);
   const uint8_t* w = task.panel + panel * task.panel_bytes;
-  for (int64_t k = 0; k < task.blocks * kColumnBlock; k += 2, w += 64) {
-    if (first) prefetch_block<64>(w + task.panel_bytes);
-    const __m256i q[2] = {load32(w), load32(w + 32)};
+  for (int64_t run = 0; run < columns; run += kWordRun) {
+    const int64_t end = columns - run < kWordRun ? columns : run + kWordRun;
+    __m256i sum[rows][2];
 #pragma GCC unroll 8
-    for (int m = 0; m < rows; ++m) {
-      const __m256i v = broadcast4(x[m] + k), h = _mm256_srai_epi16(v, 7), l = _mm256_and_si256(v, low_bits);
+    for (int m = 0; m < rows; ++m) sum[m][0] = sum[m][1] = _mm256_setzero_si256();
+    for (int64_t k = run; k < end; k += 2, w += 64) {
+      if (first) prefetch_block<64>(w + task.panel_bytes);
+      const __m256i q[2] = {load32(w), load32(w + 32)};
+#pragma GCC unroll 8
+      for (int m = 0; m < rows; ++m) {
+        const __m256i v = broadcast4(x[m] + k);
 #pragma GCC unroll 2
-      for (int half = 0; half < 2; ++half) {
-        total_h[m][half] = _mm256_add_epi32(total_h[m][half], _mm256_madd_epi16(q[half], h));
-        total_l[m][half] = _mm256_add_epi32(total_l[m][half], _mm256_madd_epi16(q[half], l));
-        keep_here(total_h[m][half]), keep_here(total_l[m][half]);
+        for (int half = 0; half < 2; ++half)
+          sum[m][half] = _mm256_add_epi32(sum[m][half], _mm256_madd_epi16(q[half], v));
       }
     }
+#pragma GCC unroll 8
+    for (int m = 0; m < rows; ++m)
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; ++half) {
+        __m256d(&sums)[2] = total[m][half];
+        sums[0] = _mm256_add_pd(sums[0], _mm256_cvtepi32_pd(_mm256_castsi256_si128(sum[m][half])));
+        sums[1] = _mm256_add_pd(sums[1], _mm256_cvtepi32_pd(_mm256_extracti128_si256(sum[m][half], 1)));
+      }
   }
 #pragma GCC unroll 8
   for (int m = 0; m < rows; ++m)
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half)
-      finish_planes(task, row + m, panel * kPanelRows + 8 * half, total_h[m][half], total_l[m][half]);
+      finish(task, row + m, panel * kPanelRows + 8 * half, total[m][half][0], total[m][half][1]);
 }
 
 #define PANEL_LOOPS(tile)                                                    \
@@ -319,13 +342,21 @@ inline void word_tile(const PanelTask& task, int64_t row, int64_t panel) {
 
 void nibble_panels(const PanelTask& task) { PANEL_LOOPS(nibble_tile) }
 void byte_panels(const PanelTask& task) { PANEL_LOOPS(byte_tile) }
-void word_panels(const PanelTask& task) { PANEL_LOOPS(word_tile) }
+void word_panels(const PanelTask& task) {
+  for (int64_t panel = 0; panel < task.panels; ++panel) {
+    int64_t row = 0;
+    if (task.rows >= 4) word_tile<4, true>(task, 0, panel), row = 4;
+    for (; task.rows - row >= 4; row += 4) word_tile<4, false>(task, row, panel);
+    for (; task.rows - row >= 2; row += 2) word_tile<2, false>(task, row, panel);
+    if (task.rows - row >= 1) word_tile<1, false>(task, row, panel);
+  }
+}
 
 }  // namespace
 
 const Kernels kAvx2Kernels = {
-    "avx2",   nibble_panels, byte_panels, word_panels,   float_panels, rms_norm,
-    quantize, silu_product,  rotate,      round_to_bf16, attend,       attend_float,
+    "avx2", nibble_panels,  byte_panels, word_panels, float_panels,  rms_norm, layer_norm,   apply,
+    gate,   softcap_values, quantize,    rotate,      round_to_bf16, attend,   attend_float,
 };
 
 }  // namespace neutrino::compute::cpu

@@ -29,6 +29,14 @@ inline V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
 inline V maximum(V a, V b) { return _mm512_max_ps(a, b); }
 inline V minimum(V a, V b) { return _mm512_min_ps(a, b); }
 inline V negate(V a) { return _mm512_xor_ps(a, splat(-0.0f)); }
+inline V absolute(V a) { return _mm512_abs_ps(a); }
+inline V copy_sign(V magnitude, V sign) {
+  return _mm512_or_ps(_mm512_andnot_ps(splat(-0.0f), magnitude), _mm512_and_ps(splat(-0.0f), sign));
+}
+// a < b ? x : y
+inline V select_less(V a, V b, V x, V y) {
+  return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
+}
 inline I splat_int(int32_t x) { return _mm512_set1_epi32(x); }
 inline I add(I a, I b) { return _mm512_add_epi32(a, b); }
 inline I maximum(I a, I b) { return _mm512_max_epi32(a, b); }
@@ -238,39 +246,70 @@ inline void byte_tile(const PanelTask& task, int64_t row, int64_t panel) {
     for (int p = 0; p < panels; ++p) finish(task, row + m, panel + p, low[m][p], high[m][p]);
 }
 
+// Adds a run's sums to the totals, which live in memory: registers hold the sums.
+inline void add_run(I sum, bool first_run, double* total) {
+  __m512d low = _mm512_cvtepi32_pd(_mm512_castsi512_si256(sum));
+  __m512d high = _mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(sum, 1));
+  if (!first_run)
+    low = _mm512_add_pd(low, _mm512_load_pd(total)), high = _mm512_add_pd(high, _mm512_load_pd(total + 8));
+  _mm512_store_pd(total, low), _mm512_store_pd(total + 8, high);
+}
+
+// sum += q . v, as an instruction: for the intrinsic, g++ 12 copies its accumulators around and spills a tile of 24.
+inline void add_pairs(I& sum, I q, I v) { asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(q), "v"(v)); }
+
+// A run of kWordRun columns fits int32: one vpdpwssd a pair of columns, `rows` x `panels` accumulators.
 template <int rows, int panels, bool first>
 inline void word_tile(const PanelTask& task, int64_t row, int64_t panel) {
+  const int64_t columns = task.blocks * kColumnBlock;
+  alignas(64) double total[rows][panels][16];
   const int16_t* x[rows];
-  I total_h[rows][panels], total_l[rows][panels];
 #pragma GCC unroll 8
-  for (int m = 0; m < rows; ++m) {
+  for (int m = 0; m < rows; ++m)
     x[m] = reinterpret_cast<const int16_t*>(x_blocks(task, row + m) + task.blocks);
-#pragma GCC unroll 2
-    for (int p = 0; p < panels; ++p) total_h[m][p] = total_l[m][p] = splat_int(0);
-  }
-  const I low_bits = _mm512_set1_epi16(127);
   const uint8_t* w = task.panel + panel * task.panel_bytes;
-  for (int64_t k = 0; k < task.blocks * kColumnBlock; k += 2, w += 64) {
-    I q[panels];
-#pragma GCC unroll 2
-    for (int p = 0; p < panels; ++p) {
-      q[p] = _mm512_loadu_si512(w + p * task.panel_bytes);
-      if (first) prefetch_block<64>(w + (panels + p) * task.panel_bytes);
-    }
+  for (int64_t run = 0; run < columns; run += kWordRun) {
+    const int64_t end = columns - run < kWordRun ? columns : run + kWordRun;
+    I sum[rows][panels];
 #pragma GCC unroll 8
-    for (int m = 0; m < rows; ++m) {
-      const I v = broadcast4(x[m] + k), h = _mm512_srai_epi16(v, 7), l = _mm512_and_si512(v, low_bits);
-#pragma GCC unroll 2
+    for (int m = 0; m < rows; ++m)
+#pragma GCC unroll 4
+      for (int p = 0; p < panels; ++p) sum[m][p] = splat_int(0);
+    for (int64_t k = run; k < end; k += 2, w += 64) {
+      I q[panels];
+#pragma GCC unroll 4
       for (int p = 0; p < panels; ++p) {
-        total_h[m][p] = _mm512_dpwssd_epi32(total_h[m][p], q[p], h);
-        total_l[m][p] = _mm512_dpwssd_epi32(total_l[m][p], q[p], l);
+        q[p] = _mm512_loadu_si512(w + p * task.panel_bytes);
+        if (first) prefetch_block<64>(w + (panels + p) * task.panel_bytes);
+      }
+#pragma GCC unroll 8
+      for (int m = 0; m < rows; ++m) {
+        const I v = broadcast4(x[m] + k);
+#pragma GCC unroll 4
+        for (int p = 0; p < panels; ++p) add_pairs(sum[m][p], q[p], v);
       }
     }
+#pragma GCC unroll 8
+    for (int m = 0; m < rows; ++m)
+#pragma GCC unroll 4
+      for (int p = 0; p < panels; ++p) add_run(sum[m][p], run == 0, total[m][p]);
   }
 #pragma GCC unroll 8
   for (int m = 0; m < rows; ++m)
-#pragma GCC unroll 2
-    for (int p = 0; p < panels; ++p) finish_planes(task, row + m, panel + p, total_h[m][p], total_l[m][p]);
+#pragma GCC unroll 4
+    for (int p = 0; p < panels; ++p)
+      finish(task, row + m, panel + p, _mm512_load_pd(total[m][p]), _mm512_load_pd(total[m][p] + 8));
+}
+
+// All rows over `panels` panels.
+template <int panels>
+void word_rows(const PanelTask& task, int64_t panel) {
+  int64_t row = 0;
+  if (task.rows >= 8) word_tile<8, panels, true>(task, 0, panel), row = 8;
+  for (; task.rows - row >= 8; row += 8) word_tile<8, panels, false>(task, row, panel);
+  for (; task.rows - row >= 4; row += 4) word_tile<4, panels, false>(task, row, panel);
+  for (; task.rows - row >= 2; row += 2) word_tile<2, panels, false>(task, row, panel);
+  if (task.rows - row >= 1) word_tile<1, panels, false>(task, row, panel);
 }
 
 // Many rows: three by two panels, so that a broadcast activation serves twice; the loads are what limits. Few rows: one
@@ -293,13 +332,18 @@ inline void word_tile(const PanelTask& task, int64_t row, int64_t panel) {
 
 void nibble_panels(const PanelTask& task) { PANEL_LOOPS(nibble_tile) }
 void byte_panels(const PanelTask& task) { PANEL_LOOPS(byte_tile) }
-void word_panels(const PanelTask& task) { PANEL_LOOPS(word_tile) }
+void word_panels(const PanelTask& task) {
+  int64_t panel = 0;
+  for (; task.panels - panel >= 3; panel += 3) word_rows<3>(task, panel);
+  if (task.panels - panel >= 2) word_rows<2>(task, panel), panel += 2;
+  if (task.panels - panel >= 1) word_rows<1>(task, panel);
+}
 
 }  // namespace
 
 const Kernels kAvx512Kernels = {
-    "avx512", nibble_panels, byte_panels, word_panels,   float_panels, rms_norm,
-    quantize, silu_product,  rotate,      round_to_bf16, attend,       attend_float,
+    "avx512", nibble_panels,  byte_panels, word_panels, float_panels,  rms_norm, layer_norm,   apply,
+    gate,     softcap_values, quantize,    rotate,      round_to_bf16, attend,   attend_float,
 };
 
 }  // namespace neutrino::compute::cpu

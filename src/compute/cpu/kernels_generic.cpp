@@ -60,6 +60,18 @@ inline V minimum(const V& a, const V& b) {
 inline V negate(const V& a) {
   return each<V>([&](int i) { return -a.lane[i]; });
 }
+inline V absolute(const V& a) {
+  return each<V>([&](int i) { return float_of(bits_of(a.lane[i]) & 0x7FFFFFFFu); });
+}
+inline V copy_sign(const V& magnitude, const V& sign) {
+  return each<V>([&](int i) {
+    return float_of((bits_of(magnitude.lane[i]) & 0x7FFFFFFFu) | (bits_of(sign.lane[i]) & 0x80000000u));
+  });
+}
+// a < b ? x : y
+inline V select_less(const V& a, const V& b, const V& x, const V& y) {
+  return each<V>([&](int i) { return a.lane[i] < b.lane[i] ? x.lane[i] : y.lane[i]; });
+}
 inline I splat_int(int32_t x) {
   return each<I>([=](int) { return x; });
 }
@@ -203,14 +215,22 @@ void byte_tile(const PanelTask& task, int64_t first, int64_t rows, int64_t panel
   for (int64_t m = 0; m < rows; ++m) finish(task, first + m, panel, totals[m]);
 }
 
+// A run of kWordRun columns fits int32.
 void word_tile(const PanelTask& task, int64_t first, int64_t rows, int64_t panel) {
+  const int64_t columns = task.blocks * kColumnBlock;
   int64_t totals[kRowTile][kPanelRows] = {};
   const auto* w = reinterpret_cast<const int16_t*>(task.panel + panel * task.panel_bytes);
-  for (int64_t k = 0; k < task.blocks * kColumnBlock; k += 2, w += 2 * kPanelRows)
-    for (int64_t m = 0; m < rows; ++m) {
-      const int16_t* x = x_words(task, first + m) + k;
-      for (int64_t r = 0; r < kPanelRows; ++r) totals[m][r] += w[2 * r] * x[0] + w[2 * r + 1] * x[1];
-    }
+  for (int64_t run = 0; run < columns; run += kWordRun) {
+    const int64_t end = columns - run < kWordRun ? columns : run + kWordRun;
+    int32_t sums[kRowTile][kPanelRows] = {};
+    for (int64_t k = run; k < end; k += 2, w += 2 * kPanelRows)
+      for (int64_t m = 0; m < rows; ++m) {
+        const int16_t* x = x_words(task, first + m) + k;
+        for (int64_t r = 0; r < kPanelRows; ++r) sums[m][r] += w[2 * r] * x[0] + w[2 * r + 1] * x[1];
+      }
+    for (int64_t m = 0; m < rows; ++m)
+      for (int64_t r = 0; r < kPanelRows; ++r) totals[m][r] += sums[m][r];
+  }
   for (int64_t m = 0; m < rows; ++m) finish(task, first + m, panel, totals[m]);
 }
 
@@ -228,8 +248,8 @@ void word_panels(const PanelTask& task) { panel_loops(task, word_tile); }
 }  // namespace
 
 const Kernels kGenericKernels = {
-    "generic", nibble_panels, byte_panels, word_panels,   float_panels, rms_norm,
-    quantize,  silu_product,  rotate,      round_to_bf16, attend,       attend_float,
+    "generic", nibble_panels,  byte_panels, word_panels, float_panels,  rms_norm, layer_norm,   apply,
+    gate,      softcap_values, quantize,    rotate,      round_to_bf16, attend,   attend_float,
 };
 
 }  // namespace neutrino::compute::cpu

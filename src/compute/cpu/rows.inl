@@ -1,4 +1,4 @@
-// Kernels over single rows: norm, quantisation, gate, rotation. Included by each table's file inside its unnamed
+// Kernels over single rows: norms, functions, gates, quantisation, rotation: the bits of arithmetic.cpp. Included by each table's file inside its unnamed
 // namespace, after the sixteen-lane vector V (floats) and I (int32) of that instruction set.
 
 // The first n of 16 floats, the others zero; n may be 0 or less, or more than 16.
@@ -40,12 +40,103 @@ void rms_norm(const float* x, const float* weight, float eps, int64_t n, float* 
   }
 }
 
-void silu_product(const float* gate, const float* up, int64_t n, float* out) {
+void layer_norm(const float* x, const float* weight, const float* bias, float eps, int64_t n, float* out) {
+  V sum = splat(0.0f);
+  for (int64_t i = 0; i < n; i += 16) sum = add(sum, load_some(x + i, n - i));
+  const V mean = splat(tree_sum(sum) / static_cast<float>(n));
+  V squares = splat(0.0f);
   for (int64_t i = 0; i < n; i += 16) {
-    const V g = load_some(gate + i, n - i);
-    const V one = splat(1.0f);
-    const V silu = divide(g, add(one, exponential(negate(g))));
-    store_some(out + i, multiply(silu, load_some(up + i, n - i)), n - i);
+    const V centred = keep_first(subtract(load_some(x + i, n - i), mean), n - i);
+    squares = fma(centred, centred, squares);
+  }
+  const V scale = splat(1.0f / __builtin_sqrtf(tree_sum(squares) / static_cast<float>(n) + eps));
+  for (int64_t i = 0; i < n; i += 16) {
+    const V centred = multiply(subtract(load_some(x + i, n - i), mean), scale);
+    V y = multiply(centred, load_some(weight + i, n - i));
+    if (bias) y = add(y, load_some(bias + i, n - i));
+    store_some(out + i, y, n - i);
+  }
+}
+
+template <int terms>
+inline V horner(const float (&coefficients)[terms], V x) {
+  V p = splat(coefficients[0]);
+#pragma GCC unroll 16
+  for (int i = 1; i < terms; ++i) p = fma(p, x, splat(coefficients[i]));
+  return p;
+}
+
+inline V sigmoid(V x) { return divide(splat(1.0f), add(splat(1.0f), exponential(negate(x)))); }
+
+inline V hyperbolic_tangent(V x) {
+  const V z = multiply(x, x), magnitude = absolute(x);
+  const V small = fma(multiply(x, z), horner(kTanhCoefficients, z), x);
+  const V e = exponential(multiply(splat(-2.0f), magnitude));
+  const V large = copy_sign(divide(subtract(splat(1.0f), e), add(splat(1.0f), e)), x);
+  return select_less(magnitude, splat(kTanhSmall), small, large);
+}
+
+inline V gelu_tanh(V x) {
+  const V cube = fma(multiply(multiply(splat(kGeluCube), x), x), x, x);
+  const V t = hyperbolic_tangent(multiply(splat(kGeluRoot), cube));
+  return multiply(multiply(splat(0.5f), x), add(splat(1.0f), t));
+}
+
+inline V gelu_erf(V x) {
+  const V t = minimum(splat(kTailMax), absolute(x));
+  const V square = multiply(t, t), rest = fma(t, t, negate(square));
+  const V e = exponential(multiply(splat(-0.5f), square));
+  const V u = divide(splat(1.0f), fma(splat(kTailStep), t, splat(1.0f)));
+  const V tail = multiply(horner(kTailCoefficients, u), fma(multiply(splat(-0.5f), rest), e, e));
+  return multiply(x, select_less(x, splat(0.0f), tail, subtract(splat(1.0f), tail)));
+}
+
+inline V silu(V x) { return divide(x, add(splat(1.0f), exponential(negate(x)))); }
+
+inline V softcap(V x, V cap) { return multiply(cap, hyperbolic_tangent(divide(x, cap))); }
+
+inline V swiglu_oai(V gate, V up) {
+  const V g = minimum(splat(kSwigluLimit), gate);
+  const V u = maximum(splat(-kSwigluLimit), minimum(splat(kSwigluLimit), up));
+  const V e = exponential(negate(multiply(splat(kSwigluSteepness), g)));
+  return multiply(divide(g, add(splat(1.0f), e)), add(u, splat(1.0f)));
+}
+
+template <typename F>
+inline void for_vectors(const float* x, int64_t n, float* out, F f) {
+  for (int64_t i = 0; i < n; i += 16) store_some(out + i, f(load_some(x + i, n - i)), n - i);
+}
+
+void apply(Function function, float* x, int64_t n) {
+  switch (function) {
+    case Function::silu: return for_vectors(x, n, x, [](V v) { return silu(v); });
+    case Function::gelu_tanh: return for_vectors(x, n, x, [](V v) { return gelu_tanh(v); });
+    case Function::gelu_erf: return for_vectors(x, n, x, [](V v) { return gelu_erf(v); });
+    case Function::relu_squared:
+      return for_vectors(x, n, x,
+                         [](V v) { return select_less(v, splat(0.0f), splat(0.0f), multiply(v, v)); });
+    case Function::sigmoid: return for_vectors(x, n, x, [](V v) { return sigmoid(v); });
+    case Function::tanh: return for_vectors(x, n, x, [](V v) { return hyperbolic_tangent(v); });
+    case Function::swiglu_oai: break;
+  }
+}
+
+void softcap_values(float* x, float cap, int64_t n) {
+  for_vectors(x, n, x, [cap](V v) { return softcap(v, splat(cap)); });
+}
+
+void gate(Function function, const float* gate, const float* up, int64_t n, float* out) {
+  if (function != Function::silu && function != Function::swiglu_oai) {
+    if (out != gate) __builtin_memmove(out, gate, static_cast<size_t>(n) * sizeof(float));
+    apply(function, out, n);
+    gate = out;
+  }
+  for (int64_t i = 0; i < n; i += 16) {
+    const V g = load_some(gate + i, n - i), u = load_some(up + i, n - i);
+    const V y = function == Function::silu         ? multiply(silu(g), u)
+                : function == Function::swiglu_oai ? swiglu_oai(g, u)
+                                                   : multiply(g, u);
+    store_some(out + i, y, n - i);
   }
 }
 
