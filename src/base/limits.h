@@ -21,6 +21,7 @@ inline constexpr int64_t kTokenizerJsonBytes = 256 << 20;
 inline constexpr int64_t kTokenizerJsonValues = 16 << 20;  // a vocabulary of 256k has about 2 M with its merges
 inline constexpr int64_t kEncodeBytes = 64 << 20;  // one text to tokenize; its prompt comes in a smaller body
 inline constexpr int64_t kLayers = 1024;
+inline constexpr int64_t kExperts = 1 << 12;  // of one layer
 inline constexpr int64_t kContextTokens = 1 << 24;
 
 // HTTP.

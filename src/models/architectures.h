@@ -10,9 +10,17 @@ namespace neutrino::models {
 ModelConfig read_deci_config(const weights::WeightFile& file);
 std::unique_ptr<Model> load_deci(const weights::WeightFile& file, compute::Backend& backend, int64_t context);
 
+ModelConfig read_deepseek2_config(const weights::WeightFile& file);
+std::unique_ptr<Model> load_deepseek2(const weights::WeightFile& file, compute::Backend& backend,
+                                      int64_t context);
+
 ModelConfig read_gemma_config(const weights::WeightFile& file);
 std::unique_ptr<Model> load_gemma(const weights::WeightFile& file, compute::Backend& backend,
                                   int64_t context);
+
+ModelConfig read_gpt_oss_config(const weights::WeightFile& file);
+std::unique_ptr<Model> load_gpt_oss(const weights::WeightFile& file, compute::Backend& backend,
+                                    int64_t context);
 
 ModelConfig read_granite_config(const weights::WeightFile& file);
 std::unique_ptr<Model> load_granite(const weights::WeightFile& file, compute::Backend& backend,
@@ -21,6 +29,10 @@ std::unique_ptr<Model> load_granite(const weights::WeightFile& file, compute::Ba
 ModelConfig read_llama_config(const weights::WeightFile& file);
 std::unique_ptr<Model> load_llama(const weights::WeightFile& file, compute::Backend& backend,
                                   int64_t context);
+
+ModelConfig read_llama_moe_config(const weights::WeightFile& file);
+std::unique_ptr<Model> load_llama_moe(const weights::WeightFile& file, compute::Backend& backend,
+                                      int64_t context);
 
 ModelConfig read_nemotron_config(const weights::WeightFile& file);
 std::unique_ptr<Model> load_nemotron(const weights::WeightFile& file, compute::Backend& backend,

@@ -17,16 +17,22 @@ struct Architecture {
 
 constexpr Architecture kArchitectures[] = {
     {"deci", read_deci_config, load_deci},
+    {"deepseek2", read_deepseek2_config, load_deepseek2},
     {"ernie4_5", read_llama_config, load_llama},
+    {"ernie4_5-moe", read_llama_moe_config, load_llama_moe},
     {"gemma2", read_gemma_config, load_gemma},
     {"gemma3", read_gemma_config, load_gemma},
+    {"glm4moe", read_llama_moe_config, load_llama_moe},
+    {"gpt-oss", read_gpt_oss_config, load_gpt_oss},
     {"granite", read_granite_config, load_granite},
     {"llama", read_llama_config, load_llama},
     {"nemotron", read_nemotron_config, load_nemotron},
     {"olmo2", read_olmo2_config, load_olmo2},
     {"phi3", read_llama_config, load_llama},
     {"qwen2", read_llama_config, load_llama},
+    {"qwen2moe", read_llama_moe_config, load_llama_moe},
     {"qwen3", read_llama_config, load_llama},
+    {"qwen3moe", read_llama_moe_config, load_llama_moe},
     {"smollm3", read_llama_config, load_llama},
 };
 
