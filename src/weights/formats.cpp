@@ -2,6 +2,7 @@
 
 #include <string_view>
 
+#include "base/limits.h"
 #include "weights/reader.h"
 
 namespace neutrino::weights {
@@ -9,13 +10,13 @@ namespace {
 
 using namespace std::string_view_literals;
 
-struct Format {
-  std::string_view magic;
+struct Magic {
+  std::string_view bytes;
   size_t offset;
   std::string_view name;
 };
 
-constexpr Format kFormats[] = {
+constexpr Magic kMagics[] = {
     {"PK\x03\x04"sv, 0, "a zip archive (as PyTorch's .pt and .bin files are)"},
     {"PK\x05\x06"sv, 0, "a zip archive"},
     {"\x1f\x8b"sv, 0, "a gzip archive"},
@@ -57,10 +58,9 @@ bool has_at(std::span<const std::byte> bytes, size_t offset, std::string_view ma
 
 // Eight bytes of length, then a JSON object.
 bool looks_like_safetensors(std::span<const std::byte> bytes) {
-  constexpr uint64_t kHeaderMax = 100 << 20;
   if (bytes.size() < 9 || bytes[8] != std::byte{'{'}) return false;
   const auto length = Reader(bytes).number<uint64_t>("length");
-  return length >= 2 && length <= kHeaderMax;
+  return length >= 2 && length <= uint64_t{limits::kSafetensorsHeaderBytes};
 }
 
 std::string first_bytes(std::span<const std::byte> bytes) {
@@ -72,24 +72,23 @@ std::string first_bytes(std::span<const std::byte> bytes) {
 
 Error other_format(std::string_view name) {
   return refuse("format",
-                "this is {}, which can carry code and is never opened: weights are read from GGUF files",
+                "this is {}, which can carry code and is never opened: weights are read from GGUF and "
+                "safetensors files",
                 name);
 }
 
 }  // namespace
 
-void refuse_other_formats(const std::filesystem::path& path, std::span<const std::byte> bytes) {
-  if (has_at(bytes, 0, "GGUF")) return;
-  if (bytes.empty()) throw refuse("format", "the file is empty: a GGUF file was expected");
-  for (const Format& format : kFormats)
-    if (has_at(bytes, format.offset, format.magic)) throw other_format(format.name);
-  if (looks_like_safetensors(bytes))
-    throw Error(ErrorCode::unimplemented,
-                "this is a safetensors file, which is not read yet: a GGUF file was expected")
-        .with_reason("format");
+Format detect_format(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+  if (has_at(bytes, 0, "GGUF")) return Format::gguf;
+  if (bytes.empty()) throw refuse("format", "the file is empty: a GGUF or safetensors file was expected");
+  for (const Magic& magic : kMagics)
+    if (has_at(bytes, magic.offset, magic.bytes)) throw other_format(magic.name);
+  if (looks_like_safetensors(bytes)) return Format::safetensors;
   for (const std::string_view extension : kPickleExtensions)
     if (path.extension() == extension)
       throw other_format(fmt::format("a {} file, a pickle by its name", extension));
+  if (path.extension() == ".safetensors") return Format::safetensors;  // which says what is wrong with it
   throw refuse("format", "a GGUF file must begin with \"GGUF\", this one begins with the bytes {}",
                first_bytes(bytes));
 }

@@ -1,4 +1,4 @@
-// Which format a file is in, by its first bytes, for the sake of a clear refusal.
+// Which format a file is in, by its first bytes.
 #pragma once
 
 #include <cstddef>
@@ -7,8 +7,10 @@
 
 namespace neutrino::weights {
 
-// Returns when the bytes begin like GGUF; else throws Error that names what they are. Pickles, archives and executables can
-// carry code: they are never opened any further.
-void refuse_other_formats(const std::filesystem::path& path, std::span<const std::byte> bytes);
+enum class Format { gguf, safetensors };
+
+// Throws Error that names what the bytes are, where they are neither. Pickles, archives and executables can carry code: they
+// are never opened any further.
+Format detect_format(const std::filesystem::path& path, std::span<const std::byte> bytes);
 
 }  // namespace neutrino::weights

@@ -1,4 +1,4 @@
-// T-LOAD-01, -02, -03: what is no GGUF file is refused by name, and loading runs nothing.
+// T-LOAD-01, -02, -03: what is no file of weights is refused by name, and loading runs nothing.
 #include "weights/formats.h"
 
 #include <gmock/gmock.h>
@@ -31,7 +31,7 @@ Error refusal(const TemporaryFolder& folder, const std::string& name, std::strin
   return Error(ErrorCode::internal, "it was opened");
 }
 
-TEST(Formats, everything_but_gguf_is_refused_by_name) {
+TEST(Formats, everything_but_weights_is_refused_by_name) {
   const TemporaryFolder folder;
   std::string tar(512, '\0');
   tar.replace(257, 5, "ustar");
@@ -74,11 +74,11 @@ TEST(Formats, everything_but_gguf_is_refused_by_name) {
   }
 }
 
-TEST(Formats, safetensors_is_not_read_yet) {
+TEST(Formats, safetensors_need_their_configuration_beside_them) {
   const TemporaryFolder folder;
-  const Error error = refusal(folder, "model.safetensors", "\x40\0\0\0\0\0\0\0{\"a\":{}}"sv);
-  EXPECT_EQ(error.code(), ErrorCode::unimplemented);
-  EXPECT_THAT(error.message(), HasSubstr("safetensors"));
+  const Error error = refusal(folder, "model.safetensors", "\x02\0\0\0\0\0\0\0{}"sv);
+  EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+  EXPECT_THAT(error.message(), HasSubstr("config.json"));
 }
 
 TEST(Formats, folders_devices_and_missing_files_are_refused) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "weights/checkpoint.h"
 #include "weights/formats.h"
 #include "weights/gguf.h"
 #include "weights/reader.h"
@@ -30,8 +31,11 @@ std::vector<float> find_scales(const WeightFile& file, std::string_view name, in
   return file.vector(scale, count);
 }
 
-std::unique_ptr<WeightFile> open_checked(const std::filesystem::path& path, MappedFile file) {
-  refuse_other_formats(path, file.bytes());
+std::unique_ptr<WeightFile> open_checked(const std::filesystem::path& path, MappedFile file, Links links) {
+  switch (detect_format(path, file.bytes())) {
+    case Format::safetensors: return open_checkpoint(path, links);
+    case Format::gguf: break;
+  }
   return open_gguf(path, std::move(file));
 }
 
@@ -82,9 +86,11 @@ std::vector<float> WeightFile::vector(std::string_view name, int64_t size) const
 }
 
 std::unique_ptr<WeightFile> open_weight_file(const std::filesystem::path& path, Links links) {
-  MappedFile file = MappedFile::open(path, links);
+  std::error_code ignored;
+  const bool is_folder = std::filesystem::is_directory(path, ignored);
+  MappedFile file = is_folder ? MappedFile() : MappedFile::open(path, links);
   try {
-    return open_checked(path, std::move(file));
+    return is_folder ? open_checkpoint(path, links) : open_checked(path, std::move(file), links);
   } catch (const Error& error) {
     throw Error(error.code(), fmt::format("{}: {}", path.string(), error.message()))
         .with_reason(error.reason());

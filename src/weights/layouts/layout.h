@@ -3,6 +3,14 @@
 // One function per architecture fills a Layout: the keys, from config.json, and for every canonical tensor the checkpoint's
 // tensors that it is made of. table.cpp lists them. The safetensors reader makes a tensor when it is asked for; the way back
 // (GGUF to safetensors) uses the same rules, turned round.
+//
+// A mapping function sees one spelling of names and fields, whoever wrote the checkpoint:
+// - tensors are called as in the text model alone: "model.layers.0...", "lm_head.weight" (not "language_model.model.layers.0",
+//   not "model.language_model.layers.0", not "layers.0" of a decoder saved without its head); vision towers are left out;
+// - a quantised tensor is there under its plain name with its plain shape ("...q_proj.weight" for qweight, qzeros, scales);
+// - the fields of config.json's text_config stand beside the others;
+// - of a sentence-transformers folder, the field "sentence_transformers" is the list of its modules ({"path", "type",
+//   "config"}), and a module's own tensors have its path in front: "2_Dense.linear.weight".
 #pragma once
 
 #include <cstdint>
@@ -16,7 +24,8 @@
 namespace neutrino::weights {
 
 // What happens to the checkpoint's tensor, in this order. For a tensor of three dimensions (experts, rows, columns) each
-// matrix by itself; for a vector, its elements are the rows.
+// matrix by itself; for a vector, its elements are the rows. A convolution's (channels, 1, kernel) is a matrix of as many
+// rows as channels.
 struct Transform {
   bool transpose = false;          // (columns, rows) on disk
   std::vector<int64_t> rows = {};  // row i is the checkpoint's row rows[i]; empty: all of them as they stand
@@ -42,7 +51,7 @@ class Layout {
  public:
   explicit Layout(const json::object& config, std::vector<std::string> tensors);
 
-  // ---- config.json. A missing required field throws Error that names it; wrong types too.
+  // ---- config.json. A missing required field throws Error that names it; wrong types too, and integers beyond +-2^24.
   const json::object& config() const { return config_; }
   int64_t integer(std::string_view field) const;
   int64_t integer(std::string_view field, int64_t fallback) const;  // also where the field is null
@@ -58,18 +67,24 @@ class Layout {
   void set_architecture(std::string_view name);                 // first: general.architecture
   void set(std::string_view key, MetadataValue value);          // "block_count": "<architecture>.block_count"
   void set_general(std::string_view key, MetadataValue value);  // the whole key
-  void
-  set_rope();  // rope.freq_base and rope.scaling.* from rope(); llama3 and longrope become rope_freqs / rope_factors tensors
+  // rope.freq_base and rope.scaling.* from rope("full_attention"), as llama.cpp has them: linear and yarn become keys, llama3's
+  // divisors the tensor rope_freqs.weight, longrope's rope_factors_{long,short}.weight. `rotary_dim` of a head rotate (0:
+  // head_dim times partial_rotary_factor). rope.scaling.attn_factor is what cosine and sine are multiplied with beside YaRN's
+  // own 0.1 ln(factor) + 1; with rope.scaling.yarn_log_multiplier (DeepSeek: 0.1 mscale_all_dim) it is all of it.
+  void set_rope(int64_t rotary_dim = 0);
 
   bool has(std::string_view source) const;  // is there such a tensor in the checkpoint?
+  // Both throw Error where the checkpoint has no such tensor.
   void tensor(std::string name, std::string source, Transform transform = {});
   void stack(std::string name, std::vector<std::string> sources, Transform transform = {});
   void constant(std::string name,
                 std::vector<float> values);     // a float32 vector that is no tensor of the checkpoint
-  void ignore(std::string_view source_prefix);  // known and not needed (mtp.*, rotary_emb.inv_freq)
+  void ignore(std::string_view source_prefix);  // known and not needed (mtp.*)
 
   // What most decoders share: vocabulary size, context, sizes, heads, norm epsilon, from the usual field names.
   void set_common();
+  int64_t layers() const;    // num_hidden_layers, within limits::kLayers
+  int64_t head_dim() const;  // head_dim, or hidden_size / num_attention_heads
 
   // ---- for the reader and the writer
   std::span<const TensorRule> rules() const { return rules_; }
@@ -77,6 +92,14 @@ class Layout {
   void check_complete() const;
 
  private:
+  const json::value* field(std::string_view name) const;  // nullptr: absent or null
+  void add_rule(TensorRule rule);
+  void set_linear(const json::object& rope);
+  void set_yarn(const json::object& rope);
+  void set_llama3(const json::object& rope, int64_t rotary_dim);
+  void set_longrope(const json::object& rope, int64_t rotary_dim);
+  int64_t original_context(const json::object& rope) const;
+
   json::object config_;
   std::vector<std::string> sources_;  // sorted
   std::string architecture_;
