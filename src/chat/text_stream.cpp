@@ -5,7 +5,8 @@
 namespace neutrino::chat {
 
 TextStream::TextStream(const tokenizer::Tokenizer& tokenizer, TextStreamOptions options)
-    : decoder_(tokenizer, options.skip_special_tokens), options_(std::move(options)) {
+    : decoder_(tokenizer, options.skip_special_tokens, tokenizer::TextStart::continued),
+      options_(std::move(options)) {
   for (const std::string& stop : options_.stop) {
     Automaton automaton{.pattern = stop, .failure = std::vector<int32_t>(stop.size(), 0), .state = 0};
     for (size_t i = 1, border = 0; i < stop.size(); ++i) {

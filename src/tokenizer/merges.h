@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
 namespace neutrino::tokenizer {
@@ -14,21 +13,25 @@ class MergeTable {
  public:
   static constexpr int32_t kNone = std::numeric_limits<int32_t>::max();
 
-  void reserve(size_t count);
-  bool add(int32_t left, int32_t right,
-           int32_t result);  // ranked in the order of calls; false: the pair is there already
-  int32_t rank(int32_t left, int32_t right) const;  // kNone: these two do not merge
-  int32_t result(int32_t rank) const { return results_[rank]; }
+  struct Merge {
+    int32_t rank;  // kNone: the two do not merge
+    int32_t result;
+  };
+
+  void reserve(size_t count);  // before the first add()
+  // Lower ranks merge first; pairs may share one. False: the pair is there already.
+  bool add(int32_t left, int32_t right, int32_t rank, int32_t result);
+  Merge find(int32_t left, int32_t right) const;
 
  private:
-  struct Hash {  // the pairs come from a file: mixed, so that it cannot easily choose them to collide
-    size_t operator()(uint64_t key) const {
-      key = (key ^ (key >> 31)) * 0x7FB5D329728EA185u;
-      return (key ^ (key >> 27)) * 0x81DADEF4BC2DD44Du;
-    }
+  struct Slot {
+    uint64_t pair;  // (left, right); kEmpty: free
+    Merge merge;
   };
-  std::unordered_map<uint64_t, int32_t, Hash> ranks_;  // (left, right) -> rank
-  std::vector<int32_t> results_;                       // by rank
+  static constexpr uint64_t kEmpty = ~uint64_t{0};
+  size_t slot_of(uint64_t pair) const;
+
+  std::vector<Slot> slots_;  // open addressing; a power of two, at most half full
 };
 
 // Merges in place and returns the number of symbols left. Time: n log(distinct pairs) for any text and any sane table.

@@ -1,5 +1,7 @@
 #include "tokenizer/stream_decoder.h"
 
+#include <utility>
+
 #include "tokenizer/utf8.h"
 
 namespace neutrino::tokenizer {
@@ -37,7 +39,8 @@ void append_utf8(std::string& held, std::string_view bytes, std::string& out) {
 
 void StreamDecoder::push(int32_t id, std::string& out) {
   if (skip_special_ && tokenizer_.is_special(id)) return;
-  append_utf8(held_, tokenizer_.bytes(id), out);
+  const bool first = std::exchange(start_, TextStart::continued) == TextStart::beginning;
+  append_utf8(held_, first ? tokenizer_.bytes_at_start(id) : tokenizer_.bytes(id), out);
 }
 
 void StreamDecoder::finish(std::string& out) {

@@ -11,10 +11,14 @@
 
 namespace neutrino::tokenizer {
 
+// Some tokenizers put a space before every text, which decoding leaves out again. What a model generates is not a whole text: it
+// goes on where its prompt ended, and keeps the space.
+enum class TextStart { beginning, continued };
+
 class StreamDecoder {
  public:
-  StreamDecoder(const Tokenizer& tokenizer, bool skip_special)
-      : tokenizer_(tokenizer), skip_special_(skip_special) {}
+  StreamDecoder(const Tokenizer& tokenizer, bool skip_special, TextStart start = TextStart::beginning)
+      : tokenizer_(tokenizer), skip_special_(skip_special), start_(start) {}
 
   void push(int32_t id, std::string& out);  // appends the text that is certain now, maybe none
   void finish(std::string& out);            // appends U+FFFD for an unfinished character
@@ -23,6 +27,7 @@ class StreamDecoder {
  private:
   const Tokenizer& tokenizer_;
   bool skip_special_;
+  TextStart start_;   // becomes `continued` with the first token
   std::string held_;  // < 4 bytes: the start of an unfinished character
 };
 

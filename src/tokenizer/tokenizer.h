@@ -51,15 +51,26 @@ enum class Special {
   as_text
 };  // are "<|im_start|>" and friends in the text tokens, or plain characters?
 
+// What stands around the tokens of a text, for models that read whole texts: "[CLS] text [SEP]".
+struct TemplateItem {
+  enum class Kind { token, first, second };  // a special token, or one of the texts
+  Kind kind;
+  int32_t id = 0;    // of the token
+  int32_t type = 0;  // its segment (token type)
+};
+
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  // Appends nothing but what the text holds: no BOS, no EOS. Invalid UTF-8 is encoded byte by byte, never dropped.
+  // Appends nothing but what the text holds: no BOS, no EOS. Bytes that are not UTF-8 become byte tokens, or else the unknown
+  // token; they are never dropped. Throws Error{invalid_argument} where there is neither.
   virtual std::vector<int32_t> encode(std::string_view text, Special special) const = 0;
 
   // The bytes that a token stands for (control tokens: their text). Views live as long as the tokenizer. id in [0, size).
   virtual std::string_view bytes(int32_t id) const = 0;
+  // The same at the beginning of a text, where some tokenizers leave out a space.
+  virtual std::string_view bytes_at_start(int32_t id) const { return bytes(id); }
 
   virtual int32_t size() const = 0;
   virtual TokenKind kind(int32_t id) const = 0;
@@ -76,10 +87,14 @@ class Tokenizer {
   // End of generation: eos, eot, and the control tokens known as turn ends ("<|im_end|>", "<|eot_id|>", ...); sorted.
   std::span<const int32_t> stop_tokens() const { return stop_tokens_; }
   bool is_stop(int32_t id) const;
+  // What encode_document() and encode_pair() put around the texts; empty: nothing.
+  std::span<const TemplateItem> single_template() const { return single_template_; }
+  std::span<const TemplateItem> pair_template() const { return pair_template_; }
 
  protected:
   std::optional<int32_t> bos_, eos_;
   bool add_bos_ = false, add_eos_ = false;
+  std::vector<TemplateItem> single_template_, pair_template_;
   std::vector<int32_t> stop_tokens_;
 };
 
@@ -87,11 +102,23 @@ class Tokenizer {
 // pre-tokenizer that is not known (never a guess).
 std::unique_ptr<Tokenizer> make_tokenizer(Vocabulary vocabulary);
 
-// The prompt form of a text: BOS in front if the model wants one and the text does not already begin with it.
+// The prompt form of a text: in front of it what the model wants there (BOS, or "[gMASK]<sop>"), unless it already begins with
+// that. Nothing goes behind it.
 std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, std::string_view text, Special special);
 
+// A whole text for an encoder: with everything that its model wants around it ("[CLS] text [SEP]").
+std::vector<int32_t> encode_document(const Tokenizer& tokenizer, std::string_view text, Special special);
+
+// Two texts for a model that compares them, and for each token its segment: "[CLS] first [SEP] second [SEP]".
+// Throws Error{unimplemented} where the tokenizer has no form for two texts.
+struct TextPair {
+  std::vector<int32_t> ids, types;
+};
+TextPair encode_pair(const Tokenizer& tokenizer, std::string_view first, std::string_view second,
+                     Special special);
+
 // All tokens' bytes in a row, invalid UTF-8 replaced by U+FFFD (WHATWG: one per maximal subpart); special tokens as
-// text or skipped.
+// text or skipped. A space that the tokenizer puts before every text is left out again.
 std::string decode(const Tokenizer& tokenizer, std::span<const int32_t> ids, bool skip_special);
 
 }  // namespace neutrino::tokenizer

@@ -5,6 +5,7 @@
 
 #include "base/limits.h"
 #include "tokenizer/json_fields.h"
+#include "tokenizer/pipeline.h"
 
 namespace neutrino::tokenizer {
 namespace {
@@ -151,13 +152,6 @@ bool has_byte_level(const json::object& file) {
   return false;
 }
 
-std::string pre_tokenizer_name(const json::object& file) {
-  std::string types;
-  for (const json::object* step : steps_of(file, "pre_tokenizer", "pretokenizers"))
-    types += std::string(text_field(*step, "type")) += " ";
-  return types == "ByteLevel " ? "gpt-2" : types == "Digits ByteLevel " ? "smollm" : "";
-}
-
 // Everything but the vocabulary, as one small text.
 std::string pipeline_text(const json::object& file, const json::object& model) {
   json::object pipeline, options;
@@ -235,6 +229,30 @@ void read_model(const json::object& file, const json::object& model, Vocabulary&
   if (vocabulary.model == "llama") score_by_merges(vocabulary);
 }
 
+// The fields by which other programs, which read GGUF's keys alone, know what the pipeline says.
+void set_from_pipeline(const Pipeline& pipeline, Vocabulary& vocabulary) {
+  if (vocabulary.model == "gpt2") vocabulary.pre = pre_tokenizer_name(pipeline);
+  bool prefix = false, collapses = false;
+  for (const Normalizer& step : pipeline.normalizers) {
+    if (step.kind == Normalizer::Kind::precompiled) vocabulary.precompiled_charsmap = step.content;
+    prefix = prefix || step.kind == Normalizer::Kind::prepend;
+    collapses = collapses || (step.kind == Normalizer::Kind::replace && step.pattern.source() == " {2,}");
+  }
+  for (const PreTokenizer& step : pipeline.pre_tokenizers)
+    prefix = prefix || step.kind == PreTokenizer::Kind::space ||
+             (step.kind == PreTokenizer::Kind::metaspace && step.prepend != PreTokenizer::Prepend::never);
+  if (vocabulary.model != "bert") vocabulary.add_space_prefix = prefix;
+  if (vocabulary.model == "t5") vocabulary.remove_extra_whitespaces = collapses;
+  const auto& items = pipeline.single;
+  if (items.size() < 2) return;
+  if (items.front().kind == TemplateItem::Kind::token)
+    vocabulary.bos = items.front().id, vocabulary.add_bos = true;
+  if (items.back().kind == TemplateItem::Kind::token) {
+    vocabulary.add_eos = true;
+    (vocabulary.model == "bert" ? vocabulary.separator : vocabulary.eos) = items.back().id;
+  }
+}
+
 // "<s>", or {"content": "<s>", ...}
 std::optional<std::string> special_text(const json::object& config, std::string_view name) {
   const json::value* value = find_field(config, name);
@@ -268,8 +286,8 @@ void read_config(const json::object& config, Vocabulary& vocabulary) {
   ids.read(config, "pad_token", vocabulary.padding);
   ids.read(config, "sep_token", vocabulary.separator);
   ids.read(config, "mask_token", vocabulary.mask);
-  if (!vocabulary.add_bos) vocabulary.add_bos = optional_bool(config, "add_bos_token");
-  if (!vocabulary.add_eos) vocabulary.add_eos = optional_bool(config, "add_eos_token");
+  if (const auto add = optional_bool(config, "add_bos_token")) vocabulary.add_bos = add;
+  if (const auto add = optional_bool(config, "add_eos_token")) vocabulary.add_eos = add;
 }
 
 // "eos_token_id": 2 or [2, 7].
@@ -304,8 +322,8 @@ Vocabulary read_tokenizer_json(std::string_view tokenizer_json, std::string_view
   if (!model) throw bad_json("tokenizer.json must have a \"model\"");
   Vocabulary vocabulary;
   read_model(file, as_object(*model, "\"model\""), vocabulary);
-  vocabulary.pre = pre_tokenizer_name(file);
   vocabulary.pipeline = pipeline_text(file, as_object(*model, "\"model\""));
+  set_from_pipeline(read_pipeline(vocabulary), vocabulary);
   read_config(parse_file(tokenizer_config, "tokenizer_config.json"), vocabulary);
   read_config(parse_file(special_tokens_map, "special_tokens_map.json"), vocabulary);
   read_generation_config(parse_file(generation_config, "generation_config.json"), vocabulary);

@@ -165,7 +165,7 @@ TEST(Tokenizer, RefusesVocabulariesThatContradictThemselves) {
       {"must be two tokens", [](Vocabulary& v) { v.merges[3] = "a "; }},
       {"must be two tokens", [](Vocabulary& v) { v.merges[3] = "a b c"; }},
       {"names a token that is not", [](Vocabulary& v) { v.merges[3] = "a zzzz"; }},
-      {"names a token that is not", [](Vocabulary& v) { v.merges[3] = "<|im_ a"; }},
+      {"makes a token that is not", [](Vocabulary& v) { v.merges[3] = "<|im_ a"; }},
       {"makes a token that is not", [](Vocabulary& v) { v.merges[3] = "z Q"; }},
       {"in the list twice", [](Vocabulary& v) { v.merges[3] = v.merges[2]; }},
       {"the bos token id must be 0-999, got 1000", [](Vocabulary& v) { v.bos = 1000; }},
@@ -183,10 +183,12 @@ TEST(Tokenizer, RefusesVocabulariesThatContradictThemselves) {
 }
 
 TEST(Tokenizer, NamesModelsAndPreTokenizersItDoesNotKnow) {
-  Vocabulary v = vocabulary("tekken");
-  EXPECT_THAT(error_of([&] { make_tokenizer(v); }, ErrorCode::unimplemented), HasSubstr("got \"tekken\""));
-  v.model = "llama";
-  EXPECT_THAT(error_of([&] { make_tokenizer(v); }, ErrorCode::unimplemented), HasSubstr("got \"llama\""));
+  Vocabulary v = vocabulary("tekken-9");
+  EXPECT_THAT(error_of([&] { make_tokenizer(v); }, ErrorCode::unimplemented), HasSubstr("got \"tekken-9\""));
+  v.pre = "";
+  EXPECT_THAT(error_of([&] { make_tokenizer(v); }, ErrorCode::unimplemented), HasSubstr("got \"\""));
+  v.model = "rwkv";
+  EXPECT_THAT(error_of([&] { make_tokenizer(v); }, ErrorCode::unimplemented), HasSubstr("got \"rwkv\""));
 }
 
 // T-TOK-02. The pages are never touched: the size alone is refused.

@@ -116,6 +116,10 @@ TokenKind token_kind(const Vocabulary& vocabulary, int32_t id) {
   return vocabulary.kinds.empty() ? TokenKind::normal : vocabulary.kinds[id];
 }
 
+std::string byte_token_bytes(const Vocabulary& vocabulary, int32_t id) {
+  return byte_token(vocabulary.tokens[static_cast<size_t>(id)], id);
+}
+
 std::string byte_level_bytes(const Vocabulary& vocabulary, int32_t id) {
   const std::string& text = vocabulary.tokens[id];
   switch (token_kind(vocabulary, id)) {

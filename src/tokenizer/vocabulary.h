@@ -16,6 +16,9 @@ TokenKind token_kind(const Vocabulary& vocabulary, int32_t id);
 // (the space is "Ġ"); tokens that are not `normal` are stored as they are, byte tokens as "<0xHH>". Throws Error.
 std::string byte_level_bytes(const Vocabulary& vocabulary, int32_t id);
 
+// The byte that a byte token "<0x0A>" stands for. Throws Error{invalid_argument} for another text.
+std::string byte_token_bytes(const Vocabulary& vocabulary, int32_t id);
+
 // End of generation: eos, eot, and control tokens whose text is known to end a turn; sorted.
 std::vector<int32_t> find_stop_tokens(const Vocabulary& vocabulary);
 
