@@ -15,14 +15,14 @@ void set_float_mode();
 float exponential(float x);                // exp(x), x clamped to [kExpMin, kExpMax]; NaN stays NaN
 float silu_product(float gate, float up);  // gate / (1 + exp(-gate)) * up
 
-// Within 4 units of the last place of the exact value unless said otherwise; NaN stays NaN.
+// Within 4 units of the exact value's last place unless said otherwise; NaN stays NaN.
 float sigmoid(float x);  // 1 / (1 + exp(-x))
 float hyperbolic_tangent(float x);
-float gelu_tanh(float x);                          // within 4 units of |x|'s last place
-float gelu_erf(float x);                           // x Phi(x); below x = -13 the tail stops falling
-float softplus(float x);                           // log(1 + exp(x))
-float softcap_value(float x, float cap);           // cap tanh(x / cap)
-float apply_function(Function function, float x);  // not swiglu_oai
+float gelu_tanh(float x);  // within 4 units of |x|'s last place
+float gelu_erf(float x);   // x Phi(x), within 6 units where x < 0; below -13 the tail stops falling
+float softplus(float x);   // log(1 + exp(x))
+float softcap_value(float x, float cap);                      // cap tanh(x / cap)
+float apply_function(Function function, float x);             // not swiglu_oai
 float gate_product(Function function, float gate, float up);  // function(gate) * up, or swiglu_oai
 
 float sum_lanes(const float lanes[kLanes]);  // the tree; leaves `lanes` alone

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -35,6 +36,90 @@ TEST(SiluProduct, MatchesTheFormula) {
   for (const float gate : {-90.0f, -20.0f, -1.0f, 0.0f, 0.3f, 5.0f, 90.0f})
     EXPECT_NEAR(silu_product(gate, 2.0f), 2 * gate / (1 + std::exp(-static_cast<double>(gate))),
                 std::abs(gate) * 1e-6);
+}
+
+// The largest error over the values, in units of the last place of unit(x, exact).
+template <typename F, typename G, typename U>
+double worst_ulps(double low, double high, F approximate, G exact, U unit) {
+  double worst = 0;
+  for (int i = 0; i <= 400'000; ++i) {
+    const auto x = static_cast<float>(low + (high - low) * i / 400'000);
+    const double want = exact(static_cast<double>(x));
+    worst = std::max(worst, std::abs(approximate(x) - want) / (std::abs(unit(x, want)) * 0x1p-23));
+  }
+  return worst;
+}
+
+const auto kOfTheResult = [](double, double exact) { return exact; };
+const auto kOfTheArgument = [](double x, double) { return x == 0 ? 1.0 : x; };
+
+double normal_distribution(double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); }
+
+TEST(Functions, AreWithinAFewUnitsOfTheLastPlace) {
+  EXPECT_LT(worst_ulps(-86, 86, sigmoid, [](double x) { return 1 / (1 + std::exp(-x)); }, kOfTheResult), 4);
+  const auto tanh_exact = [](double x) { return std::tanh(x); };
+  EXPECT_LT(worst_ulps(1e-6, 20, hyperbolic_tangent, tanh_exact, kOfTheResult), 3);
+  EXPECT_LT(worst_ulps(-20, -1e-6, hyperbolic_tangent, tanh_exact, kOfTheResult), 3);
+  const auto softplus_exact = [](double x) { return std::log1p(std::exp(x)); };
+  EXPECT_LT(worst_ulps(-80, 80, softplus, softplus_exact, kOfTheResult), 4);
+  const auto gelu_exact = [](double x) { return x == 0 ? 1e-30 : x * normal_distribution(x); };
+  EXPECT_LT(worst_ulps(-12.9, -1e-6, gelu_erf, gelu_exact, kOfTheResult), 6);
+  EXPECT_LT(worst_ulps(1e-6, 30, gelu_erf, gelu_exact, kOfTheResult), 4);
+  const auto gelu_tanh_exact = [](double x) {
+    return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+  };
+  EXPECT_LT(worst_ulps(-20, 20, gelu_tanh, gelu_tanh_exact, kOfTheArgument), 4);
+  const auto capped = [](float x) { return softcap_value(x, 30.0f); };
+  EXPECT_LT(worst_ulps(1e-3, 300, capped, [](double x) { return 30 * std::tanh(x / 30); }, kOfTheResult), 4);
+  // The negative control: exp's bound does not hold for a polynomial that lacks its last two terms.
+  const auto coarse = [](float x) { return 1 + x + x * x / 2 + x * x * x / 6; };
+  EXPECT_GT(worst_ulps(-0.3, 0.3, coarse, [](double x) { return std::exp(x); }, kOfTheResult), 100);
+}
+
+TEST(Functions, ExtremesStayFiniteAndNanStaysNan) {
+  const float infinity = std::numeric_limits<float>::infinity(), nan = std::nanf("");
+  EXPECT_EQ(gelu_erf(1e30f), 1e30f);
+  EXPECT_EQ(gelu_tanh(1e30f), 1e30f);
+  EXPECT_NEAR(gelu_erf(-1e30f), 0.0f, 1e-6f);
+  EXPECT_EQ(std::abs(gelu_tanh(-1e30f)), 0.0f);
+  EXPECT_EQ(hyperbolic_tangent(infinity), 1.0f);
+  EXPECT_EQ(hyperbolic_tangent(-infinity), -1.0f);
+  EXPECT_EQ(softplus(100.0f), 100.0f);
+  EXPECT_NEAR(softplus(-1e30f), 0.0f, 1e-30f);
+  EXPECT_EQ(softcap_value(infinity, 50.0f), 50.0f);
+  for (const Function function : {Function::silu, Function::gelu_tanh, Function::gelu_erf,
+                                  Function::relu_squared, Function::sigmoid, Function::tanh})
+    EXPECT_TRUE(std::isnan(apply_function(function, nan))) << static_cast<int>(function);
+}
+
+TEST(GateProduct, SwigluOaiClampsBothSides) {
+  const auto exact = [](double gate, double up) {
+    const double g = std::min(gate, 7.0), u = std::clamp(up, -7.0, 7.0);
+    return g / (1 + std::exp(-1.702 * g)) * (u + 1);
+  };
+  for (const float gate : {-50.0f, -1.0f, 0.5f, 6.9f, 9.0f})
+    for (const float up : {-20.0f, -6.0f, 0.0f, 3.0f, 11.0f})
+      EXPECT_NEAR(gate_product(Function::swiglu_oai, gate, up), exact(gate, up),
+                  1e-6 * (1 + std::abs(exact(gate, up))));
+  EXPECT_EQ(gate_product(Function::relu_squared, -2.0f, 3.0f), 0.0f);
+  EXPECT_EQ(gate_product(Function::relu_squared, 2.0f, 3.0f), 12.0f);
+}
+
+TEST(LayerNorm, MatchesTheFormula) {
+  Random random(5);
+  for (const int64_t n : {1, 5, 16, 33, 384}) {
+    std::vector<float> x(static_cast<size_t>(n)), weight(x.size()), bias(x.size()), out(x.size());
+    double mean = 0, variance = 0;
+    for (size_t i = 0; i < x.size(); ++i) {
+      x[i] = static_cast<float>(random.uniform() * 8 - 3);
+      weight[i] = static_cast<float>(random.uniform()), bias[i] = static_cast<float>(random.uniform());
+      mean += x[i] / static_cast<double>(n);
+    }
+    for (const float value : x) variance += (value - mean) * (value - mean) / static_cast<double>(n);
+    layer_norm_row(x.data(), weight.data(), bias.data(), 1e-5f, n, out.data());
+    for (size_t i = 0; i < x.size(); ++i)
+      EXPECT_NEAR(out[i], (x[i] - mean) / std::sqrt(variance + 1e-5) * weight[i] + bias[i], 3e-6);
+  }
 }
 
 TEST(QuantizeRow, ReachesTheLimitAndRoundsToNearestEven) {

@@ -16,51 +16,21 @@
 namespace neutrino::compute {
 namespace {
 
+using testing::copy;
+using testing::cpu;
+using testing::identity_matrix;
+using testing::kArithmetics;
 using testing::OwnedMatrix;
 using testing::random_floats;
 using testing::random_matrix;
+using testing::reference;
+using testing::same_bits;
+using testing::values_of;
 using testing::view_of;
 
 // The types that kernels know by themselves; all others become 16-bit integers or float32 on their way in.
 constexpr DType kKernelTypes[] = {DType::q4_0, DType::q4_1, DType::q8_0, DType::f32, DType::f16, DType::bf16};
 constexpr int64_t kRowCounts[] = {1, 2, 3, 5, 8, 17, 33};
-constexpr Arithmetic kArithmetics[] = {Arithmetic::integer, Arithmetic::float32};
-
-std::unique_ptr<Backend> cpu(std::string_view isa, Arithmetic arithmetic, int64_t threads = 2) {
-  auto backend = make_cpu_backend({.arithmetic = arithmetic, .threads = threads, .isa = std::string(isa)});
-  backend->reserve(64 << 20);
-  backend->begin_step();
-  return backend;
-}
-std::unique_ptr<Backend> reference(Arithmetic arithmetic) {
-  auto backend = make_reference_backend(arithmetic);
-  backend->reserve(64 << 20);
-  backend->begin_step();
-  return backend;
-}
-
-std::vector<float> copy(const Tensor& x) {
-  std::vector<float> out;
-  for (int64_t r = 0; r < x.rows; ++r) out.insert(out.end(), x.row(r), x.row(r) + x.columns);
-  return out;
-}
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
-std::unique_ptr<Matrix> identity_matrix(Backend& backend, int64_t columns) {
-  OwnedMatrix identity = random_matrix(DType::f32, columns, columns, 0);
-  auto* w = reinterpret_cast<float*>(identity.bytes.data());
-  for (int64_t i = 0; i < columns * columns; ++i) w[i] = i % (columns + 1) == 0 ? 1.0f : 0.0f;
-  return backend.load_matrix({&identity.view, 1});
-}
-
-// The values behind an activation, by a product with the identity.
-std::vector<float> values_of(Backend& backend, const Activation& x) {
-  return copy(backend.matmul(x, *identity_matrix(backend, x.columns)));
-}
-
 // ---- products
 
 struct Shape {

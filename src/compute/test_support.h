@@ -3,6 +3,8 @@
 
 #include <cmath>
 #include <cstring>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "base/random.h"
@@ -68,6 +70,45 @@ inline RopeValues rope_values(int64_t positions, int64_t rotary_dim, RopePairs p
                .rotary_dim = rotary_dim,
                .pairs = pairs};
   return out;
+}
+
+// ---- backends
+
+inline constexpr Arithmetic kArithmetics[] = {Arithmetic::integer, Arithmetic::float32};
+
+inline std::unique_ptr<Backend> cpu(std::string_view isa, Arithmetic arithmetic, int64_t threads = 2) {
+  auto backend = make_cpu_backend({.arithmetic = arithmetic, .threads = threads, .isa = std::string(isa)});
+  backend->reserve(64 << 20);
+  backend->begin_step();
+  return backend;
+}
+inline std::unique_ptr<Backend> reference(Arithmetic arithmetic) {
+  auto backend = make_reference_backend(arithmetic);
+  backend->reserve(64 << 20);
+  backend->begin_step();
+  return backend;
+}
+
+inline std::vector<float> copy(const Tensor& x) {
+  std::vector<float> out;
+  for (int64_t r = 0; r < x.rows; ++r) out.insert(out.end(), x.row(r), x.row(r) + x.columns);
+  return out;
+}
+
+inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+inline std::unique_ptr<Matrix> identity_matrix(Backend& backend, int64_t columns) {
+  OwnedMatrix identity = random_matrix(DType::f32, columns, columns, 0);
+  auto* w = reinterpret_cast<float*>(identity.bytes.data());
+  for (int64_t i = 0; i < columns * columns; ++i) w[i] = i % (columns + 1) == 0 ? 1.0f : 0.0f;
+  return backend.load_matrix({&identity.view, 1});
+}
+
+// The values behind an activation, by a product with the identity.
+inline std::vector<float> values_of(Backend& backend, const Activation& x) {
+  return copy(backend.matmul(x, *identity_matrix(backend, x.columns)));
 }
 
 }  // namespace neutrino::compute::testing

@@ -1,0 +1,206 @@
+// Attention with windows, without causality, with softcaps, sinks and values of their own width: every kernel table against
+// the reference, in any chunking, and the reference against float64.
+
+#include <gtest/gtest.h>
+
+#include "compute/backend.h"
+#include "compute/test_support.h"
+
+namespace neutrino::compute {
+namespace {
+
+using testing::copy;
+using testing::cpu;
+using testing::kArithmetics;
+using testing::random_floats;
+using testing::reference;
+using testing::same_bits;
+using testing::values_of;
+using testing::view_of;
+
+class AttentionOnEveryTable : public ::testing::TestWithParam<std::string_view> {};
+INSTANTIATE_TEST_SUITE_P(Isa, AttentionOnEveryTable,
+                         ::testing::ValuesIn(available_isas().begin(), available_isas().end()),
+                         [](const auto& param) { return std::string(param.param); });
+
+constexpr float kSinks[] = {0.5f, -2.0f, 4.0f, 0.0f};
+
+const AttentionShape kShapes[] = {
+    {.num_attention_heads = 4, .num_key_value_heads = 2, .head_dim = 32, .scale = 0.18f, .window = 1},
+    {.num_attention_heads = 4, .num_key_value_heads = 2, .head_dim = 32, .scale = 0.18f, .window = 20},
+    {.num_attention_heads = 2, .num_key_value_heads = 2, .head_dim = 48, .scale = 0.14f, .window = 64},
+    {.num_attention_heads = 4, .num_key_value_heads = 4, .head_dim = 32, .scale = 0.18f, .causal = false},
+    {.num_attention_heads = 3,
+     .num_key_value_heads = 1,
+     .head_dim = 16,
+     .scale = 0.25f,
+     .window = 13,
+     .causal = false},
+    {.num_attention_heads = 4, .num_key_value_heads = 2, .head_dim = 32, .scale = 0.18f, .softcap = 5.0f},
+    {.num_attention_heads = 4, .num_key_value_heads = 1, .head_dim = 64, .scale = 0.13f, .sinks = kSinks},
+    {.num_attention_heads = 4,
+     .num_key_value_heads = 2,
+     .head_dim = 24,
+     .scale = 0.2f,
+     .value_dim = 40,
+     .window = 33,
+     .softcap = 3.0f,
+     .sinks = kSinks},
+    {.num_attention_heads = 3, .num_key_value_heads = 1, .head_dim = 576, .scale = 0.04f, .value_dim = 512},
+};
+
+int64_t width_of_values(const AttentionShape& shape) {
+  return shape.value_dim > 0 ? shape.value_dim : shape.head_dim;
+}
+int64_t row_width(const AttentionShape& shape) {
+  return (shape.num_attention_heads + shape.num_key_value_heads) * shape.head_dim +
+         shape.num_key_value_heads * width_of_values(shape);
+}
+
+constexpr int32_t kTable[] = {4, 0, 2, 1};
+constexpr int64_t kPositions = 100;
+
+// The cache of three layers, of which the operations use the middle one; the others have other shapes.
+KvCacheShape cache_shape(const AttentionShape& shape) {
+  const KvLayer other = {.num_key_value_heads = 3, .key_dim = 5, .value_dim = 70};
+  return {.layers = {other,
+                     {.num_key_value_heads = shape.num_key_value_heads,
+                      .key_dim = shape.head_dim,
+                      .value_dim = width_of_values(shape)},
+                     other},
+          .blocks = 5};
+}
+
+// Outputs of a sequence of fixed rows in steps of these sizes.
+std::vector<float> attend(Backend& backend, const AttentionShape& shape, const std::vector<int64_t>& steps) {
+  const std::vector<float> all = random_floats(kPositions * row_width(shape), 3, 2.0f);
+  const auto cache = backend.make_kv_cache(cache_shape(shape));
+  std::vector<float> out;
+  int64_t first = 0;
+  for (const int64_t count : steps) {
+    const ScratchScope scope(backend);
+    std::vector<float> rows(all.begin() + first * row_width(shape),
+                            all.begin() + (first + count) * row_width(shape));
+    Tensor qkv = view_of(rows, count, row_width(shape));
+    const SequenceRows sequence = {.rows = count, .first_position = first, .block_table = kTable};
+    const Batch batch = {.sequences = {&sequence, 1}};
+    backend.rope_and_store(qkv, {}, shape, batch, *cache, 1);
+    const Tensor values = backend.attention_values(qkv, shape, batch, *cache, 1);
+    const std::vector<float> part = copy(values), same = values_of(backend, backend.activation(values));
+    EXPECT_TRUE(same_bits(values_of(backend, backend.attention(qkv, shape, batch, *cache, 1)), same));
+    out.insert(out.end(), part.begin(), part.end());
+    first += count;
+  }
+  return out;
+}
+
+TEST_P(AttentionOnEveryTable, EveryShapeHasTheBitsOfTheReferenceInAnyChunking) {
+  for (const Arithmetic arithmetic : kArithmetics)
+    for (const AttentionShape& shape : kShapes) {
+      const auto fast = cpu(GetParam(), arithmetic), slow = reference(arithmetic);
+      const std::vector<float> want = attend(*slow, shape, {kPositions});
+      const auto expect_same = [&](const std::vector<int64_t>& steps) {
+        EXPECT_TRUE(same_bits(attend(*fast, shape, steps), want))
+            << "shape " << &shape - kShapes << ", steps " << steps.size();
+      };
+      expect_same({kPositions});
+      if (!shape.causal) continue;
+      expect_same({5, 28, 1, 66});
+      if (shape.head_dim < 100) expect_same(std::vector<int64_t>(kPositions, 1));
+    }
+}
+
+// Bidirectional sequences beside each other see themselves alone.
+TEST_P(AttentionOnEveryTable, BidirectionalSequencesInOneBatchDoNotMix) {
+  const AttentionShape& shape = kShapes[3];
+  for (const Arithmetic arithmetic : kArithmetics) {
+    const auto backend = cpu(GetParam(), arithmetic);
+    const int64_t width = row_width(shape), lengths[] = {7, 33, 64};
+    const std::vector<float> all = random_floats(104 * width, 5, 2.0f);
+    const int32_t tables[][2] = {{3, 3}, {0, 4}, {1, 2}};
+    const auto run = [&](size_t first, size_t end) {
+      std::vector<SequenceRows> sequences;
+      int64_t rows = 0, before = 0;
+      for (size_t i = 0; i < first; ++i) before += lengths[i];
+      for (size_t i = first; i < end; rows += lengths[i++])
+        sequences.push_back({.first_row = rows, .rows = lengths[i], .block_table = tables[i]});
+      std::vector<float> part(all.begin() + before * width, all.begin() + (before + rows) * width);
+      Tensor qkv = view_of(part, rows, width);
+      const auto cache = backend->make_kv_cache(cache_shape(shape));
+      const Batch batch = {.sequences = sequences};
+      const ScratchScope scope(*backend);
+      backend->rope_and_store(qkv, {}, shape, batch, *cache, 1);
+      return copy(backend->attention_values(qkv, shape, batch, *cache, 1));
+    };
+    const std::vector<float> together = run(0, 3);
+    std::vector<float> alone;
+    for (size_t i = 0; i < 3; ++i) {
+      const std::vector<float> one = run(i, i + 1);
+      alone.insert(alone.end(), one.begin(), one.end());
+    }
+    EXPECT_TRUE(same_bits(together, alone));
+  }
+}
+
+// softmax(...) V of the whole sequence in float64.
+std::vector<double> exact(const AttentionShape& shape) {
+  const std::vector<float> rows = random_floats(kPositions * row_width(shape), 3, 2.0f);
+  const int64_t heads = shape.num_attention_heads, kv_heads = shape.num_key_value_heads;
+  const int64_t keys = heads * shape.head_dim, values = keys + kv_heads * shape.head_dim;
+  std::vector<double> out;
+  for (int64_t q = 0; q < kPositions; ++q)
+    for (int64_t h = 0; h < heads; ++h) {
+      const int64_t kv = h / (heads / kv_heads), width = width_of_values(shape);
+      double sum = shape.sinks.empty() ? 0 : std::exp(static_cast<double>(shape.sinks[h]));
+      std::vector<double> mixed(static_cast<size_t>(width));
+      for (int64_t k = 0; k < kPositions; ++k) {
+        if ((shape.causal && k > q) || (shape.window > 0 && std::abs(q - k) >= shape.window)) continue;
+        double score = 0;
+        for (int64_t d = 0; d < shape.head_dim; ++d)
+          score += static_cast<double>(rows[q * row_width(shape) + h * shape.head_dim + d]) *
+                   rows[k * row_width(shape) + keys + kv * shape.head_dim + d];
+        score *= shape.scale;
+        if (shape.softcap > 0) score = shape.softcap * std::tanh(score / shape.softcap);
+        const double p = std::exp(score);
+        sum += p;
+        for (int64_t d = 0; d < width; ++d)
+          mixed[d] += p * rows[k * row_width(shape) + values + kv * width + d];
+      }
+      for (const double value : mixed) out.push_back(value / sum);
+    }
+  return out;
+}
+
+TEST(Reference, EveryShapeOfAttentionIsItsDefinition) {
+  for (const Arithmetic arithmetic : kArithmetics)
+    for (const AttentionShape& shape : kShapes) {
+      const std::vector<float> got = attend(*reference(arithmetic), shape, {kPositions});
+      const std::vector<double> want = exact(shape);
+      double worst = 0;
+      for (size_t i = 0; i < want.size(); ++i) worst = std::max(worst, std::abs(got[i] - want[i]));
+      EXPECT_LT(worst, arithmetic == Arithmetic::integer ? 0.04 : 4e-6) << "shape " << &shape - kShapes;
+    }
+  // The negative control: another shape is further away than that.
+  AttentionShape other = kShapes[1];
+  other.window = 21;
+  const std::vector<double> a = exact(kShapes[1]), b = exact(other);
+  double apart = 0;
+  for (size_t i = 0; i < a.size(); ++i) apart = std::max(apart, std::abs(a[i] - b[i]));
+  EXPECT_GT(apart, 0.1);
+}
+
+TEST(KvCache, LayersOfDifferentShapesHaveTheirSizes) {
+  const KvCacheShape shape = cache_shape(kShapes[7]);
+  // integer: dims in multiples of 32, 2 bytes; 24 and 40 become 32 and 64, 5 and 70 become 32 and 96.
+  EXPECT_EQ(kv_block_bytes(shape, Arithmetic::integer), 32 * 2 * (2 * 3 * (32 + 96) + 2 * (32 + 64)));
+  EXPECT_EQ(kv_block_bytes(shape, Arithmetic::float32), 32 * 4 * (2 * 3 * (5 + 70) + 2 * (24 + 40)));
+  const auto backend = reference(Arithmetic::integer);
+  std::vector<float> rows(static_cast<size_t>(row_width(kShapes[7])));
+  Tensor qkv = view_of(rows, 1, row_width(kShapes[7]));
+  const auto cache = backend->make_kv_cache(shape);
+  EXPECT_DEATH(backend->rope_and_store(qkv, {}, kShapes[7], {}, *cache, 0), "another shape");
+  EXPECT_DEATH(backend->rope_and_store(qkv, {}, kShapes[7], {}, *cache, 3), "does not have");
+}
+
+}  // namespace
+}  // namespace neutrino::compute
