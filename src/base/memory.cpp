@@ -99,7 +99,10 @@ AvailableMemory available_memory(const fs::path& root) {
 }
 
 void require_memory(int64_t bytes, std::string_view what, const fs::path& root) {
-  const AvailableMemory available = available_memory(root);
+  require_memory(bytes, what, available_memory(root));
+}
+
+void require_memory(int64_t bytes, std::string_view what, const AvailableMemory& available) {
   if (bytes <= available.bytes) return;
   throw make_error(ErrorCode::resource_exhausted, "{} needs {} of memory, but only {} are available by {}",
                    what, size_text(bytes), size_text(available.bytes), available.source)

@@ -20,6 +20,7 @@ AvailableMemory available_memory(const std::filesystem::path& root = "/");
 
 // Throws Error{resource_exhausted} that says what needs how much and how much there is.
 void require_memory(int64_t bytes, std::string_view what, const std::filesystem::path& root = "/");
+void require_memory(int64_t bytes, std::string_view what, const AvailableMemory& available);
 
 std::string size_text(int64_t bytes);  // "98.9 MiB"
 

@@ -47,28 +47,63 @@ std::string sampled_digest(const weights::WeightFile& file) {
   return to_hex(hash.finish());
 }
 
-// Blocks of KV memory, from the flag or from what is free. Throws Error with the figures if the model does not fit.
-int64_t choose_kv_blocks(const EngineConfig& config, const models::ModelConfig& model, int64_t context,
-                         compute::Arithmetic arithmetic, int64_t weights) {
-  const int64_t block = compute::kv_block_bytes(
-      compute::uniform_kv_cache(model.num_hidden_layers, model.num_key_value_heads, model.head_dim, 1),
-      arithmetic);
-  const int64_t available = available_memory().bytes;
-  const int64_t one_context = ceil_div(context, compute::kBlockPositions);
-  int64_t blocks = 0;
-  if (config.kv_memory.empty())
-    blocks = std::min(std::max(one_context, available / 4 / block), kContextsDefault * one_context);
-  else
-    blocks = parse_size("--kv-memory", config.kv_memory) / block;
-  if (blocks < 1)
-    throw make_error(ErrorCode::invalid_argument,
-                     "--kv-memory must hold at least one block of {} for this model, got {}",
-                     size_text(block), config.kv_memory);
-  require_memory(weights + blocks * block + kOverheadBytes,
-                 fmt::format("the model ({} of weights, {} of KV memory for {} tokens, {} beside them)",
-                             size_text(weights), size_text(blocks * block), blocks * compute::kBlockPositions,
-                             size_text(kOverheadBytes)));
-  return blocks;
+// What the cache holds, and what it takes.
+struct CacheSize {
+  int64_t blocks = 0, state_snapshots = 0;
+  int64_t block_bytes = 0, state_bytes = 0;  // of one block, of one state slot (0: the model keeps no state)
+  int64_t sequences = 0;                     // with a state each
+  int64_t states() const { return state_bytes > 0 ? (sequences + state_snapshots) * state_bytes : 0; }
+  int64_t bytes() const { return blocks * block_bytes + states(); }
+  std::string text() const;  // "1.2 GiB of KV memory for 4096 tokens, ..."
+};
+
+std::string CacheSize::text() const {
+  std::string text = fmt::format("{} of KV memory for {} tokens", size_text(blocks * block_bytes),
+                                 blocks * compute::kBlockPositions);
+  if (state_bytes > 0)
+    text += fmt::format(", {} for the states of {} sequences and {} snapshots", size_text(states()),
+                        sequences, state_snapshots);
+  return text;
+}
+
+// Snapshots of states, beside a state for each sequence: as many as the engine likes, in at most a part of what is there.
+int64_t choose_snapshots(const EngineConfig& config, int64_t state_bytes, int64_t bytes) {
+  if (state_bytes == 0 || config.prefix_cache != "on") return 0;
+  return std::clamp<int64_t>(bytes / state_bytes, 0, engine::kSnapshotsPerSequence * config.max_sequences);
+}
+
+// From the flag, which is for keys, values and states together, or from the memory that was free before the weights came.
+// Throws Error with the figures if the model does not fit.
+CacheSize choose_cache(const EngineConfig& config, const models::Model& model, compute::Arithmetic arithmetic,
+                       const AvailableMemory& available, int64_t weights) {
+  const compute::KvCacheShape shape = model.kv_cache_shape(1, 1);
+  CacheSize size{.block_bytes = compute::kv_block_bytes(shape, arithmetic),
+                 .state_bytes = model.config().recurrent ? compute::state_slot_bytes(shape) : 0,
+                 .sequences = config.max_sequences};
+  const int64_t one_context = ceil_div(model.context(), compute::kBlockPositions);
+  if (config.kv_memory.empty()) {
+    size.state_snapshots = choose_snapshots(config, size.state_bytes, available.bytes / 8);
+    size.blocks = std::min(std::max(one_context, available.bytes / 4 / size.block_bytes),
+                           kContextsDefault * one_context);
+  } else {
+    int64_t rest = parse_size("--kv-memory", config.kv_memory) - size.states();
+    size.state_snapshots = choose_snapshots(config, size.state_bytes, rest / 2);
+    rest -= size.state_snapshots * size.state_bytes;
+    size.blocks = rest / size.block_bytes;
+    if (rest < 0 || size.blocks < 1)
+      throw make_error(ErrorCode::invalid_argument,
+                       "--kv-memory must hold at least one block of {}{} for this model, got {}",
+                       size_text(size.block_bytes),
+                       size.state_bytes > 0 ? fmt::format(" and a state of {} for each of {} sequences",
+                                                          size_text(size.state_bytes), config.max_sequences)
+                                            : "",
+                       config.kv_memory);
+  }
+  require_memory(weights + size.bytes() + kOverheadBytes,
+                 fmt::format("the model ({} of weights, {}, {} beside them)", size_text(weights), size.text(),
+                             size_text(kOverheadBytes)),
+                 available);
+  return size;
 }
 
 class LocalModel final : public RunningModel {
@@ -84,11 +119,16 @@ class LocalModel final : public RunningModel {
     const int64_t context = std::min(facts.max_position_embeddings,
                                      config.context > 0 ? config.context : models::kContextDefault);
     weights_bytes_ = weights_bytes(*opened_.file, arithmetic_);
-    const int64_t kv_blocks = choose_kv_blocks(config, facts, context, arithmetic_, weights_bytes_);
+    const AvailableMemory available = available_memory();
+    require_memory(weights_bytes_ + kOverheadBytes,
+                   fmt::format("the model ({} of weights, {} beside them)", size_text(weights_bytes_),
+                               size_text(kOverheadBytes)),
+                   available);
     load(facts, context, config);
-    start_engine(config, context, kv_blocks);
+    const CacheSize cache = choose_cache(config, *model_, arithmetic_, available, weights_bytes_);
+    start_engine(config, context, cache);
     spdlog::info("model loaded name={} backend={} threads={} context={} kv_tokens={} ms={}", opened_.name,
-                 backend_->name(), backend_->threads(), context, kv_blocks * compute::kBlockPositions,
+                 backend_->name(), backend_->threads(), context, cache.blocks * compute::kBlockPositions,
                  (clock_.now_ns() - start) / 1'000'000);
   }
 
@@ -110,7 +150,7 @@ class LocalModel final : public RunningModel {
     model_ = models::load_model(*opened_.file, *backend_, context);
   }
 
-  void start_engine(const EngineConfig& config, int64_t context, int64_t kv_blocks) {
+  void start_engine(const EngineConfig& config, int64_t context, const CacheSize& cache) {
     const auto stops = tokenizer_->stop_tokens();
     const std::string digest =
         opened_.manifest ? opened_.manifest->digest.hex() : sampled_digest(*opened_.file);
@@ -124,8 +164,9 @@ class LocalModel final : public RunningModel {
             .max_sequences = config.max_sequences,
             .batch_tokens = config.batch_tokens,
             .context_tokens = context,
-            .kv_blocks = kv_blocks,
+            .kv_blocks = cache.blocks,
             .prefix_cache = config.prefix_cache == "on" ? engine::PrefixCache::on : engine::PrefixCache::off,
+            .state_snapshots = cache.state_snapshots,
             .vocab_size = tokenizer_->size(),
             .end_tokens = {stops.begin(), stops.end()},
             .model_name = config.served_name.empty() ? opened_.name : config.served_name,
@@ -202,9 +243,10 @@ void add_engine_options(CLI::App& app, EngineConfig& config) {
         "tokens a sequence may have (default: as trained)");
   count("--batch-tokens", config.batch_tokens, limits::kBatchTokensMax, "tokens of one engine step")
       ->capture_default_str();
-  app.add_option("--kv-memory", config.kv_memory,
-                 "memory for keys and values, as 512M or 2G (default: four contexts, at most a quarter of "
-                 "the free memory)");
+  app.add_option(
+      "--kv-memory", config.kv_memory,
+      "memory for keys, values and recurrent states, as 512M or 2G (default: four contexts, at most a "
+      "quarter of the free memory)");
   app.add_option("--prefix-cache", config.prefix_cache,
                  "share the keys and values of common prefixes: on or off")
       ->check(CLI::IsMember({"on", "off"}))

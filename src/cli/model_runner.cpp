@@ -11,7 +11,8 @@ ModelRunner::ModelRunner(const models::Model& model, compute::Backend& backend, 
                          int64_t positions, int64_t rows, int64_t output_rows)
     : model_(model), backend_(backend), lengths_(sequences) {
   const int64_t blocks = ceil_div(positions, compute::kBlockPositions);
-  cache_ = backend.make_kv_cache(model.kv_cache_shape(blocks * sequences));
+  cache_ = backend.make_kv_cache(
+      model.kv_cache_shape(blocks * sequences, model.config().recurrent ? sequences : 0));
   for (int64_t i = 0; i < sequences; ++i) {
     std::vector<int32_t>& table = block_tables_.emplace_back(blocks);
     std::iota(table.begin(), table.end(), static_cast<int32_t>(i * blocks));
@@ -29,7 +30,13 @@ compute::Tensor ModelRunner::forward(int64_t first, std::span<const std::vector<
     const auto count = static_cast<int64_t>(tokens[i].size()), row = static_cast<int64_t>(tokens_.size());
     check(lengths_[sequence] + count <=
           static_cast<int64_t>(block_tables_[sequence].size()) * compute::kBlockPositions);
-    rows_.push_back({row, count, lengths_[sequence], block_tables_[sequence]});
+    const auto slot = static_cast<int32_t>(model_.config().recurrent ? sequence : -1);
+    if (slot >= 0 && lengths_[sequence] == 0) cache_->clear_state(slot);
+    rows_.push_back({.first_row = row,
+                     .rows = count,
+                     .first_position = lengths_[sequence],
+                     .block_table = block_tables_[sequence],
+                     .state_slot = slot});
     for (int64_t k = 0; k < count; ++k) {
       tokens_.push_back(tokens[i][k]);
       positions_.push_back(static_cast<int32_t>(lengths_[sequence] + k));

@@ -28,6 +28,11 @@ std::optional<int32_t> BlockManager::find(const Sha256Digest& name) {
   return block;
 }
 
+std::optional<int32_t> BlockManager::holder(const Sha256Digest& name) const {
+  const int32_t block = keeps_names() ? slots_[find_slot(name)] : -1;
+  return block >= 0 ? std::optional(block) : std::nullopt;
+}
+
 std::optional<int32_t> BlockManager::allocate() {
   int32_t block = oldest_;
   if (!free_.empty()) {

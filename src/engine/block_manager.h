@@ -33,6 +33,8 @@ class BlockManager {
 
   // The block with this name, with one more reference; nullopt: not here.
   std::optional<int32_t> find(const Sha256Digest& name);
+  // The same without a reference: who bears this name now?
+  std::optional<int32_t> holder(const Sha256Digest& name) const;
   // A block whose contents nobody needs, with one reference: a free one, else the least recently used cached one.
   std::optional<int32_t> allocate();
   // The block is full and computed. If another block bears the name already, this one stays nameless.
@@ -45,6 +47,7 @@ class BlockManager {
   BlockCounts counts() const { return counts_; }
   int64_t available() const { return counts_.cached + counts_.free; }
   int64_t evictions() const { return evictions_; }
+  bool named(int32_t block) const { return blocks_[static_cast<size_t>(block)].named; }
   int64_t references(int32_t block) const { return blocks_[static_cast<size_t>(block)].references; }
 
   // Recounts everything and check()s it against what is kept. For tests; takes time.

@@ -22,6 +22,9 @@ EngineOptions with_defaults(EngineOptions options, const models::Model& model) {
   options.vocab_size = std::min(options.vocab_size, model.config().vocab_size);
   const int64_t context_blocks = ceil_div(options.context_tokens, compute::kBlockPositions);
   fill(options.kv_blocks, std::max(context_blocks, options.max_sequences * context_blocks / 4));
+  const bool snapshots = model.config().recurrent && options.prefix_cache == PrefixCache::on;
+  options.state_snapshots =
+      snapshots ? options.state_snapshots.value_or(kSnapshotsPerSequence * options.max_sequences) : 0;
   fill(options.queued_requests_max, limits::kQueuedPerSequence * options.max_sequences);
   fill(options.queued_tokens_max, limits::kQueuedTokensPerBatchToken * options.batch_tokens);
   return options;
@@ -29,6 +32,11 @@ EngineOptions with_defaults(EngineOptions options, const models::Model& model) {
 
 SchedulerOptions scheduler_options(const EngineOptions& options) {
   return {options.max_sequences, options.batch_tokens, options.queued_requests_max};
+}
+
+StateSlots make_state_slots(const EngineOptions& options, const models::Model& model) {
+  return StateSlots(model.config().recurrent ? options.max_sequences : 0, *options.state_snapshots,
+                    options.kv_blocks);
 }
 
 EngineLimits engine_limits(const EngineOptions& options) {
@@ -50,9 +58,10 @@ Engine::Engine(const models::Model& model, compute::Backend& backend, EngineOpti
       clock_(clock),
       registry_(metrics),
       metrics_(metrics, options_.model_name, engine_limits(options_)),
-      cache_(backend.make_kv_cache(model.kv_cache_shape(options_.kv_blocks))),
       blocks_(options_.kv_blocks, options_.prefix_cache),
-      scheduler_(scheduler_options(options_), blocks_),
+      states_(make_state_slots(options_, model)),
+      cache_(backend.make_kv_cache(model.kv_cache_shape(options_.kv_blocks, states_.slots()))),
+      scheduler_(scheduler_options(options_), blocks_, states_),
       sampler_(options_.vocab_size, std::max<int64_t>(1, backend.threads())),
       mailbox_(static_cast<size_t>(options_.queued_requests_max)) {
   const int64_t outputs = Scheduler::output_rows_max(scheduler_options(options_));
@@ -236,6 +245,7 @@ void Engine::end_unwanted_sequences() {
 void Engine::compute(const Plan& plan) {
   try {
     fault_point("engine_step");
+    copy_states(plan.state_copies);
     const compute::Tensor logits = model_.forward(backend_, plan.batch(), *cache_);
     now_ns_ = clock_.now_ns();
     sample(plan, logits);
@@ -246,6 +256,14 @@ void Engine::compute(const Plan& plan) {
   deliver(plan);
   metrics_.steps.Increment();
   metrics_.step_tokens.Observe(static_cast<double>(plan.tokens.size()));
+}
+
+void Engine::copy_states(std::span<const StateCopy> copies) {
+  for (const auto [from, to] : copies)
+    if (from == kNoState)
+      cache_->clear_state(to);
+    else
+      cache_->copy_state(from, to);
 }
 
 void Engine::sample(const Plan& plan, const compute::Tensor& logits) {
@@ -299,7 +317,7 @@ void Engine::deliver(const Plan& plan) {
                                                : "the token mask leaves no token to choose");
     finish(sequence, chat::FinishReason::error, &error);
   }
-  scheduler_.mark_computed();
+  copy_states(scheduler_.mark_computed());
   for (size_t i = 0; i < plan.outputs.size(); ++i) {
     const auto& [sequence, position, samples] = plan.outputs[i];
     if (sequence->stream.finished()) continue;
@@ -406,6 +424,8 @@ void Engine::publish() {
   tell(metrics_.prompt_tokens_cached, published_.cached_tokens, scheduler_.cached_tokens());
   tell(metrics_.preemptions, published_.preemptions, scheduler_.preemptions());
   tell(metrics_.evictions, published_.evictions, blocks_.evictions());
+  tell(metrics_.snapshots_taken, published_.snapshots, states_.snapshots_taken());
+  metrics_.state_snapshots.Set(static_cast<double>(states_.counts().snapshots));
 
   const BlockCounts blocks = blocks_.counts();
   running_ = std::ssize(scheduler_.running());

@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -36,6 +37,9 @@ struct EngineOptions {
   int64_t context_tokens = 0;  // 0: the model's
   int64_t kv_blocks = 0;       // 0: enough for max_sequences quarter-full contexts
   PrefixCache prefix_cache = PrefixCache::on;
+  // Of a recurrent model, beside one state a sequence; absent: kSnapshotsPerSequence times max_sequences. Only with a prefix
+  // cache.
+  std::optional<int64_t> state_snapshots = {};
   int64_t queued_requests_max = 0;
   int64_t queued_tokens_max = 0;  // prompt tokens in the queue; a lone request may exceed it
   int64_t vocab_size = 0;  // ids that the tokenizer has; 0: the model's. Padding behind them is never sampled
@@ -43,6 +47,8 @@ struct EngineOptions {
   std::string model_name = "model";      // label of the metrics
   std::string fingerprint = {};          // of the weights: part of every block's name
 };
+
+inline constexpr int64_t kSnapshotsPerSequence = 2;  // one of its prompt, one of what it generates
 
 struct EngineStatus {
   bool dead = false;
@@ -80,6 +86,7 @@ class Engine {
   bool step();
   const Scheduler& scheduler() const { return scheduler_; }  // like step()
   const BlockManager& blocks() const { return blocks_; }     // like step()
+  const StateSlots& states() const { return states_; }       // like step()
 
  private:
   void run();
@@ -90,6 +97,7 @@ class Engine {
   void accept_new_sequences();
   void end_unwanted_sequences();
   void compute(const Plan& plan);
+  void copy_states(std::span<const StateCopy> copies);
   void sample(const Plan& plan, const compute::Tensor& logits);
   void sample_output(size_t index, int64_t slice);
   void deliver(const Plan& plan);
@@ -110,10 +118,11 @@ class Engine {
   Metrics& registry_;
   EngineMetrics metrics_;
   int64_t scrape_ = 0;  // our refresher in the registry
-  std::unique_ptr<compute::KvCache> cache_;
 
   // Engine thread.
   BlockManager blocks_;
+  StateSlots states_;
+  std::unique_ptr<compute::KvCache> cache_;
   Scheduler scheduler_;
   Sampler sampler_;
   std::vector<Sample> samples_;  // of the plan's outputs
@@ -124,7 +133,8 @@ class Engine {
   int64_t now_ns_ = 0;
   bool handed_out_ = false;
   struct Published {
-    int64_t preemptions = 0, evictions = 0, admitted = 0, admitted_tokens = 0, cached_tokens = 0;
+    int64_t preemptions = 0, evictions = 0, snapshots = 0;
+    int64_t admitted = 0, admitted_tokens = 0, cached_tokens = 0;
   } published_;                  // what the counters have been told
   double sequence_seconds_ = 0;  // running mean of a sequence's time in the batch
 

@@ -65,6 +65,7 @@ EngineMetrics::EngineMetrics(Maker make, const EngineLimits& limits)
       blocks_referenced(make.gauge("neutrino_kv_blocks", "KV blocks by state", {{"state", "referenced"}})),
       blocks_cached(make.gauge("neutrino_kv_blocks", "KV blocks by state", {{"state", "cached"}})),
       blocks_free(make.gauge("neutrino_kv_blocks", "KV blocks by state", {{"state", "free"}})),
+      state_snapshots(make.gauge("neutrino_state_snapshots", "Snapshots of recurrent states that are kept")),
       prompt_tokens(make.counter("vllm:prompt_tokens_total", "Prompt tokens of admitted sequences")),
       prompt_tokens_cached(
           make.counter("vllm:prompt_tokens_cached_total", "Prompt tokens found in the prefix cache")),
@@ -73,6 +74,8 @@ EngineMetrics::EngineMetrics(Maker make, const EngineLimits& limits)
       evictions(make.counter("neutrino_kv_block_evictions_total",
                              "Cached KV blocks that were taken for something else")),
       steps(make.counter("neutrino_engine_steps_total", "Engine steps that ran a batch")),
+      snapshots_taken(make.counter("neutrino_state_snapshots_taken_total",
+                                   "Snapshots of recurrent states that were taken")),
       prefix_queries(
           make.counter("vllm:prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache")),
       prefix_hits(make.counter("vllm:prefix_cache_hits_total", "Prompt tokens found in the prefix cache")),

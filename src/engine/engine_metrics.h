@@ -20,8 +20,10 @@ class EngineMetrics {
  public:
   EngineMetrics(Metrics& metrics, const std::string& model_name, const EngineLimits& limits);
 
-  Gauge &running, &waiting, &kv_cache_usage, &blocks_referenced, &blocks_cached, &blocks_free;
-  Counter &prompt_tokens, &prompt_tokens_cached, &generation_tokens, &preemptions, &evictions, &steps;
+  Gauge &running, &waiting, &kv_cache_usage, &blocks_referenced, &blocks_cached, &blocks_free,
+      &state_snapshots;
+  Counter &prompt_tokens, &prompt_tokens_cached, &generation_tokens, &preemptions, &evictions, &steps,
+      &snapshots_taken;
   Counter &prefix_queries, &prefix_hits;
   Counter &rejected_requests, &rejected_tokens;
   Histogram &step_tokens, &time_to_first_token, &inter_token_latency;

@@ -1,6 +1,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -9,12 +10,45 @@ namespace neutrino::engine {
 
 using compute::kBlockPositions;
 
+namespace {
+
+// Tokens between two snapshots within what is known of a sequence.
+int64_t snapshot_distance(const Sequence& sequence) {
+  int64_t distance = kSnapshotBlocks * kBlockPositions;
+  while (sequence.known() / distance > kPromptSnapshots) distance *= 2;
+  return distance;
+}
+
+// The end of the last full block that leaves a token to be computed, so that the same prompt can be resumed there.
+int64_t last_boundary(const Sequence& sequence) {
+  return (sequence.known() - 1) / kBlockPositions * kBlockPositions;
+}
+
+// The next number of computed tokens, beyond those computed now, at which a snapshot is wanted; known() if none is.
+int64_t next_snapshot(const Sequence& sequence) {
+  const int64_t distance = snapshot_distance(sequence);
+  int64_t next = sequence.known();
+  for (const int64_t end :
+       {last_boundary(sequence), sequence.branch, (sequence.computed / distance + 1) * distance})
+    if (end > sequence.computed) next = std::min(next, end);
+  return next;
+}
+
+bool wants_snapshot(const Sequence& sequence) {
+  const int64_t computed = sequence.computed;
+  return computed % kBlockPositions == 0 &&
+         (computed == sequence.known() || computed == last_boundary(sequence) ||
+          computed == sequence.branch || computed % snapshot_distance(sequence) == 0);
+}
+
+}  // namespace
+
 int64_t Scheduler::output_rows_max(const SchedulerOptions& options) {
   return std::min(options.batch_tokens, options.max_sequences + kPromptOutputRows);
 }
 
-Scheduler::Scheduler(const SchedulerOptions& options, BlockManager& blocks)
-    : options_(options), blocks_(blocks) {
+Scheduler::Scheduler(const SchedulerOptions& options, BlockManager& blocks, StateSlots& states)
+    : options_(options), blocks_(blocks), states_(states) {
   const size_t sequences = static_cast<size_t>(options.max_sequences);
   const size_t rows = static_cast<size_t>(options.batch_tokens);
   const size_t outputs = static_cast<size_t>(output_rows_max(options));
@@ -22,6 +56,8 @@ Scheduler::Scheduler(const SchedulerOptions& options, BlockManager& blocks)
   waiting_.reserve(sequences + static_cast<size_t>(options.queued_requests_max));
   plan_.sequences.reserve(sequences);
   plan_.rows.reserve(sequences);
+  plan_.state_copies.reserve(sequences);
+  snapshots_.reserve(sequences);
   plan_.tokens.reserve(rows);
   plan_.positions.reserve(rows);
   plan_.outputs.reserve(outputs);
@@ -36,6 +72,7 @@ void Scheduler::add(SequencePtr sequence) {
 const Plan& Scheduler::plan(int64_t now_ns) {
   for (Sequence* sequence : plan_.sequences) sequence->planned_rows = 0;
   plan_.sequences.clear();
+  plan_.state_copies.clear();
   budget_ = options_.batch_tokens;
   prompt_outputs_ = kPromptOutputRows;
   // By index: scheduling may preempt sequences, which leaves a shorter list.
@@ -66,6 +103,7 @@ bool Scheduler::admit_next(int64_t now_ns) {
     admitted_tokens_ += sequence.prompt_tokens;
     cached_tokens_ += sequence.computed;
   }
+  if (states_.in_use()) start_state(sequence);
   running_.push_back(std::move(waiting_.front()));
   waiting_.erase(waiting_.begin());
   return true;
@@ -83,6 +121,25 @@ void Scheduler::take_prefix(Sequence& sequence) {
     sequence.block_table.push_back(*found);
     sequence.computed += kBlockPositions;
   }
+  if (states_.in_use()) cut_to_snapshot(sequence);
+}
+
+// Gives back the blocks behind the last one that has a snapshot. Where they ended two sequences part, so perhaps a third one
+// will come along: there this one takes a snapshot.
+void Scheduler::cut_to_snapshot(Sequence& sequence) {
+  sequence.branch = sequence.computed;
+  while (!sequence.block_table.empty() && !states_.has_snapshot(sequence.block_table.back())) {
+    blocks_.release(sequence.block_table.back());
+    sequence.block_table.pop_back();
+    sequence.computed -= kBlockPositions;
+  }
+}
+
+void Scheduler::start_state(Sequence& sequence) {
+  sequence.state_slot = states_.take();
+  const int32_t from =
+      sequence.block_table.empty() ? kNoState : states_.use_snapshot(sequence.block_table.back());
+  plan_.state_copies.push_back({from, sequence.state_slot});
 }
 
 int64_t Scheduler::blocks_owed() const {
@@ -95,6 +152,7 @@ int64_t Scheduler::blocks_owed() const {
 
 void Scheduler::schedule(Sequence& sequence) {
   int64_t rows = std::min(sequence.uncomputed(), budget_);
+  if (states_.keeps_snapshots()) rows = std::min(rows, next_snapshot(sequence) - sequence.computed);
   if (sequence.wants_prompt_logprobs()) rows = std::min(rows, prompt_outputs_);
   if (rows == 0 || !allocate_blocks(sequence, sequence.computed + rows)) return;
   sequence.planned_rows = rows;
@@ -107,6 +165,7 @@ void Scheduler::schedule(Sequence& sequence) {
 bool Scheduler::allocate_blocks(Sequence& sequence, int64_t positions) {
   while (std::ssize(sequence.block_table) * kBlockPositions < positions) {
     if (const auto block = blocks_.allocate()) {
+      states_.drop_snapshot(*block);
       sequence.block_table.push_back(*block);
       continue;
     }
@@ -140,17 +199,40 @@ void Scheduler::give_back_blocks(Sequence& sequence) {
   for (; !sequence.block_table.empty(); sequence.block_table.pop_back())
     blocks_.release(sequence.block_table.back());
   sequence.computed = 0;
+  if (sequence.state_slot != kNoState) states_.give_back(std::exchange(sequence.state_slot, kNoState));
 }
 
-void Scheduler::mark_computed() {
+std::span<const StateCopy> Scheduler::mark_computed() {
+  snapshots_.clear();
   for (Sequence* sequence : plan_.sequences) {
     if (sequence->stream.finished()) continue;
     const int64_t full_before = sequence->computed / kBlockPositions;
     sequence->computed += sequence->planned_rows;
-    if (!blocks_.keeps_names()) continue;
-    for (int64_t block = full_before; block < sequence->computed / kBlockPositions; ++block)
-      blocks_.set_name(sequence->block_table[static_cast<size_t>(block)], sequence->block_name(block, hash_));
+    if (blocks_.keeps_names()) name_blocks(*sequence, full_before);
+    if (states_.keeps_snapshots() && wants_snapshot(*sequence)) take_snapshot(*sequence);
   }
+  return snapshots_;
+}
+
+// The full blocks from `first` on.
+void Scheduler::name_blocks(Sequence& sequence, int64_t first) {
+  for (int64_t block = first; block < sequence.computed / kBlockPositions; ++block)
+    blocks_.set_name(sequence.block_table[static_cast<size_t>(block)], sequence.block_name(block, hash_));
+}
+
+// Of what a sequence generates only the last snapshot is kept, unless somebody used an earlier one.
+void Scheduler::take_snapshot(Sequence& sequence) {
+  const int64_t block = sequence.computed / kBlockPositions - 1;
+  const auto holder = blocks_.holder(sequence.block_name(block, hash_));
+  check(holder.has_value(), "a full KV block has no name to tie a snapshot to");
+  if (states_.has_snapshot(*holder)) return;
+  if (sequence.computed > sequence.prompt_tokens) {
+    const int64_t earlier = std::exchange(sequence.latest_snapshot, block);
+    if (earlier >= 0)
+      if (const auto before = blocks_.holder(sequence.block_name(earlier, hash_)))
+        states_.drop_unused_snapshot(*before);
+  }
+  snapshots_.push_back({sequence.state_slot, states_.add_snapshot(*holder)});
 }
 
 void Scheduler::remove(Sequence& sequence) {
@@ -174,7 +256,11 @@ void Scheduler::lay_out() {
   plan_.output_rows.clear();
   for (Sequence* sequence : plan_.sequences) {
     const int64_t first_row = std::ssize(plan_.tokens);
-    plan_.rows.push_back({first_row, sequence->planned_rows, sequence->computed, sequence->block_table});
+    plan_.rows.push_back({.first_row = first_row,
+                          .rows = sequence->planned_rows,
+                          .first_position = sequence->computed,
+                          .block_table = sequence->block_table,
+                          .state_slot = sequence->state_slot});
     for (int64_t i = 0; i < sequence->planned_rows; ++i) {
       const int64_t position = sequence->computed + i;
       plan_.tokens.push_back(sequence->tokens[static_cast<size_t>(position)]);

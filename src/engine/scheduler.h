@@ -5,6 +5,10 @@
 // left, the youngest running sequence is preempted: it gives its blocks back, goes to the front of the queue and is computed
 // again later; the tokens it has stay known, so its result does not change.
 //
+// A sequence of a recurrent model also has a state (state_slots.h). It resumes only where a snapshot is, and leaves snapshots
+// behind: at the last full block of its prompt, at the place where it left what others had computed, at some blocks of a
+// long prompt, and at the last block that it generated. Its rows of a step end where a snapshot is to be taken.
+//
 // A newcomer is admitted only when the blocks for all it knows are there beside those that running prompts still need, so
 // that it does not come just to be preempted. Owned by the engine thread; nothing allocates after the constructor.
 #pragma once
@@ -16,6 +20,7 @@
 #include "compute/batch.h"
 #include "engine/block_manager.h"
 #include "engine/sequence.h"
+#include "engine/state_slots.h"
 
 namespace neutrino::engine {
 
@@ -27,6 +32,9 @@ struct SchedulerOptions {
 
 // Rows of prompts whose logits a step computes at most: an output row holds a float for each token of the vocabulary.
 inline constexpr int64_t kPromptOutputRows = 64;
+
+// Blocks between two snapshots within a prompt; more in one so long that they would be more than kPromptSnapshots.
+inline constexpr int64_t kSnapshotBlocks = 16, kPromptSnapshots = 8;
 
 // One row of logits: what the token after `position` may be.
 struct PlannedOutput {
@@ -41,19 +49,23 @@ struct Plan {
   std::vector<PlannedOutput> outputs;
   std::vector<int32_t> tokens, positions, output_rows;
   std::vector<compute::SequenceRows> rows;
+  std::vector<StateCopy> state_copies;  // before the rows are computed: newcomers' states
 
   bool empty() const { return sequences.empty(); }
-  compute::Batch batch() const { return {tokens, positions, rows, output_rows}; }
+  compute::Batch batch() const {
+    return {.tokens = tokens, .positions = positions, .sequences = rows, .output_rows = output_rows};
+  }
 };
 
 class Scheduler {
  public:
-  Scheduler(const SchedulerOptions& options, BlockManager& blocks);
+  Scheduler(const SchedulerOptions& options, BlockManager& blocks, StateSlots& states);
 
   void add(SequencePtr sequence);    // to the end of the queue
   const Plan& plan(int64_t now_ns);  // valid until the next call
-  // The plan's rows are in the cache, except those of sequences that have failed; full blocks get their names.
-  void mark_computed();
+  // The plan's rows are in the cache, except those of sequences that have failed; full blocks get their names. Returns the
+  // snapshots to take before anything else is computed; valid until the next call.
+  std::span<const StateCopy> mark_computed();
   void remove(Sequence& sequence);  // ended: gives its blocks back. May destroy it
 
   std::span<const SequencePtr> running() const { return running_; }  // oldest first
@@ -67,20 +79,26 @@ class Scheduler {
  private:
   bool admit_next(int64_t now_ns);
   void take_prefix(Sequence& sequence);
+  void cut_to_snapshot(Sequence& sequence);
+  void start_state(Sequence& sequence);
   int64_t blocks_owed() const;  // that running prompts will still allocate
   void schedule(Sequence& sequence);
   bool allocate_blocks(Sequence& sequence, int64_t positions);
   void preempt_youngest();
   void unplan(Sequence& sequence);
   void give_back_blocks(Sequence& sequence);
+  void name_blocks(Sequence& sequence, int64_t first);
+  void take_snapshot(Sequence& sequence);
   void lay_out();
   void lay_out_outputs(Sequence& sequence, int64_t first_row);
 
   const SchedulerOptions options_;
   BlockManager& blocks_;
+  StateSlots& states_;
   Sha256 hash_;
   std::vector<SequencePtr> waiting_, running_;
   Plan plan_;
+  std::vector<StateCopy> snapshots_;         // of the last mark_computed()
   int64_t budget_ = 0, prompt_outputs_ = 0;  // left in the step being planned
   int64_t preemptions_ = 0, admitted_ = 0, admitted_tokens_ = 0, cached_tokens_ = 0;
 };

@@ -45,13 +45,16 @@ struct Sequence {
   std::vector<int32_t> tokens;  // known: prompt, then generated
   int64_t computed = 0;         // tokens whose keys and values are in the cache
   std::vector<int32_t> block_table;
+  int32_t state_slot = -1;                // of a recurrent model, while it runs
   std::vector<Sha256Digest> block_names;  // of the full blocks of `tokens`, as far as they were needed
   Sha256Digest root;                      // of block_names
   std::optional<TokenCounts> counts;      // only with penalties
   const uint64_t* allowed = nullptr;      // token mask for the next token; absent: all tokens
   int64_t planned_rows = 0;               // in the step being made
   int64_t preemptions = 0;
-  bool queued = true;  // counts towards the limits of the queue: was never scheduled
+  int64_t branch = 0;            // tokens that some other sequence had too, though their state is not kept
+  int64_t latest_snapshot = -1;  // block of the last one taken of what was generated
+  bool queued = true;            // counts towards the limits of the queue: was never scheduled
 
   // Read by the consumer:
   int64_t cached_tokens = 0;  // of the prompt, found in the prefix cache

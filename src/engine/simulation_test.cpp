@@ -8,6 +8,7 @@
 
 #include <cstdlib>
 #include <map>
+#include <set>
 
 #include "base/random.h"
 #include "engine/engine.h"
@@ -22,18 +23,23 @@ using compute::kBlockPositions;
 
 constexpr int64_t kVocabulary = 24, kContext = 320, kEvents = 600;
 
-enum class Variant { correct, forgets_to_free };
+enum class Variant { correct, forgets_to_free, forgets_a_snapshot };
+using Kind = testing::FakeModel::Kind;
 
 struct Outcome {
   std::string failure;  // empty: all was well
   int64_t events = 0, submitted = 0, refused = 0, finished = 0, failed = 0;
-  int64_t cancellations = 0, preemptions = 0, evictions = 0, prefix_hits = 0;
+  int64_t cancellations = 0, preemptions = 0, evictions = 0, prefix_hits = 0, snapshots = 0;
 };
 
 class Simulation {
  public:
-  Simulation(uint64_t seed, Variant variant)
-      : random_(seed), variant_(variant), engine_(model_, backend_, random_options(), metrics_, clock_) {
+  Simulation(uint64_t seed, Kind kind, Variant variant)
+      : random_(seed),
+        variant_(variant),
+        model_(kVocabulary, kContext, kind),
+        backend_(2, variant == Variant::forgets_a_snapshot ? 3 : 0),
+        engine_(model_, backend_, random_options(), metrics_, clock_) {
     model_.before_forward = [this](const compute::Batch& batch) { look_at(batch); };
     for (auto& prefix : prefixes_)
       for (int64_t i = random_.between(20, 200); i > 0; --i) prefix.push_back(random_token());
@@ -47,6 +53,8 @@ class Simulation {
     expect(engine_.blocks().counts().referenced == 0, "blocks are still referenced at the end");
     outcome_.preemptions = engine_.scheduler().preemptions();
     outcome_.evictions = engine_.blocks().evictions();
+    outcome_.snapshots = engine_.states().snapshots_taken();
+    expect(engine_.states().counts().sequences == 0, "state slots are still taken at the end");
     outcome_.prefix_hits = engine_.scheduler().cached_tokens();
     return outcome_;
   }
@@ -60,6 +68,12 @@ class Simulation {
   };
 
   EngineOptions random_options() {
+    EngineOptions options = random_limits();
+    if (model_.config().recurrent && random_.chance(0.8)) options.state_snapshots = random_.between(0, 8);
+    return options;
+  }
+
+  EngineOptions random_limits() {
     static constexpr int64_t kBudgets[] = {4, 16, 33, 64, 128};
     return {.max_sequences = random_.between(2, 8),
             .batch_tokens = kBudgets[random_.below(5)],
@@ -160,7 +174,25 @@ class Simulation {
       expect(sequence->block_table.empty() && sequence->computed == 0, "a waiting sequence holds blocks");
     for (int32_t block = 0; block < engine_.blocks().total(); ++block)
       expect(engine_.blocks().references(block) == references[block], "references and block tables disagree");
+    recount_states();
     if (outcome_.failure.empty()) engine_.blocks().check_invariants();
+  }
+
+  // Every running sequence of a recurrent model has a state slot of its own, and no other sequence has one.
+  void recount_states() {
+    std::set<int32_t> taken;
+    for (const SequencePtr& sequence : engine_.scheduler().running()) taken.insert(sequence->state_slot);
+    for (const SequencePtr& sequence : engine_.scheduler().waiting())
+      expect(sequence->state_slot < 0, "a waiting sequence holds a state slot");
+    const bool recurrent = model_.config().recurrent;
+    expect(recurrent ? !taken.contains(-1) : taken.empty() || taken == std::set{-1},
+           "a running sequence has no state slot, or one that it does not need");
+    if (!recurrent) return;
+    expect(std::ssize(taken) == std::ssize(engine_.scheduler().running()),
+           "two sequences share a state slot");
+    expect(engine_.states().counts().sequences == std::ssize(taken), "state slots and sequences disagree");
+    if (outcome_.failure.empty())
+      engine_.states().check_invariants([this](int32_t block) { return engine_.blocks().named(block); });
   }
 
   void look_at(const Live& live) {
@@ -204,7 +236,7 @@ class Simulation {
 
   Random random_;
   const Variant variant_;
-  testing::FakeModel model_{kVocabulary, kContext};
+  testing::FakeModel model_;
   testing::FakeBackend backend_;
   Metrics metrics_;
   SimulatedClock clock_;
@@ -216,27 +248,29 @@ class Simulation {
   Outcome outcome_;
 };
 
-void print(uint64_t seed, const Outcome& o) {
+void print(uint64_t seed, Kind kind, const Outcome& o) {
   fmt::print(
-      "seed {}: events {} submitted {} refused {} finished {} failed {} cancelled {} preemptions {} "
-      "evictions {} prefix-hit "
-      "tokens {} {}\n",
-      seed, o.events, o.submitted, o.refused, o.finished, o.failed, o.cancellations, o.preemptions,
-      o.evictions, o.prefix_hits, o.failure.empty() ? "ok" : o.failure);
+      "seed {} {}: events {} submitted {} refused {} finished {} failed {} cancelled {} preemptions {} "
+      "evictions {} prefix-hit tokens {} snapshots {} {}\n",
+      seed, kind == Kind::recurrent ? "recurrent" : "attention", o.events, o.submitted, o.refused, o.finished,
+      o.failed, o.cancellations, o.preemptions, o.evictions, o.prefix_hits, o.snapshots,
+      o.failure.empty() ? "ok" : o.failure);
 }
 
-TEST(Simulation, EverySeedKeepsItsBlocksAndItsTokens) {
+// Runs every seed, or the one of NEUTRINO_SIM_SEED, and counts what happened.
+void expect_all_well(Kind kind) {
   if (const char* seed = std::getenv("NEUTRINO_SIM_SEED")) {
     const uint64_t number = std::strtoull(seed, nullptr, 10);
-    const Outcome outcome = Simulation(number, Variant::correct).run();
-    print(number, outcome);
+    const Outcome outcome = Simulation(number, kind, Variant::correct).run();
+    print(number, kind, outcome);
     EXPECT_EQ(outcome.failure, "");
     return;
   }
   const int64_t seeds = std::getenv("NEUTRINO_TEST_LONG") != nullptr ? 1000 : 100;
-  int64_t preempted = 0, evicted = 0, hit = 0, cancelled = 0, finished = 0, failed = 0;
+  int64_t preempted = 0, evicted = 0, hit = 0, cancelled = 0, finished = 0, failed = 0, hits = 0,
+          snapshots = 0;
   for (int64_t seed = 0; seed < seeds; ++seed) {
-    const Outcome outcome = Simulation(static_cast<uint64_t>(seed), Variant::correct).run();
+    const Outcome outcome = Simulation(static_cast<uint64_t>(seed), kind, Variant::correct).run();
     ASSERT_EQ(outcome.failure, "") << "seed " << seed;
     ASSERT_GE(outcome.events, 500);
     preempted += outcome.preemptions > 0;
@@ -245,20 +279,37 @@ TEST(Simulation, EverySeedKeepsItsBlocksAndItsTokens) {
     cancelled += outcome.cancellations > 0;
     finished += outcome.finished;
     failed += outcome.failed;
+    hits += outcome.prefix_hits;
+    snapshots += outcome.snapshots;
   }
   fmt::print(
       "simulation: {} seeds of {} events; seeds with preemption {}, eviction {}, prefix hit {}, cancellation "
       "{}; "
-      "sequences finished {}, failed by injected errors {}\n",
-      seeds, kEvents, preempted, evicted, hit, cancelled, finished, failed);
+      "sequences finished {}, failed by injected errors {}; prefix-hit tokens {}, snapshots {}\n",
+      seeds, kEvents, preempted, evicted, hit, cancelled, finished, failed, hits, snapshots);
   for (const int64_t seen : {preempted, evicted, hit, cancelled}) EXPECT_GE(2 * seen, seeds);
   EXPECT_GT(failed, 0);
+  EXPECT_EQ(snapshots > 0, kind == Kind::recurrent);
 }
+
+TEST(Simulation, EverySeedKeepsItsBlocksAndItsTokens) { expect_all_well(Kind::attention); }
+
+TEST(Simulation, EverySeedOfARecurrentModelKeepsItsStates) { expect_all_well(Kind::recurrent); }
 
 TEST(Simulation, AVariantThatForgetsToFreeIsFound) {
   if (std::getenv("NEUTRINO_SIM_SEED") != nullptr) return;
   for (uint64_t seed = 0; seed < 10; ++seed)
-    EXPECT_NE(Simulation(seed, Variant::forgets_to_free).run().failure, "") << "seed " << seed;
+    EXPECT_NE(Simulation(seed, Kind::attention, Variant::forgets_to_free).run().failure, "")
+        << "seed " << seed;
+}
+
+// Not every snapshot is resumed from, so not every seed can show it.
+TEST(Simulation, AVariantThatForgetsASnapshotIsFound) {
+  if (std::getenv("NEUTRINO_SIM_SEED") != nullptr) return;
+  int64_t found = 0;
+  for (uint64_t seed = 0; seed < 20; ++seed)
+    found += !Simulation(seed, Kind::recurrent, Variant::forgets_a_snapshot).run().failure.empty();
+  EXPECT_GE(found, 5);
 }
 
 }  // namespace

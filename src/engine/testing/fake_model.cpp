@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <stdexcept>
 
 #include "base/error.h"
 
@@ -34,11 +35,25 @@ FakeKvCache::Slot& FakeKvCache::at(const compute::SequenceRows& rows, int64_t po
   return slots_[static_cast<size_t>(block * compute::kBlockPositions + position % compute::kBlockPositions)];
 }
 
-FakeModel::FakeModel(int64_t vocab_size, int64_t context) {
+void FakeKvCache::clear_state(int32_t slot) { states_.at(static_cast<size_t>(slot)) = kNoHistory; }
+
+void FakeKvCache::copy_state(int32_t from, int32_t to) {
+  if (++copies_; forget_every > 0 && copies_ % forget_every == 0) return;
+  states_.at(static_cast<size_t>(to)) = states_.at(static_cast<size_t>(from));
+}
+
+FakeModel::FakeModel(int64_t vocab_size, int64_t context, Kind kind) {
+  config_.recurrent = kind == Kind::recurrent;
   config_.architecture = "fake";
   config_.vocab_size = vocab_size;
   config_.num_hidden_layers = config_.num_key_value_heads = config_.head_dim = 1;
   config_.max_position_embeddings = context_ = context;
+}
+
+compute::KvCacheShape FakeModel::kv_cache_shape(int64_t blocks, int64_t state_slots) const {
+  compute::KvCacheShape shape = compute::uniform_kv_cache(1, 1, 1, blocks);
+  if (config_.recurrent) shape.states = {1}, shape.state_slots = state_slots;
+  return shape;
 }
 
 compute::Tensor FakeModel::forward(compute::Backend& backend, const compute::Batch& batch,
@@ -48,13 +63,18 @@ compute::Tensor FakeModel::forward(compute::Backend& backend, const compute::Bat
   if (before_forward) before_forward(batch);
   auto& memory = dynamic_cast<FakeKvCache&>(cache);
   for (const compute::SequenceRows& part : batch.sequences) {  // all rows are stored before any is read
+    uint64_t state = config_.recurrent ? memory.state(part) : 0;
     for (int64_t i = 0; i < part.rows; ++i) {
       const int64_t position = part.first_position + i;
       const size_t row = static_cast<size_t>(part.first_row + i);
       check(batch.positions[row] == position, "a row has the wrong position");
       const uint64_t before = position == 0 ? kNoHistory : memory.at(part, position - 1).history;
+      if (config_.recurrent && state != before)
+        throw std::logic_error("a state sums up something else than the sequence's prefix");
       memory.at(part, position) = {batch.tokens[row], position, extend(before, batch.tokens[row])};
+      state = extend(state, batch.tokens[row]);
     }
+    if (config_.recurrent) memory.state(part) = state;
   }
   auto scratch = dynamic_cast<FakeBackend&>(backend).scratch();
   const compute::Tensor logits{scratch.data(), static_cast<int64_t>(batch.output_rows.size()),

@@ -4,6 +4,9 @@
 // for the batch's rows and then, as attention would, walks every position that a row may see and check()s that the block
 // table leads to the right position of one unbroken history. The logits are a pure function of that history, so a test can
 // foretell every token from the prompt alone: a block with somebody else's contents cannot go unnoticed.
+//
+// A recurrent one also keeps that hash as its state, and throws (a bug: the engine dies) where a sequence's slot holds more
+// or less than its history.
 #pragma once
 
 #include <atomic>
@@ -25,24 +28,37 @@ class FakeKvCache final : public compute::KvCache {
     uint64_t history = 0;  // hash of all tokens up to this one
   };
   explicit FakeKvCache(const compute::KvCacheShape& shape)
-      : KvCache(shape), slots_(static_cast<size_t>(shape.blocks * compute::kBlockPositions)) {}
+      : KvCache(shape),
+        slots_(static_cast<size_t>(shape.blocks * compute::kBlockPositions)),
+        states_(static_cast<size_t>(shape.state_slots)) {}
   int64_t bytes() const override { return static_cast<int64_t>(slots_.size() * sizeof(Slot)); }
-  void clear_state(int32_t) override {}
-  void copy_state(int32_t, int32_t) override {}
+  void clear_state(int32_t slot) override;
+  void copy_state(int32_t from, int32_t to) override;
   Slot& at(const compute::SequenceRows& rows, int64_t position);
+  uint64_t& state(const compute::SequenceRows& rows) {
+    return states_.at(static_cast<size_t>(rows.state_slot));
+  }
+
+  int64_t forget_every = 0;  // for negative controls: each n-th copy is not made
 
  private:
   std::vector<Slot> slots_;
+  std::vector<uint64_t> states_;
+  int64_t copies_ = 0;
 };
 
 // Only what the engine itself calls; sampling slices run one after the other.
 class FakeBackend final : public compute::HostBackend {
  public:
-  explicit FakeBackend(int64_t threads = 2) : HostBackend(compute::Arithmetic::integer), threads_(threads) {}
+  // `forget_every`: see FakeKvCache.
+  explicit FakeBackend(int64_t threads = 2, int64_t forget_every = 0)
+      : HostBackend(compute::Arithmetic::integer), threads_(threads), forget_every_(forget_every) {}
   std::string_view name() const override { return "fake"; }
   int64_t threads() const override { return threads_; }
   std::unique_ptr<compute::KvCache> make_kv_cache(const compute::KvCacheShape& shape) override {
-    return std::make_unique<FakeKvCache>(shape);
+    auto cache = std::make_unique<FakeKvCache>(shape);
+    cache->forget_every = forget_every_;
+    return cache;
   }
   void reserve(int64_t scratch_bytes) override {
     floats_.resize(static_cast<size_t>(scratch_bytes) / sizeof(float));
@@ -70,12 +86,15 @@ class FakeBackend final : public compute::HostBackend {
   void write_activation(const compute::Activation&, int64_t, const float*) const override;
 
   int64_t threads_;
+  int64_t forget_every_;
   std::vector<float> floats_;
 };
 
 class FakeModel final : public models::Model {
  public:
-  FakeModel(int64_t vocab_size, int64_t context);
+  enum class Kind { attention, recurrent };
+  FakeModel(int64_t vocab_size, int64_t context, Kind kind = Kind::attention);
+  compute::KvCacheShape kv_cache_shape(int64_t blocks, int64_t state_slots) const override;
   compute::Tensor forward(compute::Backend& backend, const compute::Batch& batch,
                           compute::KvCache& cache) const override;
   int64_t scratch_bytes(int64_t, int64_t output_rows) const override {
