@@ -126,6 +126,40 @@ void layer_norm_row(const float* x, const float* weight, const float* bias, floa
   }
 }
 
+void decay_state(const StateTask& task, float decay, const float* k, float* y) {
+  std::fill_n(y, task.width, 0.0f);
+  for (int64_t i = 0; i < task.rows; ++i) {
+    float* s = task.state + i * task.width;
+    for (int64_t p = 0; p < task.width; ++p) {
+      s[p] *= decay;
+      y[p] += s[p] * k[i];
+    }
+  }
+}
+
+void update_state(const StateTask& task, const float* k, const float* u, const float* q, float* y) {
+  std::fill_n(y, task.width, 0.0f);
+  for (int64_t i = 0; i < task.rows; ++i) {
+    float* s = task.state + i * task.width;
+    for (int64_t p = 0; p < task.width; ++p) {
+      s[p] += k[i] * u[p];
+      y[p] += s[p] * q[i];
+    }
+  }
+}
+
+void scan_state(const StateTask& task, const ScanInput& input, float* y) {
+  std::fill_n(y, task.width, 0.0f);
+  for (int64_t n = 0; n < task.rows; ++n) {
+    const float factor = input.step * input.b[n];
+    float* s = task.state + n * task.width;
+    for (int64_t p = 0; p < task.width; ++p) {
+      s[p] = s[p] * input.decay + input.x[p] * factor;
+      y[p] += s[p] * input.c[n];
+    }
+  }
+}
+
 // The maximum is taken over the bits, so that a NaN is larger than every number.
 float quantize_row(const float* x, int64_t n, int16_t* out) {
   uint32_t bits = 0;

@@ -5,6 +5,7 @@
 
 #include "compute/constants.h"
 #include "compute/function.h"
+#include "compute/state_task.h"
 
 namespace neutrino::compute {
 
@@ -35,6 +36,13 @@ void rms_norm_row(const float* x, const float* weight, float eps, int64_t n, flo
 
 // out = (x - mean) / sqrt(mean((x - mean)^2) + eps) * weight + bias; bias may be null.
 void layer_norm_row(const float* x, const float* weight, const float* bias, float eps, int64_t n, float* out);
+
+// Recurrent states S, one token: sums run over the rows in their order.
+// S *= decay;  y[p] = sum over i of S[i][p] k[i]
+void decay_state(const StateTask& task, float decay, const float* k, float* y);
+// S[i][p] += k[i] u[p];  y[p] = sum over i of S[i][p] q[i]
+void update_state(const StateTask& task, const float* k, const float* u, const float* q, float* y);
+void scan_state(const StateTask& task, const ScanInput& input, float* y);
 
 // out[i] in [-16256, 16256] and the row's scale: x[i] is about out[i] * scale. The scale of a row that holds an infinity or a
 // NaN is NaN.

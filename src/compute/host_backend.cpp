@@ -131,7 +131,8 @@ void HostBackend::add_bias(const Tensor& x, std::span<const float> bias) {
   check(static_cast<int64_t>(bias.size()) == x.columns, "add_bias: one value a column");
   for_rows(x.rows, [&](int64_t r) {
     float* const to = x.row(r);
-    for (int64_t c = 0; c < x.columns; ++c) to[c] += bias[c];
+    const float* const from = bias.data();
+    for (int64_t c = 0; c < x.columns; ++c) to[c] += from[c];
   });
 }
 
@@ -147,7 +148,8 @@ void HostBackend::multiply(const Tensor& x, const Tensor& y) {
 
 void HostBackend::scale(const Tensor& x, float factor) {
   for_rows(x.rows, [&](int64_t r) {
-    for (int64_t c = 0; c < x.columns; ++c) x.row(r)[c] *= factor;
+    float* const to = x.row(r);
+    for (int64_t c = 0; c < x.columns; ++c) to[c] *= factor;
   });
 }
 
@@ -176,6 +178,16 @@ void HostBackend::apply_values(Function function, float* x, int64_t n) const {
 void HostBackend::gate_values(Function function, const float* gate, const float* up, int64_t n,
                               float* out) const {
   for (int64_t i = 0; i < n; ++i) out[i] = gate_product(function, gate[i], up[i]);
+}
+void HostBackend::decay_state(const StateTask& task, float decay, const float* k, float* y) const {
+  compute::decay_state(task, decay, k, y);
+}
+void HostBackend::update_state(const StateTask& task, const float* k, const float* u, const float* q,
+                               float* y) const {
+  compute::update_state(task, k, u, q, y);
+}
+void HostBackend::scan_state(const StateTask& task, const ScanInput& input, float* y) const {
+  compute::scan_state(task, input, y);
 }
 void HostBackend::softcap_values(float* x, float cap, int64_t n) const {
   for (int64_t i = 0; i < n; ++i) x[i] = softcap_value(x[i], cap);

@@ -10,6 +10,7 @@
 #include "compute/backend.h"
 #include "compute/paged_kv_cache.h"
 #include "compute/scratch.h"
+#include "compute/state_task.h"
 
 namespace neutrino::compute {
 
@@ -79,6 +80,10 @@ class HostBackend : public Backend {
   virtual void gate_values(Function function, const float* gate, const float* up, int64_t n,
                            float* out) const;
   virtual void softcap_values(float* x, float cap, int64_t n) const;
+  virtual void decay_state(const StateTask& task, float decay, const float* k, float* y) const;
+  virtual void update_state(const StateTask& task, const float* k, const float* u, const float* q,
+                            float* y) const;
+  virtual void scan_state(const StateTask& task, const ScanInput& input, float* y) const;
 
   // f(i) for i in [0, count) on the compute threads.
   template <typename F>

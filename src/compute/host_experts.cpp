@@ -37,6 +37,10 @@ std::span<const float> bias_of(const std::vector<float>& biases, int64_t expert,
   return std::span(biases).subspan(static_cast<size_t>(expert * columns), static_cast<size_t>(columns));
 }
 
+void add_values(float* sum, const float* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) sum[i] += x[i];
+}
+
 // ---- routing
 
 // p = gating(logits) of one row.
@@ -211,13 +215,15 @@ void HostBackend::experts_add(Tensor& sum, const Activation& x, const Experts& e
     if (rows > 0) run_expert(mixture, e, x, {slots, static_cast<size_t>(rows)}, used, results);
   }
   for_rows(x.rows, [&](int64_t r) {
-    float* const to = sum.row(r);
-    for (int64_t c = 0; c < hidden; ++c) {
-      float mixed = 0;
-      for (int64_t i = 0; i < used; ++i)
-        mixed += routing.weights[r * used + i] * results.row(r * used + i)[c];
-      to[c] += mixed;
+    // The row's first result takes the others.
+    float* const mixed = results.row(r * used);
+    for (int64_t i = 0; i < used; ++i) {
+      const float weight = routing.weights[r * used + i];
+      const float* const result = results.row(r * used + i);
+      for (int64_t c = 0; c < hidden; ++c)
+        mixed[c] = i == 0 ? weight * result[c] : mixed[c] + weight * result[c];
     }
+    add_values(sum.row(r), mixed, hidden);
   });
   scratch_.release(mark);
 }
@@ -239,8 +245,8 @@ void HostBackend::run_expert(const Experts& experts, int64_t expert, const Activ
   const Activation inside = make_activation(gathered.rows, inner);
   for_rows(gathered.rows, [&](int64_t r) {
     float *u = up.row(r), *g = gate.row(r);
-    for (int64_t c = 0; c < inner && !up_bias.empty(); ++c) u[c] += up_bias[c];
-    for (int64_t c = 0; c < inner && g != u && !gate_bias.empty(); ++c) g[c] += gate_bias[c];
+    if (!up_bias.empty()) add_values(u, up_bias.data(), inner);
+    if (g != u && !gate_bias.empty()) add_values(g, gate_bias.data(), inner);
     g == u ? apply_values(mixture.function, u, inner) : gate_values(mixture.function, g, u, inner, g);
     write_activation(inside, r, g);
   });
@@ -249,7 +255,7 @@ void HostBackend::run_expert(const Experts& experts, int64_t expert, const Activ
   for_rows(down.rows, [&](int64_t r) {
     float* to = results.row(slots[r]);
     std::copy_n(down.row(r), down.columns, to);
-    for (int64_t c = 0; c < down.columns && !down_bias.empty(); ++c) to[c] += down_bias[c];
+    if (!down_bias.empty()) add_values(to, down_bias.data(), down.columns);
   });
   scratch_.release(mark);
 }

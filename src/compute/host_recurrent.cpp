@@ -52,31 +52,17 @@ void conv_channels(const ConvTask& task, const Tensor& x, const SequenceRows& se
     std::copy_n(window[k], task.count, state + k * task.channels + task.first);
 }
 
-// One head of one sequence. The state is [state_size][head_dim].
-void scan_head(const Mamba2Shape& shape, int64_t head, const Tensor& xbc, const Tensor& dt,
-               const SequenceRows& sequence, float* state, const Tensor& out) {
-  const int64_t width = shape.head_dim, inner = shape.heads * width;
+// What of one token goes into one head's scan.
+ScanInput scan_input(const Mamba2Shape& shape, int64_t head, const float* xbc, float dt) {
   const int64_t group = head / (shape.heads / shape.groups);
-  for (int64_t t = 0; t < sequence.rows; ++t) {
-    const int64_t row = sequence.first_row + t;
-    const float* x = xbc.row(row) + head * width;
-    const float* b = xbc.row(row) + inner + group * shape.state_size;
-    const float* c = b + shape.groups * shape.state_size;
-    float step = softplus(dt.row(row)[head] + shape.dt_bias[head]);
-    step = step < shape.dt_min ? shape.dt_min : step > shape.dt_max ? shape.dt_max : step;
-    const float decay = exponential(step * shape.a[head]);
-    float* y = out.row(row) + head * width;
-    for (int64_t p = 0; p < width; ++p) y[p] = 0;
-    for (int64_t n = 0; n < shape.state_size; ++n) {
-      const float input = step * b[n];
-      float* s = state + n * width;
-      for (int64_t p = 0; p < width; ++p) {
-        s[p] = s[p] * decay + x[p] * input;
-        y[p] += s[p] * c[n];
-      }
-    }
-    for (int64_t p = 0; p < width; ++p) y[p] += shape.d[head] * x[p];
-  }
+  const float* b = xbc + shape.heads * shape.head_dim + group * shape.state_size;
+  float step = softplus(dt + shape.dt_bias[head]);
+  step = step < shape.dt_min ? shape.dt_min : step > shape.dt_max ? shape.dt_max : step;
+  return {.decay = exponential(step * shape.a[head]),
+          .step = step,
+          .x = xbc + head * shape.head_dim,
+          .b = b,
+          .c = b + shape.groups * shape.state_size};
 }
 
 // to = from / sqrt(sum(from^2) + 1e-6) * factor
@@ -85,35 +71,6 @@ void normalize_head(const float* from, int64_t n, float factor, float* to) {
   for (int64_t i = 0; i < n; ++i) lanes[i % kLanes] = std::fma(from[i], from[i], lanes[i % kLanes]);
   const float scale = 1.0f / std::sqrt(sum_lanes(lanes) + 1e-6f) * factor;
   for (int64_t i = 0; i < n; ++i) to[i] = from[i] * scale;
-}
-
-struct DeltaRow {
-  const float *q, *k, *v;
-  float alpha, beta;
-};
-
-// One token of one value head. The state is [key_dim][value_dim]; y holds S^T k, then the update u, then the result.
-void delta_row(const DeltaNetShape& shape, int64_t head, const DeltaRow& row, float* state, float* y) {
-  const int64_t width = shape.value_dim;
-  const float decay = exponential(shape.a[head] * softplus(row.alpha + shape.dt_bias[head]));
-  for (int64_t p = 0; p < width; ++p) y[p] = 0;
-  for (int64_t i = 0; i < shape.key_dim; ++i) {
-    float* s = state + i * width;
-    for (int64_t p = 0; p < width; ++p) {
-      s[p] *= decay;
-      y[p] += s[p] * row.k[i];
-    }
-  }
-  const float beta = sigmoid(row.beta);
-  float u[kHeadDimMax];
-  for (int64_t p = 0; p < width; ++p) u[p] = beta * (row.v[p] - y[p]), y[p] = 0;
-  for (int64_t i = 0; i < shape.key_dim; ++i) {
-    float* s = state + i * width;
-    for (int64_t p = 0; p < width; ++p) {
-      s[p] += row.k[i] * u[p];
-      y[p] += s[p] * row.q[i];
-    }
-  }
 }
 
 }  // namespace
@@ -151,7 +108,16 @@ Tensor HostBackend::mamba2_scan(const Tensor& xbc, const Tensor& dt, const Mamba
     const SequenceRows& sequence = batch.sequences[item / shape.heads];
     const int64_t head = item % shape.heads;
     float* state = sequence_state(cache, sequence, layer, state_offset, shape.state_floats());
-    scan_head(shape, head, xbc, dt, sequence, state + head * shape.head_dim * shape.state_size, out);
+    const StateTask task = {.state = state + head * shape.head_dim * shape.state_size,
+                            .rows = shape.state_size,
+                            .width = shape.head_dim};
+    for (int64_t t = 0; t < sequence.rows; ++t) {
+      const int64_t r = sequence.first_row + t;
+      const ScanInput input = scan_input(shape, head, xbc.row(r), dt.row(r)[head]);
+      float* y = out.row(r) + head * shape.head_dim;
+      scan_state(task, input, y);
+      for (int64_t p = 0; p < shape.head_dim; ++p) y[p] += shape.d[head] * input.x[p];
+    }
   });
   return out;
 }
@@ -175,17 +141,21 @@ Tensor HostBackend::gated_delta_net(const Tensor& qkv, const Tensor& alpha, cons
   for_each(static_cast<int64_t>(batch.sequences.size()) * shape.value_heads, [&](int64_t item) {
     const SequenceRows& sequence = batch.sequences[item / shape.value_heads];
     const int64_t head = item % shape.value_heads, key = head % shape.key_heads * shape.key_dim;
-    float* state = sequence_state(cache, sequence, layer, state_offset, shape.state_floats()) +
-                   head * shape.key_dim * shape.value_dim;
+    float* state = sequence_state(cache, sequence, layer, state_offset, shape.state_floats());
+    const StateTask task = {.state = state + head * shape.key_dim * shape.value_dim,
+                            .rows = shape.key_dim,
+                            .width = shape.value_dim};
+    float u[kHeadDimMax];
     for (int64_t t = 0; t < sequence.rows; ++t) {
       const int64_t r = sequence.first_row + t;
-      delta_row(shape, head,
-                {.q = normed.row(r) + key,
-                 .k = normed.row(r) + keys + key,
-                 .v = qkv.row(r) + 2 * keys + head * shape.value_dim,
-                 .alpha = alpha.row(r)[head],
-                 .beta = beta.row(r)[head]},
-                state, out.row(r) + head * shape.value_dim);
+      const float *q = normed.row(r) + key, *k = q + keys;
+      const float* v = qkv.row(r) + 2 * keys + head * shape.value_dim;
+      const float g = shape.a[head] * softplus(alpha.row(r)[head] + shape.dt_bias[head]);
+      const float rate = sigmoid(beta.row(r)[head]);
+      float* y = out.row(r) + head * shape.value_dim;
+      decay_state(task, exponential(g), k, y);
+      for (int64_t p = 0; p < shape.value_dim; ++p) u[p] = rate * (v[p] - y[p]);
+      update_state(task, k, u, q, y);
     }
   });
   scratch_.release(mark);

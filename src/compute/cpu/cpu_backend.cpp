@@ -92,6 +92,16 @@ class CpuBackend final : public HostBackend {
     kernels_.gate(function, gate, up, n, out);
   }
   void softcap_values(float* x, float cap, int64_t n) const override { kernels_.softcap(x, cap, n); }
+  void decay_state(const StateTask& task, float decay, const float* k, float* y) const override {
+    kernels_.decay_state(task, decay, k, y);
+  }
+  void update_state(const StateTask& task, const float* k, const float* u, const float* q,
+                    float* y) const override {
+    kernels_.update_state(task, k, u, q, y);
+  }
+  void scan_state(const StateTask& task, const ScanInput& input, float* y) const override {
+    kernels_.scan_state(task, input, y);
+  }
   Tensor float_rows(const Activation& x) const;
   uint8_t* activation_row(const Activation& x, int64_t row) const {
     return reinterpret_cast<uint8_t*>(x.data) + row * x.row_bytes;
@@ -365,6 +375,7 @@ void CpuBackend::rope_and_store(Tensor& qkv, const RopeTable& rope, const Attent
                        .pairs = pairs,
                        .adjacent = rope.pairs == RopePairs::adjacent});
     const int32_t block = sequence.block_table[position / kBlockPositions];
+    uint16_t k[kHeadDimMax], v[kHeadDimMax];
     for (int64_t h = 0; h < kv_heads; ++h) {
       const float *key = values + (heads + h) * head_dim,
                   *value = values + (heads + kv_heads) * head_dim + h * width;
@@ -372,7 +383,6 @@ void CpuBackend::rope_and_store(Tensor& qkv, const RopeTable& rope, const Attent
         paged.store(layer, h, block, position % kBlockPositions, key, value);
         continue;
       }
-      uint16_t k[kHeadDimMax], v[kHeadDimMax];
       kernels_.round_bf16(key, head_dim, k);
       kernels_.round_bf16(value, width, v);
       paged.store(layer, h, block, position % kBlockPositions, k, v);

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "compute/function.h"
+#include "compute/state_task.h"
 
 namespace neutrino::compute::cpu {
 
@@ -103,6 +104,9 @@ struct Kernels {
                float* out);  // f(gate) * up; out may be gate
   void (*softcap)(float* x, float cap, int64_t n);
   void (*quantize)(const float* x, int64_t n, uint8_t* row);  // one activation row
+  void (*decay_state)(const StateTask& task, float decay, const float* k, float* y);
+  void (*update_state)(const StateTask& task, const float* k, const float* u, const float* q, float* y);
+  void (*scan_state)(const StateTask& task, const ScanInput& input, float* y);
   void (*rotate)(const RopeTask&);
   void (*round_bf16)(const float* x, int64_t n, uint16_t* out);
   void (*attend)(const AttentionTask&);

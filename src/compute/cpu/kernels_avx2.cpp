@@ -126,6 +126,7 @@ inline int32_t tree_maximum(I x) {
 //
 #include "compute/cpu/attention.inl"
 #include "compute/cpu/float_panels.inl"
+#include "compute/cpu/states.inl"
 
 // The compiler would put off the additions of a whole block and spill every product: this says that the sum is wanted now.
 inline void keep_here(__m256i& sum) { asm("" : "+x"(sum)); }
@@ -312,8 +313,10 @@ inline void word_tile(const PanelTask& task, int64_t row, int64_t panel) {
       for (int m = 0; m < rows; ++m) {
         const __m256i v = broadcast4(x[m] + k);
 #pragma GCC unroll 2
-        for (int half = 0; half < 2; ++half)
+        for (int half = 0; half < 2; ++half) {
           sum[m][half] = _mm256_add_epi32(sum[m][half], _mm256_madd_epi16(q[half], v));
+          keep_here(sum[m][half]);
+        }
       }
     }
 #pragma GCC unroll 8
@@ -355,8 +358,9 @@ void word_panels(const PanelTask& task) {
 }  // namespace
 
 const Kernels kAvx2Kernels = {
-    "avx2", nibble_panels,  byte_panels, word_panels, float_panels,  rms_norm, layer_norm,   apply,
-    gate,   softcap_values, quantize,    rotate,      round_to_bf16, attend,   attend_float,
+    "avx2",       nibble_panels, byte_panels, word_panels,    float_panels, rms_norm,
+    layer_norm,   apply,         gate,        softcap_values, quantize,     decay_state,
+    update_state, scan_state,    rotate,      round_to_bf16,  attend,       attend_float,
 };
 
 }  // namespace neutrino::compute::cpu

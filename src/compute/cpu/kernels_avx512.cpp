@@ -86,6 +86,7 @@ inline int32_t tree_maximum(I v) { return _mm512_reduce_max_epi32(v); }
 //
 #include "compute/cpu/attention.inl"
 #include "compute/cpu/float_panels.inl"
+#include "compute/cpu/states.inl"
 
 using Bytes4 [[gnu::may_alias, gnu::aligned(2)]] = int32_t;
 inline I broadcast4(const void* p) { return _mm512_set1_epi32(*static_cast<const Bytes4*>(p)); }
@@ -342,8 +343,9 @@ void word_panels(const PanelTask& task) {
 }  // namespace
 
 const Kernels kAvx512Kernels = {
-    "avx512", nibble_panels,  byte_panels, word_panels, float_panels,  rms_norm, layer_norm,   apply,
-    gate,     softcap_values, quantize,    rotate,      round_to_bf16, attend,   attend_float,
+    "avx512",     nibble_panels, byte_panels, word_panels,    float_panels, rms_norm,
+    layer_norm,   apply,         gate,        softcap_values, quantize,     decay_state,
+    update_state, scan_state,    rotate,      round_to_bf16,  attend,       attend_float,
 };
 
 }  // namespace neutrino::compute::cpu

@@ -143,6 +143,7 @@ inline int32_t tree_maximum(const I& v) {
 //
 #include "compute/cpu/attention.inl"
 #include "compute/cpu/float_panels.inl"
+#include "compute/cpu/states.inl"
 
 inline const XBlock* x_blocks(const PanelTask& task, int64_t row) {
   return reinterpret_cast<const XBlock*>(task.x + row * task.x_stride + sizeof(ActivationHeader));
@@ -248,8 +249,9 @@ void word_panels(const PanelTask& task) { panel_loops(task, word_tile); }
 }  // namespace
 
 const Kernels kGenericKernels = {
-    "generic", nibble_panels,  byte_panels, word_panels, float_panels,  rms_norm, layer_norm,   apply,
-    gate,      softcap_values, quantize,    rotate,      round_to_bf16, attend,   attend_float,
+    "generic",    nibble_panels, byte_panels, word_panels,    float_panels, rms_norm,
+    layer_norm,   apply,         gate,        softcap_values, quantize,     decay_state,
+    update_state, scan_state,    rotate,      round_to_bf16,  attend,       attend_float,
 };
 
 }  // namespace neutrino::compute::cpu
