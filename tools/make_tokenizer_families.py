@@ -3,6 +3,7 @@ Face's `tokenizers`, with that family's normaliser, pre-tokenizer and post-proce
 
     pip install tokenizers==0.23.3 sentencepiece==0.2.3
     python tools/make_tokenizer_families.py [family ...]
+    python tools/make_tokenizer_families.py --real NAME=tokenizer.json ...   (hashes for real.json; also NAME=model.gguf)
 
 Each file: "tokenizer" is its tokenizer.json, where a BPE model's "vocab" and "merges" are written shorter (pack_model());
 "texts" are [text, ids, ids with the template, text decoded from the ids]; "hashes" are [seed, bytes, number of ids, SHA-256 of
@@ -314,6 +315,29 @@ def make(name: str) -> None:
     print(name, (FOLDER / f"{name}.json").stat().st_size, hashes[-1][2])
 
 
+def real(name: str, path: str) -> None:
+    """A real model's own tokenizer.json, or the vocabulary of a GGUF file with SmolLM2's pre-tokenizer."""
+    if path.endswith(".gguf"):
+        import make_tokenizer_golden as smollm
+        tokenizer = smollm.make(*smollm.read_gguf(path), "smollm")
+    else:
+        tokenizer = Tokenizer.from_file(path)
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+    hashes = []
+    for seed, size in HASHED:
+        ids = tokenizer.encode(hard_text(seed, size), add_special_tokens=False).ids
+        hashes.append([seed, size, len(ids), ids_hash(ids)])
+    file = FOLDER.parent / "real.json"
+    data = json.loads(file.read_text()) if file.exists() else {}
+    data[name] = hashes
+    file.write_text("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(data.items())) + "\n}\n")
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--real"]:
+        for argument in sys.argv[2:]:
+            real(*argument.split("=", 1))
+        sys.exit()
     for family in sys.argv[1:] or FAMILIES:
         make(family)

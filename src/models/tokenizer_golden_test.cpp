@@ -8,6 +8,7 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "tokenizer/hard_text.h"
 #include "weights/weight_file.h"
 
 namespace neutrino {
@@ -51,6 +52,13 @@ TEST_F(TokenizerGolden, SmolLM2GivesTheIdsOfHuggingFace) {
   }
   EXPECT_GE(tokens, 3000);
   EXPECT_GE(as_text, 5);
+}
+
+TEST_F(TokenizerGolden, SmolLM2GivesTheIdsOfHuggingFaceOnAHardText) {
+  const json::value real = tokenizer::read_tokenizer_golden("real.json");
+  const tokenizer::HashCheck check = tokenizer::check_hashes(*tokenizer_, real.at("smollm2"));
+  EXPECT_GT(check.checked, 0);
+  EXPECT_EQ(check.equal, check.checked);
 }
 
 TEST_F(TokenizerGolden, SmolLM2KnowsItsSpecialTokens) {

@@ -3,6 +3,9 @@
 
 #include <string>
 
+#include <cstdlib>
+
+#include "base/sha256.h"
 #include "tokenizer/test_vocabulary.h"
 
 namespace neutrino::tokenizer {
@@ -60,5 +63,28 @@ class HardText {
 
   uint64_t state_;
 };
+
+// Rows of [seed, bytes, number of ids, SHA-256 of the ids]: how many of them the tokenizer meets; the long ones count only where
+// long tests are asked for.
+struct HashCheck {
+  int64_t checked = 0, equal = 0;
+};
+
+inline HashCheck check_hashes(const Tokenizer& tokenizer, const json::value& rows) {
+  const bool all = std::getenv("NEUTRINO_TEST_LONG") != nullptr;
+  HashCheck check;
+  for (const json::value& one : rows.as_array()) {
+    const json::array& row = one.as_array();
+    if (!all && row[1].as_int64() > 1 << 16) continue;
+    const std::string text =
+        HardText(static_cast<uint64_t>(row[0].as_int64())).make(static_cast<size_t>(row[1].as_int64()));
+    const std::vector<int32_t> ids = tokenizer.encode(text, Special::parse);
+    const std::string_view bytes(reinterpret_cast<const char*>(ids.data()), ids.size() * sizeof(int32_t));
+    const bool same =
+        static_cast<int64_t>(ids.size()) == row[2].as_int64() && to_hex(sha256(bytes)) == row[3].as_string();
+    ++check.checked, check.equal += same;
+  }
+  return check;
+}
 
 }  // namespace neutrino::tokenizer

@@ -3,6 +3,7 @@
 // row are one unknown token, or, with byte fallback, the tokens of their bytes.
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <limits>
 
 #include "base/error.h"
@@ -26,13 +27,12 @@ class UnigramModel final : public Model {
   int32_t find(std::string_view piece) const override { return words_.find(piece); }
 
  private:
-  struct Step {
-    double score;  // of the best path to here
-    int32_t id;    // of its last token; -1: unknown
-    uint32_t length;
-  };
+  // For each end of a way to write the beginning of a piece: the bytes of its last token. 0: there is no way; kUnknown is added
+  // where that is one unknown character. Two bytes for each byte of text: a long piece stays in the cache.
+  using Lengths = std::vector<uint16_t>;
+  static constexpr uint16_t kUnknown = 1 << 15;
 
-  void search(std::string_view piece, std::vector<Step>& best) const;
+  Lengths search(std::string_view piece) const;
   void emit_unknown(std::string_view text, std::vector<int32_t>& out) const;
 
   std::vector<double> scores_;
@@ -69,44 +69,51 @@ UnigramModel::UnigramModel(const Vocabulary& vocabulary, const ModelOptions& opt
   byte_fallback_ = options.byte_fallback && std::ranges::find(bytes_, -1) == bytes_.end();
 }
 
-// best[i]: how the first i bytes are written best; of equal scores the path that was found first stays.
-void UnigramModel::search(std::string_view piece, std::vector<Step>& best) const {
-  best.assign(piece.size() + 1, {0, -1, 0});
-  const auto offer = [&](size_t begin, size_t length, int32_t id, double score) {
-    Step& step = best[begin + length];
-    if (step.length == 0 || score > step.score) step = {score, id, static_cast<uint32_t>(length)};
+// Of equal scores the way that was found first stays. Scores are needed only as far back as a token is long.
+UnigramModel::Lengths UnigramModel::search(std::string_view piece) const {
+  Lengths lengths(piece.size() + 1);
+  std::array<double, std::bit_ceil(kTokenBytesMax + 1)> scores;  // of the best way to each end, in a ring
+  scores[0] = 0;
+  const auto score_at = [&](size_t end) -> double& { return scores[end % scores.size()]; };
+  const auto offer = [&](size_t end, uint16_t length, double score) {
+    if (lengths[end] == 0 || score > score_at(end)) lengths[end] = length, score_at(end) = score;
   };
   for (size_t at = 0; at < piece.size();) {
-    const double here = best[at].score;
+    const double here = score_at(at);
     const size_t one = first_char(piece.substr(at)).length;
     bool known = false;
     trie_.prefixes(piece.substr(at), [&](size_t length, int32_t id) {
-      offer(at, length, id, scores_[static_cast<size_t>(id)] + here);
+      offer(at + length, static_cast<uint16_t>(length), scores_[static_cast<size_t>(id)] + here);
       known = known || length == one;
     });
-    if (!known) offer(at, one, -1, unknown_score_ + here);
+    if (!known) offer(at + one, static_cast<uint16_t>(one | kUnknown), unknown_score_ + here);
     at += one;
   }
+  return lengths;
 }
 
 void UnigramModel::encode(std::string_view piece, std::vector<int32_t>& out) const {
-  std::vector<Step> best;
-  search(piece, best);
-  std::vector<std::pair<size_t, int32_t>> path;  // where a token begins, and its id; from the end
-  for (size_t end = piece.size(); end > 0; end -= best[end].length) {
-    if (best[end].id < 0 && !path.empty() && path.back().second < 0)
-      path.back().first = end - best[end].length;
+  const Lengths lengths = search(piece);
+  struct Part {
+    size_t begin;
+    bool unknown;
+  };
+  std::vector<Part> parts;  // from the end
+  for (size_t end = piece.size(); end > 0;) {
+    const bool unknown = lengths[end] & kUnknown;
+    end -= lengths[end] & ~kUnknown;
+    if (unknown && !parts.empty() && parts.back().unknown)
+      parts.back().begin = end;
     else
-      path.emplace_back(end - best[end].length, best[end].id);
+      parts.push_back({end, unknown});
   }
-  std::ranges::reverse(path);
-  for (size_t i = 0; i < path.size(); ++i) {
-    const auto [begin, id] = path[i];
-    const size_t end = i + 1 < path.size() ? path[i + 1].first : piece.size();
-    if (id >= 0)
-      out.push_back(id);
+  for (size_t i = parts.size(); i-- > 0;) {
+    const size_t end = i > 0 ? parts[i - 1].begin : piece.size();
+    const std::string_view text = piece.substr(parts[i].begin, end - parts[i].begin);
+    if (parts[i].unknown)
+      emit_unknown(text, out);
     else
-      emit_unknown(piece.substr(begin, end - begin), out);
+      out.push_back(words_.find(text));
   }
 }
 
