@@ -1,0 +1,98 @@
+// Every architecture against the authors' code: tests/golden/models holds what `transformers` computes in float32 for tiny
+// random models (made by tools/make_model_golden.py).
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+
+#include "base/error.h"
+#include "models/testing/golden_case.h"
+
+namespace neutrino::models {
+namespace {
+
+using namespace testing;
+using compute::Arithmetic;
+
+const std::filesystem::path kFolder = NEUTRINO_SOURCE_DIR "/tests/golden/models";
+constexpr double kTolerance = 1e-3;  // of a logit, whose standard deviation is at least 1
+
+struct Loaded {
+  Loaded(const std::filesystem::path& path, Arithmetic arithmetic)
+      : file(weights::open_weight_file(path)),
+        backend(compute::make_cpu_backend({.arithmetic = arithmetic, .threads = 1})),
+        model(load_model(*file, *backend)) {}
+  std::vector<float> run(const std::vector<int32_t>& tokens, const RunOptions& options = {}) const {
+    return run_tokens(*model, *backend, tokens, options);
+  }
+
+  std::unique_ptr<weights::WeightFile> file;
+  std::unique_ptr<compute::Backend> backend;
+  std::unique_ptr<Model> model;
+};
+
+class GoldenModel : public ::testing::TestWithParam<std::string> {
+ protected:
+  GoldenModel() : golden_(read_golden_case(kFolder, GetParam())) {
+    write_checkpoint(golden_, folder_.path());
+  }
+
+  GoldenCase golden_;
+  TemporaryFolder folder_;
+};
+
+TEST_P(GoldenModel, ExactEqualsTransformers) {
+  const Loaded loaded(folder_.path(), Arithmetic::float32);
+  EXPECT_LE(largest_difference(golden_, loaded.run(golden_.tokens)), kTolerance);
+}
+
+TEST_P(GoldenModel, NormalArithmeticIsNear) {
+  const Loaded loaded(folder_.path(), Arithmetic::integer);
+  const auto outputs = loaded.run(golden_.tokens);
+  double difference = 0, size = 0;
+  for (size_t r = 0; r < golden_.rows.size(); ++r)
+    for (int64_t c = 0; c < golden_.columns; ++c) {
+      const double expected = golden_.expected[r * golden_.columns + c];
+      const double delta = outputs[golden_.rows[r] * golden_.columns + c] - expected;
+      difference += delta * delta, size += expected * expected;
+    }
+  EXPECT_LE(std::sqrt(difference / size), 0.05);
+}
+
+TEST_P(GoldenModel, ChunksDoNotChangeBits) {
+  for (const Arithmetic arithmetic : {Arithmetic::integer, Arithmetic::float32}) {
+    const Loaded loaded(folder_.path(), arithmetic);
+    if (loaded.model->config().bidirectional) return;  // it takes a sequence as a whole
+    const auto whole = loaded.run(golden_.tokens);
+    const auto count = static_cast<int64_t>(golden_.tokens.size());
+    EXPECT_EQ(loaded.run(golden_.tokens, {.chunks = std::vector<int64_t>(count, 1)}), whole) << "decoded";
+    EXPECT_EQ(loaded.run(golden_.tokens, {.chunks = {7, 1, count - 8}}), whole) << "chunked";
+    EXPECT_EQ(loaded.run(golden_.tokens, {.chunks = {32, count - 32}, .resume_at = 1}), whole) << "resumed";
+  }
+}
+
+// The negative control of the comparison, and proof that no tensor is forgotten.
+TEST_P(GoldenModel, EveryCorruptTensorShows) {
+  for (const GoldenTensor& tensor : golden_.tensors) {
+    SCOPED_TRACE(tensor.name);
+    write_checkpoint(golden_, folder_.path(), tensor.name);
+    try {
+      const Loaded loaded(folder_.path(), Arithmetic::float32);
+      EXPECT_GT(largest_difference(golden_, loaded.run(golden_.tokens)), kTolerance);
+    } catch (const Error&) {  // refused: it shows, too
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, GoldenModel, ::testing::ValuesIn(golden_case_names(kFolder)),
+                         [](const auto& test) {
+                           std::string name = test.param;
+                           std::replace_if(
+                               name.begin(), name.end(), [](char c) { return !std::isalnum(c); }, '_');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace neutrino::models
