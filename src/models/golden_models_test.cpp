@@ -20,10 +20,10 @@ const std::filesystem::path kFolder = NEUTRINO_SOURCE_DIR "/tests/golden/models"
 constexpr double kTolerance = 1e-3;  // of a logit, whose standard deviation is at least 1
 
 struct Loaded {
-  Loaded(const std::filesystem::path& path, Arithmetic arithmetic)
+  Loaded(const std::filesystem::path& path, Arithmetic arithmetic, int64_t context)
       : file(weights::open_weight_file(path)),
         backend(compute::make_cpu_backend({.arithmetic = arithmetic, .threads = 1})),
-        model(load_model(*file, *backend)) {}
+        model(load_model(*file, *backend, context)) {}
   std::vector<float> run(const std::vector<int32_t>& tokens, const RunOptions& options = {}) const {
     return run_tokens(*model, *backend, tokens, options);
   }
@@ -44,12 +44,20 @@ class GoldenModel : public ::testing::TestWithParam<std::string> {
 };
 
 TEST_P(GoldenModel, ExactEqualsTransformers) {
-  const Loaded loaded(folder_.path(), Arithmetic::float32);
+  const Loaded loaded(folder_.path(), Arithmetic::float32, golden_.context);
+  EXPECT_LE(largest_difference(golden_, loaded.run(golden_.tokens)), kTolerance);
+}
+
+// The canonical form survives being written down.
+TEST_P(GoldenModel, ExactEqualsTransformersFromGguf) {
+  const auto path = folder_.path() / "model.gguf";
+  write_f32_gguf(*weights::open_weight_file(folder_.path()), path);
+  const Loaded loaded(path, Arithmetic::float32, golden_.context);
   EXPECT_LE(largest_difference(golden_, loaded.run(golden_.tokens)), kTolerance);
 }
 
 TEST_P(GoldenModel, NormalArithmeticIsNear) {
-  const Loaded loaded(folder_.path(), Arithmetic::integer);
+  const Loaded loaded(folder_.path(), Arithmetic::integer, golden_.context);
   const auto outputs = loaded.run(golden_.tokens);
   double difference = 0, size = 0;
   for (size_t r = 0; r < golden_.rows.size(); ++r)
@@ -63,7 +71,7 @@ TEST_P(GoldenModel, NormalArithmeticIsNear) {
 
 TEST_P(GoldenModel, ChunksDoNotChangeBits) {
   for (const Arithmetic arithmetic : {Arithmetic::integer, Arithmetic::float32}) {
-    const Loaded loaded(folder_.path(), arithmetic);
+    const Loaded loaded(folder_.path(), arithmetic, golden_.context);
     if (loaded.model->config().bidirectional) return;  // it takes a sequence as a whole
     const auto whole = loaded.run(golden_.tokens);
     const auto count = static_cast<int64_t>(golden_.tokens.size());
@@ -79,7 +87,7 @@ TEST_P(GoldenModel, EveryCorruptTensorShows) {
     SCOPED_TRACE(tensor.name);
     write_checkpoint(golden_, folder_.path(), tensor.name);
     try {
-      const Loaded loaded(folder_.path(), Arithmetic::float32);
+      const Loaded loaded(folder_.path(), Arithmetic::float32, golden_.context);
       EXPECT_GT(largest_difference(golden_, loaded.run(golden_.tokens)), kTolerance);
     } catch (const Error&) {  // refused: it shows, too
     }

@@ -148,7 +148,8 @@ std::vector<int64_t> CanonicalTensor::natural_shape(const Source& first) const {
 // Where nothing is to be made, or only a run of rows is wanted, the mapped file's own bytes serve.
 void CanonicalTensor::set_in_place() {
   const Source& first = *sources_[0];
-  if (sources_.size() > 1 || entry_.dtype != first.dtype() || moves_columns(transform_)) return;
+  if (sources_.size() > 1 || entry_.dtype != first.dtype()) return;
+  if (moves_columns(transform_) || changes_values(transform_)) return;
   if (!transform_.rows.empty() && (first.matrices() > 1 || !is_run(transform_.rows))) return;
   const std::byte* bytes = first.in_place();
   if (bytes) entry_.data = bytes + (transform_.rows.empty() ? 0 : transform_.rows[0] * row_bytes_);

@@ -11,6 +11,7 @@
 #include "base/checked.h"
 #include "base/file.h"
 #include "compute/dtype.h"
+#include "weights/gguf_writer.h"
 
 namespace neutrino::models::testing {
 namespace {
@@ -89,6 +90,8 @@ GoldenCase read_golden_case(const std::filesystem::path& folder, std::string_vie
   golden.columns = golden.file.at("columns").to_number<int64_t>();
   for (const int64_t value : read_numbers<int64_t>(golden.file.at("output_1e5")))
     golden.expected.push_back(static_cast<float>(static_cast<double>(value) * 1e-5));
+  if (const json::value* context = golden.file.if_contains("context"))
+    golden.context = context->to_number<int64_t>();
   return golden;
 }
 
@@ -111,6 +114,36 @@ void write_checkpoint(const GoldenCase& golden, const std::filesystem::path& fol
   file.close();
   check(file.good(), "cannot write the checkpoint of a test");
   std::ofstream(folder / "config.json", std::ios::trunc) << to_text(golden.config);
+}
+
+namespace {
+
+std::vector<float> as_floats(const weights::WeightFile& file, const weights::TensorEntry& tensor) {
+  const int64_t columns = tensor.shape.back();
+  const int64_t count =
+      std::accumulate(tensor.shape.begin(), tensor.shape.end(), int64_t{1}, std::multiplies<>());
+  const weights::TensorData data = file.read(tensor);
+  std::vector<float> values(static_cast<size_t>(count));
+  const int64_t row_bytes = *compute::matrix_bytes(tensor.dtype, 1, columns);
+  for (int64_t row = 0; row < count / columns; ++row)
+    compute::dequantize_row(tensor.dtype, data.data + row * row_bytes, columns,
+                            values.data() + row * columns);
+  return values;
+}
+
+}  // namespace
+
+void write_f32_gguf(const weights::WeightFile& file, const std::filesystem::path& path) {
+  weights::GgufKeyValues values;
+  for (const std::string& key : file.metadata().keys()) values.set(key, file.metadata().value(key));
+  values.set("tokenizer.ggml.model", "no_vocab");
+  std::vector<weights::GgufTensorInfo> tensors;
+  for (const weights::TensorEntry& tensor : file.tensors())
+    tensors.push_back({tensor.name, compute::DType::f32, tensor.shape});
+  weights::write_gguf(path, values, tensors, [&](size_t index, const weights::GgufSink& sink) {
+    const std::vector<float> floats = as_floats(file, file.tensors()[index]);
+    sink(std::as_bytes(std::span(floats)));
+  });
 }
 
 TemporaryFolder::TemporaryFolder() {

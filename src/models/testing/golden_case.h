@@ -31,6 +31,7 @@ struct GoldenCase {
   std::vector<int64_t> rows;  // of the output that `expected` holds
   int64_t columns = 0;
   std::vector<float> expected;  // (rows, columns)
+  int64_t context = 0;          // that the model is loaded for; 0: what the file says
   json::object file;            // the whole, for what only some cases have
 };
 
@@ -41,6 +42,9 @@ GoldenCase read_golden_case(const std::filesystem::path& folder, std::string_vie
 // Writes config.json and model.safetensors into `folder`. The tensor called `corrupted` gets other values.
 void write_checkpoint(const GoldenCase& golden, const std::filesystem::path& folder,
                       std::string_view corrupted = {});
+
+// Writes the GGUF file of an opened checkpoint, all tensors in float32. It has no vocabulary ("no_vocab", as llama.cpp says).
+void write_f32_gguf(const weights::WeightFile& file, const std::filesystem::path& path);
 
 // u(name, i) for i in [0, count): multiples of 2^-23 in [-1, 1).
 std::vector<float> golden_uniform(std::string_view name, int64_t count);

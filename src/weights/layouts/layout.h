@@ -118,6 +118,20 @@ using MapFunction = void (*)(Layout& layout);
 // Error{unimplemented} that lists the known ones.
 MapFunction find_layout(const json::object& config);
 
+void map_deci(Layout& layout);
+void map_ernie4_5(Layout& layout);
+void map_gemma2(Layout& layout);
+void map_gemma3(Layout& layout);
+void map_granite(Layout& layout);
 void map_llama(Layout& layout);
+void map_mistral(Layout& layout);
+void map_mixtral(Layout& layout);
+void map_nemotron(Layout& layout);
+void map_olmo2(Layout& layout);
+void map_olmo3(Layout& layout);
+void map_phi3(Layout& layout);
+void map_qwen2(Layout& layout);
+void map_qwen3(Layout& layout);
+void map_smollm3(Layout& layout);
 
 }  // namespace neutrino::weights

@@ -12,8 +12,23 @@ struct KnownLayout {
 };
 
 constexpr KnownLayout kLayouts[] = {
+    {"DeciLMForCausalLM", "nemotron-nas", map_deci},
+    {"Ernie4_5ForCausalLM", "ernie4_5", map_ernie4_5},
+    {"Ernie4_5_ForCausalLM", "", map_ernie4_5},
+    {"Gemma2ForCausalLM", "gemma2", map_gemma2},
+    {"Gemma3ForCausalLM", "gemma3_text", map_gemma3},
+    {"Gemma3ForConditionalGeneration", "gemma3", map_gemma3},
+    {"GraniteForCausalLM", "granite", map_granite},
     {"LlamaForCausalLM", "llama", map_llama},
-    {"MistralForCausalLM", "mistral", map_llama},
+    {"MistralForCausalLM", "mistral", map_mistral},
+    {"MixtralForCausalLM", "mixtral", map_mixtral},
+    {"NemotronForCausalLM", "nemotron", map_nemotron},
+    {"Olmo2ForCausalLM", "olmo2", map_olmo2},
+    {"Olmo3ForCausalLM", "olmo3", map_olmo3},
+    {"Phi3ForCausalLM", "phi3", map_phi3},
+    {"Qwen2ForCausalLM", "qwen2", map_qwen2},
+    {"Qwen3ForCausalLM", "qwen3", map_qwen3},
+    {"SmolLM3ForCausalLM", "smollm3", map_smollm3},
 };
 
 std::string_view text_at(const json::object& config, std::string_view name) {
