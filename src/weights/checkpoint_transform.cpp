@@ -18,7 +18,9 @@ int64_t size_of(DType dtype) { return compute::dtype_info(dtype).block_bytes; }
 bool is_plain(DType dtype) { return compute::dtype_info(dtype).block == 1; }
 
 bool changes_values(const Transform& transform) { return transform.map != Transform::Map::none; }
-bool moves_columns(const Transform& transform) { return transform.transpose || !transform.columns.empty(); }
+bool moves_columns(const Transform& transform) {
+  return transform.transpose || !transform.columns.empty() || transform.transpose_last;
+}
 
 // The same kind everywhere stays what it is; float32 where values are computed, or where a quant block would be torn apart.
 DType result_dtype(std::span<const Source* const> sources, const Transform& transform) {
@@ -130,6 +132,10 @@ void CanonicalTensor::resolve_size(const Source& first) {
   if (!bytes || product(entry_.shape, entry_.name) != *count * columns_)
     throw refuse("tensor_shape", "tensor {} of shape {} cannot be made of {} matrices of shape ({}, {})",
                  in_quotes(entry_.name), shape_text(entry_.shape), matrices(), rows_, columns_);
+  if (transform_.transpose_last) {
+    check(entry_.shape.size() == 3, "transpose_last is for a tensor of three dimensions");
+    std::swap(entry_.shape[1], entry_.shape[2]);
+  }
   row_bytes_ = *row_bytes;
   entry_.bytes = *bytes;
 }
@@ -184,7 +190,18 @@ TensorData CanonicalTensor::read() const {
   if (entry_.data) return {entry_.data};
   const auto out = allocate(entry_.bytes);
   for (int64_t i = 0; i < matrices(); ++i) write_matrix(i, out.get() + i * matrix_bytes());
+  if (transform_.transpose_last) transpose_each(out.get());
   return {out.get(), out};
+}
+
+// The matrices of the canonical shape, which stand transposed in `bytes`.
+void CanonicalTensor::transpose_each(std::byte* bytes) const {
+  const int64_t rows = entry_.shape[2], columns = entry_.shape[1], size = size_of(entry_.dtype);
+  for (int64_t i = 0; i < entry_.shape[0]; ++i) {
+    std::byte* matrix = bytes + i * rows * columns * size;
+    const Rows turned = transposed({{matrix}, entry_.dtype, columns * size}, rows, columns);
+    std::memcpy(matrix, turned.data.data, static_cast<size_t>(rows * columns * size));
+  }
 }
 
 // A slice of the canonical tensor need not be one of the sources' matrices, where the rule says another shape.
@@ -192,7 +209,7 @@ TensorData CanonicalTensor::read_slice(int64_t index) const {
   check(entry_.shape.size() == 3 && index >= 0 && index < entry_.shape[0], "the tensor has such a slice");
   const int64_t bytes = entry_.bytes / entry_.shape[0];
   if (entry_.data) return {entry_.data + index * bytes};
-  if (entry_.shape[0] != matrices()) {
+  if (entry_.shape[0] != matrices() || transform_.transpose_last) {
     const TensorData all = read();
     return {all.data + index * bytes, all.owner};
   }

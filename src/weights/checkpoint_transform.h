@@ -29,6 +29,7 @@ class CanonicalTensor {
   // The bytes of matrix `index` of all sources in a row, written to `out`.
   void write_matrix(int64_t index, std::byte* out) const;
   TensorData source_matrix(int64_t index) const;
+  void transpose_each(std::byte* bytes) const;
 
   TensorEntry entry_;
   Transform transform_;

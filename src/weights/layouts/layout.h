@@ -32,6 +32,7 @@ struct Transform {
   std::vector<int64_t> columns = {};                                         // the same for columns
   enum class Map : uint8_t { none, add_one, negative_exp } map = Map::none;  // element by element, in float32
   std::vector<int64_t> shape = {};  // the shape afterwards; empty: as it is
+  bool transpose_last = false;      // then each matrix of that shape (count, rows, columns) is transposed
 };
 
 // Rows first, first + step, ... (`count` of them): slices of fused and interleaved projections.
@@ -119,9 +120,14 @@ using MapFunction = void (*)(Layout& layout);
 MapFunction find_layout(const json::object& config);
 
 void map_deci(Layout& layout);
+void map_deepseek_v2(Layout& layout);
+void map_deepseek_v3(Layout& layout);
 void map_ernie4_5(Layout& layout);
+void map_ernie4_5_moe(Layout& layout);
 void map_gemma2(Layout& layout);
 void map_gemma3(Layout& layout);
+void map_glm4moe(Layout& layout);
+void map_gpt_oss(Layout& layout);
 void map_granite(Layout& layout);
 void map_llama(Layout& layout);
 void map_mistral(Layout& layout);
@@ -131,7 +137,9 @@ void map_olmo2(Layout& layout);
 void map_olmo3(Layout& layout);
 void map_phi3(Layout& layout);
 void map_qwen2(Layout& layout);
+void map_qwen2moe(Layout& layout);
 void map_qwen3(Layout& layout);
+void map_qwen3moe(Layout& layout);
 void map_smollm3(Layout& layout);
 
 }  // namespace neutrino::weights

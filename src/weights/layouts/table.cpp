@@ -13,11 +13,16 @@ struct KnownLayout {
 
 constexpr KnownLayout kLayouts[] = {
     {"DeciLMForCausalLM", "nemotron-nas", map_deci},
-    {"Ernie4_5ForCausalLM", "ernie4_5", map_ernie4_5},
+    {"DeepseekV2ForCausalLM", "deepseek_v2", map_deepseek_v2},
+    {"DeepseekV3ForCausalLM", "deepseek_v3", map_deepseek_v3},
     {"Ernie4_5_ForCausalLM", "", map_ernie4_5},
+    {"Ernie4_5_MoeForCausalLM", "ernie4_5_moe", map_ernie4_5_moe},
+    {"Ernie4_5ForCausalLM", "ernie4_5", map_ernie4_5},
     {"Gemma2ForCausalLM", "gemma2", map_gemma2},
     {"Gemma3ForCausalLM", "gemma3_text", map_gemma3},
     {"Gemma3ForConditionalGeneration", "gemma3", map_gemma3},
+    {"Glm4MoeForCausalLM", "glm4_moe", map_glm4moe},
+    {"GptOssForCausalLM", "gpt_oss", map_gpt_oss},
     {"GraniteForCausalLM", "granite", map_granite},
     {"LlamaForCausalLM", "llama", map_llama},
     {"MistralForCausalLM", "mistral", map_mistral},
@@ -27,7 +32,9 @@ constexpr KnownLayout kLayouts[] = {
     {"Olmo3ForCausalLM", "olmo3", map_olmo3},
     {"Phi3ForCausalLM", "phi3", map_phi3},
     {"Qwen2ForCausalLM", "qwen2", map_qwen2},
+    {"Qwen2MoeForCausalLM", "qwen2_moe", map_qwen2moe},
     {"Qwen3ForCausalLM", "qwen3", map_qwen3},
+    {"Qwen3MoeForCausalLM", "qwen3_moe", map_qwen3moe},
     {"SmolLM3ForCausalLM", "smollm3", map_smollm3},
 };
 
