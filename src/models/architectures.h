@@ -42,4 +42,12 @@ ModelConfig read_olmo2_config(const weights::WeightFile& file);
 std::unique_ptr<Model> load_olmo2(const weights::WeightFile& file, compute::Backend& backend,
                                   int64_t context);
 
+ModelConfig read_nemotron_h_config(const weights::WeightFile& file);
+std::unique_ptr<Model> load_nemotron_h(const weights::WeightFile& file, compute::Backend& backend,
+                                       int64_t context);
+
+ModelConfig read_qwen3next_config(const weights::WeightFile& file);
+std::unique_ptr<Model> load_qwen3next(const weights::WeightFile& file, compute::Backend& backend,
+                                      int64_t context);
+
 }  // namespace neutrino::models

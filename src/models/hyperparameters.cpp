@@ -147,7 +147,8 @@ ModelConfig read_common_config(const weights::WeightFile& file, const CommonKeys
   config.architecture = file.metadata().text("general.architecture").value_or("");
   config.hidden_size = read_size(file, "embedding_length", 1, kHiddenMax);
   config.num_hidden_layers = read_size(file, "block_count", 1, limits::kLayers);
-  config.intermediate_size = layer_size(file, "feed_forward_length", config, keys, kHiddenMax);
+  if (!keys.feed_forward_optional || file.metadata().has(full_key(file, "feed_forward_length")))
+    config.intermediate_size = layer_size(file, "feed_forward_length", config, keys, kHiddenMax);
   read_heads(file, keys, config);
   config.max_position_embeddings = read_size(file, "context_length", 1, limits::kContextTokens);
   config.rms_norm_eps = read_number(file, keys.epsilon, 1e-12, 1);

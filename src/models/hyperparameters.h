@@ -47,6 +47,7 @@ struct CommonKeys {
   std::string_view epsilon = "attention.layer_norm_rms_epsilon";
   bool per_layer =
       false;  // head counts and feed_forward_length may be arrays and 0; the config holds the largest
+  bool feed_forward_optional = false;  // 0 where it is missing: a model of experts alone
   bool value_length = false;  // may differ from key_length
 };
 

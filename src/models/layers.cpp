@@ -16,6 +16,25 @@ using compute::WeightView;
 
 std::string layer_name(int64_t layer, std::string_view part) { return fmt::format("blk.{}.{}", layer, part); }
 
+std::vector<float> read_values(const weights::WeightFile& file, const std::string& name, int64_t size) {
+  const weights::TensorEntry* tensor = file.find(name);
+  if (tensor == nullptr || tensor->shape.empty())
+    throw make_error(ErrorCode::invalid_argument, "tensor \"{}\" of {} values is missing", name, size);
+  int64_t elements = 1;
+  for (const int64_t dimension : tensor->shape) elements *= dimension;
+  if (elements != size)
+    throw make_error(ErrorCode::invalid_argument, "tensor \"{}\" must have {} values, got {}", name, size,
+                     elements);
+  const int64_t columns = tensor->shape.back();
+  const weights::TensorData bytes = file.read(*tensor);
+  const int64_t row_bytes = *compute::matrix_bytes(tensor->dtype, 1, columns);
+  std::vector<float> values(static_cast<size_t>(size));
+  for (int64_t row = 0; row * columns < size; ++row)
+    compute::dequantize_row(tensor->dtype, bytes.data + row * row_bytes, columns,
+                            values.data() + row * columns);
+  return values;
+}
+
 WeightView matrix_rows(const WeightView& matrix, int64_t first, int64_t count) {
   check(first >= 0 && count >= 0 && first + count <= matrix.rows, "rows are taken from within a matrix");
   WeightView view = matrix;

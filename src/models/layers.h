@@ -17,6 +17,9 @@ namespace neutrino::models {
 
 std::string layer_name(int64_t layer, std::string_view part);  // "blk.3.attn_q"
 
+// All `size` elements of a tensor, as float32, whatever its dimensions: of small ones that files write in several shapes.
+std::vector<float> read_values(const weights::WeightFile& file, const std::string& name, int64_t size);
+
 // Rows [first, first + count) of a matrix in a file.
 compute::WeightView matrix_rows(const compute::WeightView& matrix, int64_t first, int64_t count);
 

@@ -27,12 +27,17 @@ constexpr Architecture kArchitectures[] = {
     {"granite", read_granite_config, load_granite},
     {"llama", read_llama_config, load_llama},
     {"nemotron", read_nemotron_config, load_nemotron},
+    {"nemotron_h", read_nemotron_h_config, load_nemotron_h},
+    {"nemotron_h_moe", read_nemotron_h_config, load_nemotron_h},
     {"olmo2", read_olmo2_config, load_olmo2},
     {"phi3", read_llama_config, load_llama},
     {"qwen2", read_llama_config, load_llama},
     {"qwen2moe", read_llama_moe_config, load_llama_moe},
     {"qwen3", read_llama_config, load_llama},
+    {"qwen35", read_qwen3next_config, load_qwen3next},
+    {"qwen35moe", read_qwen3next_config, load_qwen3next},
     {"qwen3moe", read_llama_moe_config, load_llama_moe},
+    {"qwen3next", read_qwen3next_config, load_qwen3next},
     {"smollm3", read_llama_config, load_llama},
 };
 

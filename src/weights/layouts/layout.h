@@ -133,13 +133,17 @@ void map_llama(Layout& layout);
 void map_mistral(Layout& layout);
 void map_mixtral(Layout& layout);
 void map_nemotron(Layout& layout);
+void map_nemotron_h(Layout& layout);
 void map_olmo2(Layout& layout);
 void map_olmo3(Layout& layout);
 void map_phi3(Layout& layout);
 void map_qwen2(Layout& layout);
 void map_qwen2moe(Layout& layout);
 void map_qwen3(Layout& layout);
+void map_qwen35(Layout& layout);
+void map_qwen35moe(Layout& layout);
 void map_qwen3moe(Layout& layout);
+void map_qwen3next(Layout& layout);
 void map_smollm3(Layout& layout);
 
 }  // namespace neutrino::weights
