@@ -3,13 +3,14 @@
 
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <cmath>
 #include <fstream>
 
 #include "base/error.h"
 #include "models/testing/added_tensors.h"
 #include "models/testing/changed_weights.h"
 #include "models/testing/golden_case.h"
+#include "weights/testing/safetensors_writer.h"
 
 namespace neutrino::models {
 namespace {
@@ -103,6 +104,80 @@ TEST(MoeFiles, AnUnsplitLatentProjectionGivesTheSameBits) {
   keys.erase("deepseek2.attention.key_length_mla");
   keys.erase("deepseek2.attention.value_length_mla");
   EXPECT_EQ(outputs(old, opened.golden.tokens), outputs(*opened.file, opened.golden.tokens));
+}
+
+// ---- gpt-oss's MXFP4 experts
+
+// The case "gpt-oss" with a hidden size that MXFP4's blocks of 32 divide, and its experts packed.
+weights::testing::StImage packed_gpt_oss(GoldenCase& golden) {
+  golden.config["hidden_size"] = 64;
+  golden.config["quantization_config"] = {{"quant_method", "mxfp4"}};
+  weights::testing::StImage image;
+  for (GoldenTensor& tensor : golden.tensors) {
+    for (int64_t& size : tensor.shape)
+      if (size == 48) size = 64;
+    int64_t count = 1;
+    for (const int64_t size : tensor.shape) count *= size;
+    std::vector<float> values = golden_uniform(tensor.name, count);
+    if (tensor.shape.size() < 3) {
+      for (float& value : values) value = tensor.offset + tensor.scale * value;
+      image.tensors.push_back(
+          {.name = tensor.name, .shape = tensor.shape, .data = weights::testing::floats_as("F32", values)});
+      continue;
+    }
+    const int64_t experts = tensor.shape[0], in = tensor.shape[1], out = tensor.shape[2];
+    std::string blocks(static_cast<size_t>(experts * out * in / 2), 0), scales(blocks.size() / 16, 0);
+    for (size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<char>(values[i] * 127);
+    for (size_t i = 0; i < scales.size(); ++i) scales[i] = static_cast<char>(122 + i % 4);
+    image.tensors.push_back({.name = tensor.name + "_blocks",
+                             .dtype = "U8",
+                             .shape = {experts, out, in / 32, 16},
+                             .data = blocks});
+    image.tensors.push_back(
+        {.name = tensor.name + "_scales", .dtype = "U8", .shape = {experts, out, in / 32}, .data = scales});
+  }
+  return image;
+}
+
+// Element `column` of row `row` of an expert's matrix (rows, columns), from the bytes on disk: byte j of a block holds
+// elements 2j (low) and 2j + 1 (high).
+float packed_value(const weights::testing::StImage& image, const std::string& name, int64_t row,
+                   int64_t column, int64_t columns) {
+  constexpr float kValues[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+  const auto bytes = [&](const char* suffix) -> const std::string& {
+    for (const auto& tensor : image.tensors)
+      if (tensor.name == name + suffix) return tensor.data;
+    throw Error(ErrorCode::internal, "the tensor is there");
+  };
+  const int64_t element = row * columns + column;
+  const int byte = static_cast<uint8_t>(bytes("_blocks")[element / 2]),
+            code = element % 2 ? byte >> 4 : byte & 15;
+  const int exponent = static_cast<uint8_t>(bytes("_scales")[element / 32]) - 127;
+  return std::ldexp(code & 8 ? -kValues[code & 7] : kValues[code & 7], exponent);
+}
+
+TEST(MoeFiles, PackedExpertsAreDealtOutToGateAndUp) {
+  GoldenCase golden = read_golden_case(kFolder, "gpt-oss");
+  const weights::testing::StImage image = packed_gpt_oss(golden);
+  const TemporaryFolder folder;
+  std::ofstream(folder.path() / "model.safetensors", std::ios::binary) << serialise(image);
+  std::ofstream(folder.path() / "config.json") << to_text(golden.config);
+  const auto file = weights::open_weight_file(folder.path());
+  const AddedTensors reader(*file);
+  const std::string source = "model.layers.1.mlp.experts.";
+  constexpr int64_t kExperts = 8, kHidden = 64, kInner = 32;
+  const auto gate = reader.values("blk.1.ffn_gate_exps.weight"),
+             up = reader.values("blk.1.ffn_up_exps.weight"),
+             down = reader.values("blk.1.ffn_down_exps.weight");
+  for (int64_t row = 0; row < kExperts * kInner; ++row)
+    for (int64_t c = 0; c < kHidden; ++c) {
+      ASSERT_EQ(gate[row * kHidden + c], packed_value(image, source + "gate_up_proj", 2 * row, c, kHidden));
+      ASSERT_EQ(up[row * kHidden + c], packed_value(image, source + "gate_up_proj", 2 * row + 1, c, kHidden));
+    }
+  for (int64_t row = 0; row < kExperts * kHidden; ++row)
+    for (int64_t c = 0; c < kInner; ++c)
+      ASSERT_EQ(down[row * kInner + c], packed_value(image, source + "down_proj", row, c, kInner));
+  for (const float logit : outputs(*file, golden.tokens)) ASSERT_TRUE(std::isfinite(logit));
 }
 
 // ---- what cannot be
