@@ -1,4 +1,4 @@
-// deepseek2: DeepSeek V2, V2-Lite, V3, R1, and what shares their code (DeepSeek 2024, "DeepSeek-V2": multi-head latent attention).
+// deepseek2: DeepSeek V2, V2-Lite, V3, R1 and what shares their code (DeepSeek 2024, "DeepSeek-V2": multi-head latent attention).
 //
 //   x = embed(tokens)
 //   for each layer:  x += latent_attention(rms_norm(x));  x += mixture(rms_norm(x)), or an MLP in the first layers

@@ -25,10 +25,10 @@ def routers(model):
 
 
 def record_routing(model, case):
-    """The chosen experts, in ascending order, of every router and token: experts_used characters a token, one text a router."""
+    """The chosen experts of every router and token, in ascending order: a character each, one text a router."""
     chosen = [[] for _ in routers(model)]
     hooks = [
-        router.register_forward_hook(lambda _m, _i, output, into=into: into.append(output[2].reshape(-1, output[2].shape[-1])))
+        router.register_forward_hook(lambda _m, _i, out, into=into: into.append(out[2].reshape(-1, out[2].shape[-1])))
         for router, into in zip(routers(model), chosen)
     ]
     count = ROUTING_SEQUENCES * ROUTING_TOKENS
