@@ -15,6 +15,7 @@
 #include "compute/testing/forwarding_backend.h"
 #include "engine/engine.h"
 #include "engine/testing/loaded_model.h"
+#include "models/testing/golden_case.h"
 
 namespace neutrino::engine {
 namespace {
@@ -78,13 +79,17 @@ struct Setup {
   const char* name;
   EngineOptions options;
   int64_t threads = 2;
-  int64_t rounds = 1;  // the second finds the first one's prompts in the prefix cache
+  int64_t rounds = 1;    // the second finds the first one's prompts in the prefix cache
+  bool cancels = false;  // every third request, after some steps
 };
 
 struct Result {
   std::vector<Transcript> transcripts;  // of the last round
-  int64_t cached_tokens = 0, preemptions = 0, steps = 0;
+  int64_t cached_tokens = 0, preemptions = 0, snapshots = 0, steps = 0;
 };
+
+constexpr int64_t kStepsBeforeCancel = 5;
+bool is_cancelled(const Setup& setup, size_t request) { return setup.cancels && request % 3 == 2; }
 
 int64_t enough_blocks(const std::vector<GenerationRequest>& requests) {
   int64_t blocks = 0;
@@ -106,16 +111,21 @@ Result run(const models::Model& model, compute::Backend& backend, const Setup& s
   for (int64_t round = 0; round < setup.rounds; ++round) {
     std::vector<SequencePtr> sequences;
     for (const GenerationRequest& request : requests) sequences.push_back(engine.submit(request));
-    while (engine.step()) ++result.steps;
+    while (engine.step())
+      if (++result.steps == kStepsBeforeCancel)
+        for (size_t i = 0; i < sequences.size(); ++i)
+          if (is_cancelled(setup, i)) engine.end(*sequences[i], EndRequest::cancelled);
     result.transcripts.clear();
     result.cached_tokens = 0;
-    for (const SequencePtr& sequence : sequences) {
-      EXPECT_EQ(sequence->stream.size(), sequence->sampling.max_tokens);
-      result.transcripts.push_back(transcript(*sequence));
-      result.cached_tokens += sequence->cached_tokens;
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      const Sequence& sequence = *sequences[i];
+      EXPECT_EQ(sequence.stream.size() == sequence.sampling.max_tokens, !is_cancelled(setup, i));
+      result.transcripts.push_back(transcript(sequence));
+      result.cached_tokens += sequence.cached_tokens;
     }
   }
   result.preemptions = engine.scheduler().preemptions();
+  result.snapshots = engine.states().snapshots_taken();
   return result;
 }
 
@@ -130,6 +140,11 @@ std::vector<Setup> setups(int64_t little_memory) {
       {"prefix cache, warm", {.max_sequences = 32}, 2, 2},
       {"one thread", {.max_sequences = 32, .prefix_cache = off}, 1},
       {"little memory", {.max_sequences = 32, .kv_blocks = little_memory, .prefix_cache = off}},
+      {"little memory, prefix cache, cancelled neighbours",
+       {.max_sequences = 32, .kv_blocks = little_memory},
+       2,
+       1,
+       true},
   };
 }
 
@@ -152,8 +167,12 @@ std::vector<Transcript> expect_invariant(const std::filesystem::path& path, cons
     const Result result = run(*loaded.model, *loaded.backend, setup, requests);
     if (reference.empty()) reference = result.transcripts;
     int64_t different = 0;
-    for (size_t i = 0; i < requests.size(); ++i) different += result.transcripts[i] != reference[i];
+    for (size_t i = 0; i < requests.size(); ++i)
+      different += !is_cancelled(setup, i) && result.transcripts[i] != reference[i];
     EXPECT_EQ(different, 0) << "requests differ with " << setup.name;
+    EXPECT_EQ(result.snapshots > 0,
+              loaded.model->config().recurrent && setup.options.prefix_cache == PrefixCache::on)
+        << setup.name;
     EXPECT_TRUE(setup.rounds == 1 || result.cached_tokens > 0) << setup.name;
     EXPECT_TRUE(setup.options.kv_blocks == 0 || result.preemptions > 0) << setup.name;
     if (std::getenv("NEUTRINO_TEST_LONG") == nullptr) continue;
@@ -182,6 +201,18 @@ TEST(BatchInvariance, OfTinyModelsOfEachTypeOnEachTable) {
 TEST(BatchInvariance, OfExactArithmetic) {
   for (const std::string_view isa : compute::available_isas())
     expect_invariant(tiny_model_path("q4_1"), std::string(isa), compute::Arithmetic::float32, kTiny);
+}
+
+// Recurrent layers of both kinds, with experts: resumed from snapshots after prefix hits and preemptions.
+TEST(BatchInvariance, OfHybridModels) {
+  using models::testing::TemporaryFolder;
+  for (const char* name : {"qwen3next", "nemotron_h_moe"}) {
+    const TemporaryFolder folder;
+    models::testing::write_checkpoint(
+        models::testing::read_golden_case(NEUTRINO_SOURCE_DIR "/tests/golden/models", name), folder.path());
+    for (const auto arithmetic : {compute::Arithmetic::integer, compute::Arithmetic::float32})
+      expect_invariant(folder.path(), "", arithmetic, kTiny);
+  }
 }
 
 TEST(BatchInvariance, OfTheRealModel) {
