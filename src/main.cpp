@@ -17,7 +17,7 @@ constexpr Command kCommands[] = {
     {"serve", "serve a model over the OpenAI-compatible HTTP API", run_serve},
     {"chat", "talk to a model in the terminal", run_chat},
     {"run", "answer one prompt and exit", run_run},
-    {"model", "import, list, show, verify and remove models", run_model},
+    {"model", "pull, import, list, show, verify and remove models", run_model},
     {"tokenize", "show the tokens of a text", run_tokenize},
     {"bench", "measure prefill and decode speed", run_bench},
     {"eval", "measure how exact the arithmetic is", run_eval},

@@ -1,6 +1,4 @@
-// neutrino model import|list|show|verify|rm: the store of models, from the terminal.
-
-#include <unistd.h>
+// neutrino model pull|import|list|show|verify|rm: the store of models, from the terminal.
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -9,7 +7,9 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "cli/command.h"
+#include "cli/model_pull.h"
 #include "cli/options.h"
+#include "weights/hub/pull.h"
 #include "weights/store.h"
 
 namespace neutrino::cli {
@@ -21,7 +21,8 @@ using weights::Store;
 
 struct ModelOptions {
   std::string path, name, source;
-  bool as_json = false, template_text = false;
+  bool as_json = false, template_text = false, partial = false;
+  PullOptions pull;
 };
 
 // Chat templates as their authors published them. Any other text may be fine, but nobody here has read it.
@@ -43,24 +44,19 @@ std::string describe_template(const std::string& sha256) {
       sha256);
 }
 
-std::string count_text(int64_t count) {
-  if (count >= 1'000'000'000) return fmt::format("{:.1f}B", static_cast<double>(count) / 1e9);
-  if (count >= 1'000'000) return fmt::format("{:.1f}M", static_cast<double>(count) / 1e6);
-  return fmt::format("{:.1f}K", static_cast<double>(count) / 1e3);
+std::string describe_license(const weights::License& license) {
+  const std::string notice = weights::license_notice(license);
+  const std::string what =
+      license.name.empty() ? license.id : fmt::format("{} ({})", license.id, license.name);
+  return notice.empty() ? what : fmt::format("{}\n               note: {}", what, notice);
 }
 
-// A line on a terminal that is written over; nothing where nobody looks.
-weights::Progress progress_bar(std::string_view action) {
-  if (!::isatty(STDERR_FILENO)) return {};
-  return [action, last = int64_t{-1}](int64_t done, int64_t total) mutable {
-    const int64_t percent = total > 0 ? 100 * done / total : 100;
-    if (percent == last) return;
-    last = percent;
-    const auto filled = static_cast<size_t>(percent * 30 / 100);
-    fmt::print(stderr, "\r{} [{}{}] {:3} % of {}{}", action, std::string(filled, '#'),
-               std::string(30 - filled, ' '), percent, size_text(total), done >= total ? "\n" : "");
-    std::fflush(stderr);
-  };
+// In a table: "llama3.2 (conditional)".
+std::string short_license(const weights::License& license) {
+  const auto terms = weights::license_terms(license);
+  if (terms == weights::LicenseTerms::open || license.id == "unknown") return license.id;
+  const std::string& what = license.id == "other" && !license.name.empty() ? license.name : license.id;
+  return fmt::format("{} ({})", what, weights::license_terms_name(terms));
 }
 
 void print_json(const json::value& value) { fmt::print("{}\n", to_text(value)); }
@@ -71,7 +67,7 @@ void print_manifest(const Manifest& manifest) {
   fmt::print("quantization   {}\n", manifest.facts.quantization);
   fmt::print("parameters     {} ({})\n", count_text(manifest.facts.parameters), manifest.facts.parameters);
   fmt::print("size           {}\n", size_text(manifest.bytes));
-  fmt::print("license        {}\n", manifest.facts.license.id);
+  fmt::print("license        {}\n", describe_license(manifest.facts.license));
   fmt::print("chat template  {}\n", describe_template(manifest.facts.template_sha256));
   fmt::print("sha256         {}\n", manifest.digest.hex());
   fmt::print("source         {}\n", manifest.source);
@@ -82,13 +78,7 @@ int run_import(const ModelOptions& options) {
   Store store(weights::store_folder());
   weights::ImportOptions import{.name = {}, .source = options.source, .progress = progress_bar("importing")};
   if (!options.name.empty()) import.name = ModelName::parse(options.name);
-  const Manifest manifest = store.import(options.path, import);
-  if (options.as_json)
-    print_json(to_json(manifest));
-  else
-    fmt::print("{} is in the store: {}, {}, {} parameters, {}\n", manifest.name.text(),
-               manifest.facts.architecture, manifest.facts.quantization,
-               count_text(manifest.facts.parameters), size_text(manifest.bytes));
+  print_taken(store.import(options.path, import), options.as_json);
   return 0;
 }
 
@@ -108,11 +98,24 @@ int run_list(const ModelOptions& options) {
   for (const Manifest& model : listing.models)
     fmt::print("{:<32} {:<12} {:<8} {:>8} {:>11}  {}\n", model.name.text(), model.facts.architecture,
                model.facts.quantization, count_text(model.facts.parameters), size_text(model.bytes),
-               model.facts.license.id);
+               short_license(model.facts.license));
   for (const auto& entry : listing.broken) fmt::print(stderr, "warning: {}\n", entry.message);
+  const auto unfinished = weights::unfinished_downloads(Store(weights::store_folder()));
+  if (unfinished.files > 0)
+    fmt::print(stderr,
+               "note: {} of unfinished downloads are kept: the same `neutrino model pull` goes on with them, "
+               "`neutrino model rm --partial` removes them\n",
+               size_text(unfinished.bytes));
   if (listing.models.empty() && listing.broken.empty())
-    fmt::print("the store is empty: `neutrino model import PATH` puts a GGUF file in\n");
+    fmt::print(
+        "the store is empty: `neutrino model pull REF` or `neutrino model import PATH` puts a model in\n");
   return 0;
+}
+
+int run_pull_command(const ModelOptions& options) {
+  PullOptions pull = options.pull;
+  pull.as_json = options.as_json;
+  return run_pull(pull);
 }
 
 int run_show(const ModelOptions& options) {
@@ -141,7 +144,16 @@ int run_verify(const ModelOptions& options) {
   return 0;
 }
 
+int remove_partial() {
+  const auto removed = weights::remove_unfinished_downloads(Store(weights::store_folder()));
+  fmt::print("{} of unfinished downloads are removed\n", size_text(removed.bytes));
+  return 0;
+}
+
 int run_remove(const ModelOptions& options) {
+  if (options.name.empty() != options.partial)
+    throw make_error(ErrorCode::invalid_argument, "rm needs a NAME, or --partial alone");
+  if (options.partial) return remove_partial();
   const ModelName name = ModelName::parse(options.name);
   Store(weights::store_folder()).remove(name);
   fmt::print("{} is removed\n", name.text());
@@ -161,21 +173,22 @@ CLI::App* add(CLI::App& app, const char* name, const char* help, Action action, 
 
 int run_model(int argc, char** argv) {
   CLI::App app(fmt::format("The models that neutrino keeps in {}.\n"
-                           "Example: neutrino model import ~/Downloads/SmolLM2-135M-Instruct.Q4_1.gguf "
-                           "--name smollm2-135m-instruct",
+                           "Example: neutrino model pull HuggingFaceTB/SmolLM2-135M-Instruct --name smol",
                            weights::store_folder().string()),
                "neutrino model");
   ModelOptions options;
   Action action = nullptr;
   app.require_subcommand(1);
 
-  CLI::App* import =
-      add(app, "import",
-          "copy a GGUF file into the store\nExample: neutrino model import ./model.gguf --name my-model",
-          run_import, action);
-  import->add_option("PATH", options.path, "the file")->required();
+  CLI::App* pull = add(app, "pull", kPullHelp, run_pull_command, action);
+  add_pull_options(*pull, options.pull);
+  CLI::App* import = add(app, "import",
+                         "copy a GGUF file (of a split one all parts) or a checkpoint folder into the store\n"
+                         "Example: neutrino model import ./model.gguf --name my-model",
+                         run_import, action);
+  import->add_option("PATH", options.path, "the file or folder")->required();
   import->add_option("--name", options.name,
-                     "its name in the store (default: the file's name without .gguf)");
+                     "its name in the store (default: the file's name without .gguf, or the folder's)");
   import->add_option("--source", options.source, "where it comes from, to be noted (default: its path)");
   CLI::App* list =
       add(app, "list", "the models in the store\nExample: neutrino model list --json", run_list, action);
@@ -189,9 +202,11 @@ int run_model(int argc, char** argv) {
           run_verify, action);
   CLI::App* remove =
       add(app, "rm", "remove a model\nExample: neutrino model rm smollm2-135m-instruct", run_remove, action);
-  for (CLI::App* command : {show, verify, remove})
+  for (CLI::App* command : {show, verify})
     command->add_option("NAME", options.name, "a name in the store")->required();
-  for (CLI::App* command : {import, list, show, verify})
+  remove->add_option("NAME", options.name, "a name in the store");
+  remove->add_flag("--partial", options.partial, "remove what unfinished downloads keep instead");
+  for (CLI::App* command : {pull, import, list, show, verify})
     command->add_flag("--json", options.as_json, "print JSON");
 
   if (const auto exit_code = parse_options(app, argc, argv)) return *exit_code;
