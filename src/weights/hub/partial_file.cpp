@@ -39,6 +39,7 @@ bool parse_range(std::string_view line, int64_t bytes, ByteRange& range) {
 PartialFile::PartialFile(fs::path folder, std::string id, const std::function<void()>& on_wait)
     : folder_(std::move(folder)), id_(std::move(id)), path_(folder_ / (id_ + ".part")) {
   take_lock(on_wait);
+  remove_leftovers();
   read_ranges();
 }
 
@@ -57,6 +58,12 @@ void PartialFile::take_lock(const std::function<void()>& on_wait) {
     lock_ = std::move(fd);
     return;
   }
+}
+
+// What a process that was killed while it replaced the list of ranges left.
+void PartialFile::remove_leftovers() const {
+  for (const fs::path& path : files_in(folder_))
+    if (path.filename().string().starts_with("." + id_ + ".")) remove_file(path);
 }
 
 // Anything that does not fit together counts as nothing. A last line without an end was being written when the process died.

@@ -54,6 +54,7 @@ class PartialFile {
  private:
   std::filesystem::path with(const char* extension) const { return folder_ / (id_ + extension); }
   void take_lock(const std::function<void()>& on_wait);
+  void remove_leftovers() const;
   void read_ranges();
   void write_ranges() const;
   void add(ByteRange range);

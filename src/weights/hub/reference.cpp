@@ -72,7 +72,8 @@ Reference parse_url(std::string_view text, const net::Url& hub) {
   Reference reference{.kind = Reference::Kind::url, .url = net::Url::parse(text)};
   const auto parts = split(std::string_view(reference.url.path()).substr(1), '/');
   if (reference.url.origin() != hub.origin() || parts.size() < 2 || hub.path() != "/") return reference;
-  const bool is_page = parts.size() == 2 || (parts.size() == 4 && parts[2] == "tree");
+  const bool is_page =
+      (parts.size() == 2 && !parts[1].ends_with(".gguf")) || (parts.size() == 4 && parts[2] == "tree");
   const bool is_file = parts.size() >= 5 && (parts[2] == "resolve" || parts[2] == "blob");
   if (!is_page && !is_file) return reference;
   reference.kind = Reference::Kind::hub;
