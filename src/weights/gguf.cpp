@@ -8,6 +8,7 @@
 #include "base/limits.h"
 #include "weights/gguf_dtypes.h"
 #include "weights/gguf_metadata.h"
+#include "weights/gguf_split.h"
 #include "weights/gguf_vocabulary.h"
 #include "weights/reader.h"
 
@@ -59,7 +60,6 @@ Header read_header(Reader& reader) {
   header.metadata_entries = reader.number<uint64_t>("metadata count");
   check_count("metadata entries", header.metadata_entries, limits::kGgufMetadataEntries,
               kMetadataEntryBytesMin, reader);
-  if (header.tensors == 0) throw refuse("no_tensors", "the file holds no tensors");
   check_count("tensors", header.tensors, limits::kGgufTensors, kTensorInfoBytesMin, reader);
   return header;
 }
@@ -188,6 +188,9 @@ class GgufFile final : public WeightFile {
     const Header header = read_header(reader);
     version_ = header.version;
     metadata_ = GgufMetadata::parse(reader, header.metadata_entries);
+    if (header.tensors == 0 &&
+        !metadata_.has("split.count"))  // the first part of a split set may hold keys only
+      throw refuse("no_tensors", "the file holds no tensors");
     const uint64_t alignment = read_alignment(metadata_);
     std::vector<TensorInfo> infos;
     infos.reserve(header.tensors);
@@ -228,8 +231,17 @@ class GgufFile final : public WeightFile {
 
 }  // namespace
 
-std::unique_ptr<WeightFile> open_gguf(const std::filesystem::path& path, MappedFile file) {
-  return std::make_unique<GgufFile>(path, std::move(file));
+std::unique_ptr<WeightFile> open_gguf(const std::filesystem::path& path, MappedFile file, Links links) {
+  auto first = std::make_unique<GgufFile>(path, std::move(file));
+  if (!is_gguf_part(*first)) return first;
+  std::vector<std::unique_ptr<WeightFile>> parts;
+  for (const std::filesystem::path& part : gguf_part_paths(path, *first)) {
+    if (part.filename() == path.filename())
+      parts.push_back(std::move(first));
+    else
+      parts.push_back(std::make_unique<GgufFile>(part, MappedFile::open(part, links)));
+  }
+  return join_gguf_parts(path, std::move(parts));
 }
 
 std::unique_ptr<WeightFile> parse_gguf(const std::filesystem::path& path, std::span<const std::byte> bytes) {

@@ -13,9 +13,11 @@
 
 namespace neutrino::weights {
 
-std::unique_ptr<WeightFile> open_gguf(const std::filesystem::path& path, MappedFile file);
+// A part of a split set opens all of it (gguf_split.h).
+std::unique_ptr<WeightFile> open_gguf(const std::filesystem::path& path, MappedFile file,
+                                      Links links = Links::follow);
 
-// The same over bytes in memory, which must outlive the result (tests, fuzzer). Aligned as malloc() does.
+// One file over bytes in memory, which must outlive the result (tests, fuzzer). Aligned as malloc() does.
 std::unique_ptr<WeightFile> parse_gguf(const std::filesystem::path& path, std::span<const std::byte> bytes);
 
 }  // namespace neutrino::weights

@@ -36,7 +36,7 @@ std::unique_ptr<WeightFile> open_checked(const std::filesystem::path& path, Mapp
     case Format::safetensors: return open_checkpoint(path, links);
     case Format::gguf: break;
   }
-  return open_gguf(path, std::move(file));
+  return open_gguf(path, std::move(file), links);
 }
 
 }  // namespace

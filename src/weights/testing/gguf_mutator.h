@@ -365,17 +365,22 @@ inline int64_t hostile_files() {
                                         : budget(2000, 200'000);
 }
 
-// Reads all that a weight file offers, so that a sanitizer sees any byte that is not its own.
-inline void read_everything(const WeightFile& file) {
+// Read all that a weight file offers, so that a sanitizer sees any byte that is not its own.
+inline void read_tensors(const WeightFile& file) {
   volatile float sum = 0;
   for (const TensorEntry& tensor : file.tensors()) {
+    const TensorData data = file.read(tensor);
     const int64_t columns = tensor.shape.back(), row = compute::row_bytes(tensor.dtype, columns).value();
     std::vector<float> values(static_cast<size_t>(columns));
     for (int64_t offset = 0; offset < tensor.bytes; offset += row) {
-      compute::dequantize_row(tensor.dtype, tensor.data + offset, columns, values.data());
+      compute::dequantize_row(tensor.dtype, data.data + offset, columns, values.data());
       sum = sum + values.back();
     }
   }
+}
+
+inline void read_everything(const WeightFile& file) {
+  read_tensors(file);
   file.chat_template();
   file.vocabulary();
 }
