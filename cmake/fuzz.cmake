@@ -17,4 +17,6 @@ function(neutrino_fuzz name folder)
   endif()
 endfunction()
 
-neutrino_fuzz(gguf weights SOURCES weights/*.cpp tokenizer/*.cpp compute/dtype.cpp)
+neutrino_fuzz(gguf weights SOURCES
+  weights/gguf*.cpp weights/reader.cpp weights/weight_file.cpp weights/formats.cpp weights/shard_name.cpp weights/metadata_values.cpp
+  weights/safetensors*.cpp weights/checkpoint*.cpp weights/layouts/*.cpp tokenizer/*.cpp compute/dtype.cpp compute/dequantize*.cpp)
