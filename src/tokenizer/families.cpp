@@ -193,6 +193,16 @@ std::vector<AddedToken> special_tokens(const Vocabulary& vocabulary) {
   return tokens;
 }
 
+// What files mean that do not say whether texts begin with BOS or end with EOS; the vocabulary's own word goes before it.
+void begin_with_bos(const Vocabulary& vocabulary, Pipeline& pipeline) {
+  using enum TemplateItem::Kind;
+  if (vocabulary.bos) pipeline.single = {{token, *vocabulary.bos, 0}, {first, 0, 0}};
+}
+void end_with_eos(const Vocabulary& vocabulary, Pipeline& pipeline) {
+  using enum TemplateItem::Kind;
+  if (vocabulary.eos) pipeline.single = {{first, 0, 0}, {token, *vocabulary.eos, 0}};
+}
+
 void byte_level(const Vocabulary& vocabulary, Pipeline& pipeline) {
   const Family& family = find_family(vocabulary.pre);
   if (family.form == Form::composed) pipeline.normalizers.push_back({.kind = Normalizer::Kind::nfc});
@@ -200,6 +210,7 @@ void byte_level(const Vocabulary& vocabulary, Pipeline& pipeline) {
     pipeline.pre_tokenizers.push_back({.kind = Step::Kind::space});
   for (Step& step : family.steps()) pipeline.pre_tokenizers.push_back(std::move(step));
   pipeline.model.ignore_merges = family.words == Words::taken_whole;
+  if (family.words == Words::taken_whole) begin_with_bos(vocabulary, pipeline);
 }
 
 constexpr std::string_view kSpaceMark = "\u2581";
@@ -215,6 +226,7 @@ void sentence_piece(const Vocabulary& vocabulary, Pipeline& pipeline) {
   pipeline.decoding.start = prefix ? Decoding::Start::drop_space : Decoding::Start::keep;
   pipeline.decoding.kind = Decoding::Kind::pieces;
   pipeline.model.byte_fallback = pipeline.model.fuse_unknown = true;
+  begin_with_bos(vocabulary, pipeline);
 }
 
 void unigram(const Vocabulary& vocabulary, Pipeline& pipeline) {
@@ -233,6 +245,7 @@ void unigram(const Vocabulary& vocabulary, Pipeline& pipeline) {
   pipeline.decoding = {.kind = Decoding::Kind::pieces,
                        .start = prefix ? Decoding::Start::drop_space : Decoding::Start::keep};
   pipeline.model.byte_fallback = pipeline.model.fuse_unknown = true;
+  end_with_eos(vocabulary, pipeline);
 }
 
 void word_piece(const Vocabulary& vocabulary, Pipeline& pipeline) {

@@ -158,6 +158,27 @@ TEST(Template, IsOverruledByTheConfiguration) {
   EXPECT_THAT(ids(R"({"eos_token": "</s>", "add_eos_token": true})"), ElementsAre(1, 2));
 }
 
+// A GGUF file may leave out whether texts begin with BOS: then its family is known to want it, or not.
+TEST(Template, HasTheFamilysBosWhereAFileSaysNothing) {
+  for (const auto& [family, wanted] :
+       {std::pair("llama-2", true), {"llama-bpe", true}, {"tekken", true}, {"qwen2", false}}) {
+    Vocabulary v = family_vocabulary(golden_of(family));
+    v.pipeline.clear(), v.bos = 1, v.eos = 2;
+    v.add_bos.reset(), v.add_eos.reset();
+    EXPECT_EQ(make_tokenizer(v)->add_bos(), wanted) << family;
+    v.add_bos = !wanted;
+    EXPECT_EQ(make_tokenizer(v)->add_bos(), !wanted) << family;
+  }
+}
+
+// Tokens that are plain text are found where specials are not.
+TEST(AddedTokens, PlainOnesAreFoundInAnyText) {
+  const auto tokenizer = make_tokenizer(family_vocabulary(golden_of("modern-bert")));
+  EXPECT_EQ(tokenizer->encode("<tool>", Special::as_text).size(), 1u);
+  EXPECT_EQ(tokenizer->encode("<|im_end|>", Special::parse).size(), 1u);
+  EXPECT_GT(tokenizer->encode("<|im_end|>", Special::as_text).size(), 1u);
+}
+
 TEST(TextStart, LeavesOutTheSpaceOfAWholeTextOnly) {
   const auto tokenizer = make_tokenizer(family_vocabulary(golden_of("llama-2")));
   const std::vector<int32_t> ids = tokenizer->encode("the the", Special::parse);

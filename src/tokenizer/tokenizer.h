@@ -46,10 +46,9 @@ struct Vocabulary {
   std::string pipeline;
 };
 
-enum class Special {
-  parse,
-  as_text
-};  // are "<|im_start|>" and friends in the text tokens, or plain characters?
+// Are "<|im_start|>" and friends in the text tokens, or plain characters? Control tokens only: tokens that a model's authors added
+// as plain text ("\n\n", "<tool_call>") are found either way, as everywhere.
+enum class Special { parse, as_text };
 
 // What stands around the tokens of a text, for models that read whole texts: "[CLS] text [SEP]".
 struct TemplateItem {
