@@ -13,7 +13,6 @@
 namespace neutrino::models {
 
 inline constexpr int64_t kHiddenMax = 1 << 20;  // of hidden and intermediate sizes
-inline constexpr int64_t kExpertsMax = 1 << 12;
 inline constexpr int64_t kHeadsMax = 1 << 12;  // of a layer; of a head's width, too
 
 // The integer at "<architecture>.<key>", in [low, high]. Throws Error naming key, value and range. The second form has a

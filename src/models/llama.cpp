@@ -13,6 +13,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/limits.h"
 #include "compute/scratch_bytes.h"
 #include "models/architectures.h"
 #include "models/layers.h"
@@ -60,7 +61,7 @@ std::vector<int64_t> rope_layers(const weights::WeightFile& file, const Variant&
 
 // Mixtral: the softmax over the best experts_used of a layer's experts. Without experts: 0 of them.
 compute::RouterShape read_router(const weights::WeightFile& file) {
-  compute::RouterShape router{.experts = read_size_or(file, "expert_count", 0, kExpertsMax, 0)};
+  compute::RouterShape router{.experts = read_size_or(file, "expert_count", 0, limits::kExperts, 0)};
   if (router.experts == 0) return router;
   router.experts_used = read_size(file, "expert_used_count", 1, router.experts);
   router.gating = compute::Gating::softmax_of_selected;

@@ -1,6 +1,7 @@
 #include "weights/layouts/decoder.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "weights/reader.h"
 
@@ -92,6 +93,17 @@ void set_windows(Layout& layout, int64_t window, bool (*slides)(const Layout& la
   if (std::ranges::none_of(layers, [](bool slide) { return slide; })) return;
   layout.set("attention.sliding_window", window);
   layout.set("attention.sliding_window_pattern", std::move(layers));
+}
+
+double rope_base(const Layout& layout, std::string_view layer_type) {
+  const json::object rope = layout.rope(layer_type);
+  const json::value& value = rope.at("rope_theta");
+  json::error_code error;
+  const double base = value.to_number<double>(error);
+  if (error || !(base > 0) || !std::isfinite(base))
+    throw refuse("config_field", "config.json: rope_theta of {} must be a positive number, got {}",
+                 layer_type, printable(to_text(value), 80));
+  return base;
 }
 
 void set_rope_base(Layout& layout, double base) {

@@ -33,6 +33,8 @@ void map_attention(Layout& layout, const std::string& to, const std::string& fro
 void set_windows(Layout& layout, int64_t window,
                  bool (*slides)(const Layout& layout, int64_t layer) = nullptr);
 
+// The base of the rotary positions of layers of a type ("sliding_attention"), where they have one of their own.
+double rope_base(const Layout& layout, std::string_view layer_type);
 // The base of the rotary positions where config.json does not say it: after set_rope().
 void set_rope_base(Layout& layout, double base);
 

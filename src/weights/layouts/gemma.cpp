@@ -95,8 +95,9 @@ void map_gemma3(Layout& layout) {
   set_cap(layout, "attn_logit_softcapping", "attn_logit_softcapping", 0);
   set_cap(layout, "final_logit_softcapping", "final_logit_softcapping", 0);
   set_windows(layout, layout.integer("sliding_window", 4096), slides_gemma3);
-  const json::object local = layout.rope("sliding_attention");
-  layout.set("rope.freq_base_swa", local.at("rope_theta").to_number<double>());
+  const bool says =
+      layout.config().contains("rope_parameters") || layout.config().contains("rope_local_base_freq");
+  layout.set("rope.freq_base_swa", says ? rope_base(layout, "sliding_attention") : 10000.0);
   map_tensors(layout);
 }
 

@@ -1,5 +1,6 @@
 // Llama 2 and 3, Mistral, Mixtral, SmolLM2, SmolLM3. GGUF pairs adjacent rows for the rotation where Hugging Face pairs
 // halves, so the rows of q and k are put in another order.
+#include "base/limits.h"
 #include "weights/layouts/decoder.h"
 #include "weights/reader.h"
 
@@ -9,6 +10,9 @@ namespace {
 // The experts of Mixtral: one matrix each (w1 gate, w3 up, w2 down), or all in one tensor with gate above up.
 void map_experts(Layout& layout, const std::string& to, const std::string& layer) {
   const int64_t experts = layout.integer("num_local_experts"), rows = layout.integer("intermediate_size");
+  if (experts > limits::kExperts)
+    throw refuse("config_size", "config.json: num_local_experts must be 1-{}, got {}", limits::kExperts,
+                 experts);
   const std::string stacked = layer + "mlp.experts.";
   if (layout.has(stacked + "gate_up_proj")) {
     layout.tensor(to + "ffn_gate_inp.weight", layer + "mlp.gate.weight");

@@ -29,8 +29,7 @@ void map_olmo2(Layout& layout) { map_olmo(layout); }
 void map_olmo3(Layout& layout) {
   map_olmo(layout);
   set_windows(layout, layout.integer("sliding_window", 4096), slides);
-  const json::object local = layout.rope("sliding_attention");
-  layout.set("rope.freq_base_swa", local.at("rope_theta").to_number<double>());
+  layout.set("rope.freq_base_swa", rope_base(layout, "sliding_attention"));
 }
 
 }  // namespace neutrino::weights
