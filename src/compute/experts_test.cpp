@@ -36,7 +36,9 @@ struct Chosen {
 std::vector<int64_t> largest(const std::vector<double>& values, int64_t count) {
   std::vector<int64_t> order(values.size());
   std::iota(order.begin(), order.end(), 0);
-  std::ranges::stable_sort(order, [&](int64_t a, int64_t b) { return values[a] > values[b]; });
+  std::ranges::sort(order, [&](int64_t a, int64_t b) {
+    return values[a] > values[b] || (values[a] == values[b] && a < b);
+  });
   order.resize(static_cast<size_t>(count));
   return order;
 }
