@@ -50,4 +50,11 @@ ModelConfig read_qwen3next_config(const weights::WeightFile& file);
 std::unique_ptr<Model> load_qwen3next(const weights::WeightFile& file, compute::Backend& backend,
                                       int64_t context);
 
+ModelConfig read_bert_config(const weights::WeightFile& file);
+std::unique_ptr<Model> load_bert(const weights::WeightFile& file, compute::Backend& backend, int64_t context);
+
+ModelConfig read_modern_bert_config(const weights::WeightFile& file);
+std::unique_ptr<Model> load_modern_bert(const weights::WeightFile& file, compute::Backend& backend,
+                                        int64_t context);
+
 }  // namespace neutrino::models

@@ -29,7 +29,8 @@ struct ModelConfig {
   double rope_theta = 0;
   bool tie_word_embeddings = false;
   Pooling pooling = Pooling::none;
-  bool recurrent = false;      // keeps a state beside keys and values: see KvCacheShape::states
+  Pooling score_rows = Pooling::cls;  // with pooling rank: what the score is made of (cls, mean or last)
+  bool recurrent = false;             // keeps a state beside keys and values: see KvCacheShape::states
   bool bidirectional = false;  // every row of a sequence sees every other: sequences run whole, in one batch
 };
 

@@ -39,6 +39,8 @@ constexpr Architecture kArchitectures[] = {
     {"qwen3moe", read_llama_moe_config, load_llama_moe},
     {"qwen3next", read_qwen3next_config, load_qwen3next},
     {"smollm3", read_llama_config, load_llama},
+    {"bert", read_bert_config, load_bert},
+    {"modern-bert", read_modern_bert_config, load_modern_bert},
 };
 
 const Architecture& find_architecture(const weights::WeightFile& file) {

@@ -70,7 +70,11 @@ struct RunOptions {
 std::vector<float> run_tokens(const Model& model, compute::Backend& backend,
                               const std::vector<int32_t>& tokens, const RunOptions& options = {});
 
-// The largest difference between the case's rows and the outputs of all rows.
+// The pooled and finished output of a whole text: one row.
+std::vector<float> run_pooled(const Model& model, compute::Backend& backend,
+                              const std::vector<int32_t>& tokens);
+
+// The largest difference between the case's rows and the outputs, which hold all rows.
 double largest_difference(const GoldenCase& golden, const std::vector<float>& outputs);
 
 }  // namespace neutrino::models::testing

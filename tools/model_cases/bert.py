@@ -1,0 +1,50 @@
+"""bert and modern-bert: encoders (hidden states) and rerankers (scores)."""
+from make_model_golden import Case
+from transformers import (
+    BertConfig, BertForSequenceClassification, BertModel, ModernBertConfig, ModernBertForSequenceClassification,
+    ModernBertModel,
+)
+
+BERT = dict(
+    vocab_size=96, hidden_size=48, intermediate_size=72, num_hidden_layers=3, num_attention_heads=4,
+    max_position_embeddings=64, type_vocab_size=2, hidden_act="gelu",
+)
+MODERN = dict(
+    vocab_size=96, hidden_size=48, intermediate_size=40, num_hidden_layers=4, num_attention_heads=4,
+    max_position_embeddings=128, local_attention=16, global_attn_every_n_layers=3, pad_token_id=0, bos_token_id=1,
+    eos_token_id=2, cls_token_id=1, sep_token_id=2,
+)
+# The norms before the output give it their size.
+LOUD = [("encoder.layer.2.output.LayerNorm.weight", (2.0, 0.5)),
+        ("*LayerNorm.weight", (1.0, 0.5)), ("*final_norm.weight", (2.0, 0.5)), ("*norm*.weight", (1.0, 0.5)),
+        ("classifier.weight", (0.0, 1.0))]
+
+
+class BertEncoder(BertModel):
+    """Without the pooler, which only a classification head reads."""
+
+    def __init__(self, config):
+        super().__init__(config, add_pooling_layer=False)
+
+
+def hidden(model, ids):
+    return model(ids).last_hidden_state[0]
+
+
+def score(model, ids):
+    """One row: the scores of the whole text."""
+    return model(ids).logits
+
+
+def reranker(name, config, model_class):
+    return Case(name, config, model_class, run=score, rows=[0], weights=LOUD, minimum_std=0,
+                extra=lambda model, case: {"scores": True})
+
+
+CASES = [
+    Case("bert", BertConfig(**BERT), BertEncoder, run=hidden, weights=LOUD, config_extra={"architectures": ["BertModel"]}),
+    reranker("bert-rank", BertConfig(**BERT, num_labels=2), BertForSequenceClassification),
+    Case("modern-bert", ModernBertConfig(**MODERN), ModernBertModel, run=hidden, weights=LOUD),
+    reranker("modern-bert-rank", ModernBertConfig(**MODERN, num_labels=2, classifier_pooling="mean"),
+             ModernBertForSequenceClassification),
+]
