@@ -61,6 +61,7 @@ inline constexpr int64_t kPartialDays = 30;  // an unfinished download that nobo
 inline constexpr int64_t kMessages = 4096;
 inline constexpr int64_t kChoices = 8;             // n
 inline constexpr int64_t kPromptsPerRequest = 64;  // completions with a list of prompts
+inline constexpr int64_t kEmbeddingInputs = 2048;  // texts of one request (OpenAI's)
 inline constexpr int64_t kLogprobs = 20;
 inline constexpr int64_t kStopStrings = 16;
 inline constexpr int64_t kStopStringBytes = 1024;
@@ -81,6 +82,9 @@ inline constexpr int64_t kSequencesDefault = 32;  // --max-sequences
 inline constexpr int64_t kSequencesMax = 1024;
 inline constexpr int64_t kBatchTokensDefault = 512;  // --batch-tokens
 inline constexpr int64_t kBatchTokensMax = 8192;
+inline constexpr int64_t kEmbeddingBatchTokens = 1024;  // rows of an embedding model's step
+inline constexpr int64_t kQueuedEmbeddings = 8192;      // texts that wait, of all requests
+inline constexpr int64_t kEmbeddingContextDefault = 8192;
 inline constexpr int64_t kQueuedPerSequence = 4;  // queued requests allowed = 4 x max sequences
 // Prompt tokens in the queue per row of a step: about 8 s of prefill at 4,000 tokens a second and 512 rows.
 inline constexpr int64_t kQueuedTokensPerBatchToken = 64;

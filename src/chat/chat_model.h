@@ -95,11 +95,32 @@ class Generation {
   virtual void cancel() = 0;                          // takes effect within one engine step
 };
 
+// Texts to vectors. Each input holds the tokens of one text, special tokens and all.
+struct EmbeddingRequest {
+  std::string id = {};  // unique; cancel by it
+  std::vector<std::vector<int32_t>> inputs =
+      {};  // none empty, none longer than the context, ids in [0, vocabulary)
+};
+
+struct EmbeddingResult {
+  std::vector<std::vector<float>> vectors = {};  // one an input, embedding_size wide, of length 1
+  std::optional<Error> error = {};               // then there are no vectors
+};
+
+// One running embedding. Destroying it cancels.
+class Embedding {
+ public:
+  virtual ~Embedding() = default;
+  virtual std::optional<EmbeddingResult> poll() = 0;  // nullopt: not done yet; the result is given out once
+  virtual EmbeddingResult wait() = 0;                 // blocks (terminal, tests)
+};
+
 struct ChatModelInfo {
   std::string name = {};         // default served name
   std::string fingerprint = {};  // weights hash + build + kernel table: what makes a seed repeatable
   int64_t context_tokens = 0;
   int64_t vocab_size = 0;
+  int64_t embedding_size = 0;  // of an embedding model's vectors; 0: this model generates text
   int64_t created_unix = 0;
   bool has_chat_template = false;
   std::string template_sha256 = {};
@@ -134,7 +155,10 @@ class ChatModel {
   // "context_length_exceeded", ...), Error{resource_exhausted, "queue_full"}, Error{unavailable, "draining" |
   // "engine_dead"}. Any thread.
   virtual std::unique_ptr<Generation> generate(GenerationRequest request) = 0;
-  virtual bool cancel(std::string_view id) = 0;  // false: no such generation
+  // Queues texts to be embedded. Throws as generate() does, and Error{invalid_argument} for a model that makes no
+  // embeddings: what this does unless it is overridden.
+  virtual std::unique_ptr<Embedding> embed(EmbeddingRequest request);
+  virtual bool cancel(std::string_view id) = 0;  // false: no such generation or embedding
 
   // Called on the engine thread at most once per step, after pieces became available; must neither block nor allocate.
   virtual void set_wake(std::function<void()> wake) = 0;

@@ -20,8 +20,8 @@ int64_t leading_size(const weights::WeightFile& file, std::string_view name) {
 
 void add_to_pool(Pooling rows, const float* row, int64_t position, int64_t length, int64_t columns,
                  float* pooled) {
-  const bool counts = rows == Pooling::mean || position == (rows == Pooling::cls ? 0 : length - 1);
-  for (int64_t c = 0; counts && c < columns; ++c) pooled[c] += row[c];
+  if (!is_pooled(rows, position, length)) return;
+  for (int64_t c = 0; c < columns; ++c) pooled[c] += row[c];
   if (rows != Pooling::mean || position != length - 1) return;
   for (int64_t c = 0; c < columns; ++c) pooled[c] /= static_cast<float>(length);
 }

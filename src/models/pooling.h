@@ -16,6 +16,11 @@ inline Pooling pooled_rows(const ModelConfig& config) {
   return config.pooling == Pooling::rank ? config.score_rows : config.pooling;
 }
 
+// Does the hidden state at `position` of a sequence of `length` count?
+inline bool is_pooled(Pooling rows, int64_t position, int64_t length) {
+  return rows == Pooling::mean || position == (rows == Pooling::cls ? 0 : length - 1);
+}
+
 // Adds hidden state `row`, the one at `position` of a sequence of `length`, to the sequence's pooled row if it counts there;
 // at the sequence's last position a mean is divided. pooled and row: (columns); pooled begins as zeros.
 void add_to_pool(Pooling rows, const float* row, int64_t position, int64_t length, int64_t columns,

@@ -139,6 +139,32 @@ inline constexpr auto kCompletionFields = net::join(
         {.name = "suffix", .support = Support::unsupported, .neutral = R"([""])"},
     }));
 
+inline constexpr auto kEmbeddingFields = std::to_array<Field>({
+    {.name = "model", .types = kString, .required = true},
+    {.name = "input",
+     .types = kString | kArray,
+     .required = true,
+     .items = R"({"minItems":1,"maxItems":2048})"},
+    {.name = "encoding_format", .types = kString},
+    {.name = "dimensions", .types = kInteger, .minimum = 1},
+    {.name = "truncate_prompt_tokens", .types = kInteger, .minimum = -1},
+    {.name = "add_special_tokens", .types = kBoolean},
+    {.name = "user", .types = kString},
+
+    {.name = "request_id", .support = Support::reported},
+    {.name = "priority", .support = Support::unsupported, .neutral = "[0]"},
+    {.name = "truncation_side", .support = Support::unsupported, .neutral = R"(["right"])"},
+    {.name = "messages", .support = Support::unsupported},
+    {.name = "input_type", .support = Support::unsupported},
+    {.name = "embedding_type", .support = Support::unsupported, .neutral = R"(["float"])"},
+    {.name = "modality", .support = Support::unsupported, .neutral = R"(["text"])"},
+    {.name = "truncate", .support = Support::unsupported, .neutral = R"(["NONE"])"},
+    {.name = "embed_dtype", .support = Support::unsupported, .neutral = R"(["float32"])"},
+    {.name = "endianness", .support = Support::unsupported, .neutral = R"(["native", "little"])"},
+    {.name = "normalize", .support = Support::unsupported, .neutral = "[true]"},
+    {.name = "use_activation", .support = Support::unsupported, .neutral = "[true]"},
+});
+
 inline constexpr auto kTokenizeFields = std::to_array<Field>({
     {.name = "model", .types = kString},
     {.name = "prompt", .types = kString},

@@ -20,6 +20,8 @@ constexpr ServerRoute kRoutes[] = {
       .body_bytes = limits::kBodyBytes, .fields = kChatFields, .summary = "Answer a conversation"}, routes::chat_completions},
     {{.method = Method::post, .path = "/v1/completions", .auth = AuthPolicy::key, .admission = Admission::while_serving,
       .body_bytes = limits::kBodyBytes, .fields = kCompletionFields, .summary = "Continue a text"}, routes::completions},
+    {{.method = Method::post, .path = "/v1/embeddings", .auth = AuthPolicy::key, .admission = Admission::while_serving,
+      .body_bytes = limits::kBodyBytes, .fields = kEmbeddingFields, .summary = "Texts to vectors"}, routes::embeddings},
     {{.method = Method::get, .path = "/v1/models", .auth = AuthPolicy::key, .summary = "The models that are served"}, routes::list_models},
     {{.method = Method::get, .path = "/v1/models/{id}", .auth = AuthPolicy::key, .summary = "One model"}, routes::get_model},
     {{.method = Method::post, .path = "/tokenize", .auth = AuthPolicy::key, .admission = Admission::while_serving,

@@ -194,6 +194,31 @@ std::unique_ptr<Generation> FakeChatModel::generate(GenerationRequest request) {
   return std::make_unique<FakeGeneration>(*this, std::move(play));
 }
 
+namespace {
+
+class FakeEmbedding final : public Embedding {
+ public:
+  explicit FakeEmbedding(EmbeddingResult result) : result_(std::move(result)) {}
+  std::optional<EmbeddingResult> poll() override { return std::exchange(result_, std::nullopt); }
+  EmbeddingResult wait() override { return *poll(); }
+
+ private:
+  std::optional<EmbeddingResult> result_;
+};
+
+}  // namespace
+
+std::unique_ptr<Embedding> FakeChatModel::embed(EmbeddingRequest request) {
+  if (info_.embedding_size == 0) return ChatModel::embed(std::move(request));
+  EmbeddingResult result;
+  for (const auto& input : request.inputs) {
+    auto& vector = result.vectors.emplace_back();
+    for (int64_t i = 0; i < info_.embedding_size; ++i)
+      vector.push_back(1.0f / static_cast<float>(1 + i + static_cast<int64_t>(input.size())));
+  }
+  return std::make_unique<FakeEmbedding>(std::move(result));
+}
+
 bool FakeChatModel::cancel(std::string_view id) {
   const std::lock_guard lock(mutex_);
   for (const auto& play : plays_) {

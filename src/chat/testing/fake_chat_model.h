@@ -59,6 +59,8 @@ class FakeChatModel final : public ChatModel {
   std::string detokenize(std::span<const int32_t> tokens) const override;
   std::string token_text(int32_t token) const override;
   std::unique_ptr<Generation> generate(GenerationRequest request) override;
+  // If the info has an embedding_size: at once, element i of a text is 1 / (1 + i + its number of tokens).
+  std::unique_ptr<Embedding> embed(EmbeddingRequest request) override;
   bool cancel(std::string_view id) override;
   void set_wake(std::function<void()> wake) override;
 

@@ -11,6 +11,7 @@ namespace asio = boost::asio;
 
 asio::awaitable<void> chat_completions(Services& services, const Request& request, Response& response);
 asio::awaitable<void> completions(Services& services, const Request& request, Response& response);
+asio::awaitable<void> embeddings(Services& services, const Request& request, Response& response);
 asio::awaitable<void> list_models(Services& services, const Request& request, Response& response);
 asio::awaitable<void> get_model(Services& services, const Request& request, Response& response);
 asio::awaitable<void> tokenize(Services& services, const Request& request, Response& response);

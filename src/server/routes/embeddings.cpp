@@ -1,0 +1,95 @@
+// POST /v1/embeddings: texts to vectors, in OpenAI's shape.
+#include "server/embedding_request.h"
+
+#include <bit>
+#include <chrono>
+
+#include "base/random.h"
+#include "server/answer_json.h"
+#include "server/routes/handlers.h"
+
+namespace neutrino::server::routes {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "base64 embeddings are little-endian float32");
+
+std::string base64(std::string_view bytes) {
+  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string text;
+  text.reserve((bytes.size() + 2) / 3 * 4);
+  for (size_t i = 0; i < bytes.size(); i += 3) {
+    uint32_t group = 0;
+    for (size_t j = 0; j < 3; ++j)
+      group = group << 8 | (i + j < bytes.size() ? static_cast<uint8_t>(bytes[i + j]) : 0);
+    for (size_t j = 0; j < 4; ++j) text += i + j > bytes.size() ? '=' : kDigits[group >> (18 - 6 * j) & 63];
+  }
+  return text;
+}
+
+void append_vector(std::string& text, const std::vector<float>& vector, EmbeddingFormat format) {
+  if (format == EmbeddingFormat::base64) {
+    text += '"' + base64({reinterpret_cast<const char*>(vector.data()), vector.size() * sizeof(float)}) + '"';
+    return;
+  }
+  char separator = '[';
+  for (const float value : vector)
+    fmt::format_to(std::back_inserter(text), "{}{}", std::exchange(separator, ','), value);
+  text += ']';
+}
+
+std::string answer_text(const EmbeddingBody& body, const chat::EmbeddingResult& result) {
+  std::string text = R"({"object":"list","data":[)";
+  for (size_t i = 0; i < result.vectors.size(); ++i) {
+    fmt::format_to(std::back_inserter(text), R"({}{{"object":"embedding","index":{},"embedding":)",
+                   i > 0 ? "," : "", i);
+    append_vector(text, result.vectors[i], body.format);
+    text += '}';
+  }
+  const json::object usage{{"prompt_tokens", body.prompt_tokens}, {"total_tokens", body.prompt_tokens}};
+  fmt::format_to(std::back_inserter(text), R"(],"model":{},"usage":{}}})", to_text(json::value(body.model)),
+                 to_text(usage));
+  return text;
+}
+
+asio::awaitable<std::optional<chat::EmbeddingResult>> follow(chat::Embedding& embedding, Response& response) {
+  for (;;) {
+    if (response.interruption() == net::Interruption::shutdown)
+      throw Error(ErrorCode::unavailable, "the server shut down before the answer was complete")
+          .with_reason("draining");
+    if (response.interruption() != net::Interruption::none) co_return std::nullopt;
+    std::optional<chat::EmbeddingResult> result = embedding.poll();
+    if (result) co_return result;
+    co_await response.signal().wait(std::chrono::seconds(1));
+  }
+}
+
+}  // namespace
+
+asio::awaitable<void> embeddings(Services& services, const Request& request, Response& response) {
+  const auto start = std::chrono::steady_clock::now();
+  EmbeddingBody body;
+  co_await services.workers.run(
+      [&] { body = parse_embedding_request(request.body, services.view(), services.chat_model); });
+  response.set_header("x-model", header_text(body.model));
+  if (!body.ignored.empty()) response.set_header("X-Ignored-Params", header_text(joined(body.ignored, ",")));
+  response.log["model"] = body.model;
+  response.log["texts"] = body.inputs.size();
+  response.log["prompt_tokens"] = body.prompt_tokens;
+  const net::Wakeups::Subscription subscription(services.wakeups, response.signal());
+  const std::string id = fmt::format("embd-{:016x}{:016x}", system_entropy(), system_entropy());
+  const auto embedding = services.chat_model.embed({.id = id, .inputs = std::move(body.inputs)});
+  const ActiveRequests::Listing listing(services.active, {.request_id = request.id,
+                                                          .answer_id = id,
+                                                          .key_name = request.key_name,
+                                                          .cancel = [&] { services.chat_model.cancel(id); }});
+  const std::optional<chat::EmbeddingResult> result = co_await follow(*embedding, response);
+  if (!result) co_return;
+  if (result->error) throw *result->error;
+  std::string text;
+  co_await services.workers.run([&] { text = answer_text(body, *result); });
+  const auto elapsed = (std::chrono::steady_clock::now() - start) / std::chrono::milliseconds(1);
+  response.set_header("openai-processing-ms", std::to_string(elapsed));
+  response.send(200, std::move(text));
+}
+
+}  // namespace neutrino::server::routes
