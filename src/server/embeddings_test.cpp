@@ -40,8 +40,8 @@ class Embeddings : public ::testing::Test {
     const Reply reply = post(more);
     EXPECT_EQ(reply.status, 400) << more << reply.body;
     const json::object error = parse_json(reply.body).at("error").as_object();
-    EXPECT_EQ(error.at("param"), param) << more;
-    EXPECT_EQ(error.at("code"), reason) << more;
+    EXPECT_EQ(std::string_view(error.at("param").as_string()), param) << more;
+    EXPECT_EQ(std::string_view(error.at("code").as_string()), reason) << more;
   }
 
   TestReplica replica_{{}, embedding_info()};
