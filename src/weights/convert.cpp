@@ -66,7 +66,8 @@ void set_value(GgufKeyValues& key_values, const std::string& key, const Metadata
 GgufKeyValues make_keys(const WeightFile& source, const ConvertOptions& options) {
   GgufKeyValues key_values;
   const auto* gguf = dynamic_cast<const GgufMetadata*>(&source.metadata());
-  key_values.set("general.architecture", std::string(source.metadata().text("general.architecture").value_or("")));
+  key_values.set("general.architecture",
+                 std::string(source.metadata().text("general.architecture").value_or("")));
   for (const std::string& key : source.metadata().keys()) {
     if (key.starts_with("split.") || key == "general.architecture") continue;
     if (gguf)
@@ -115,10 +116,12 @@ std::vector<Output> plan_outputs(const WeightFile& source, const ConvertOptions&
     Output output{.source = source.tensors()[i], .dtype = options.mix ? types[i] : source.tensors()[i].dtype};
     if (output.dtype != output.source.dtype) output.scales = scales_of(source, output.source);
     if (!output.scales.empty())
-      folded.push_back(output.source.name.substr(0, output.source.name.size() - 7) + std::string(kScaleSuffix));
+      folded.push_back(output.source.name.substr(0, output.source.name.size() - 7) +
+                       std::string(kScaleSuffix));
     outputs.push_back(std::move(output));
   }
-  std::erase_if(outputs, [&](const Output& o) { return std::ranges::find(folded, o.source.name) != folded.end(); });
+  std::erase_if(outputs,
+                [&](const Output& o) { return std::ranges::find(folded, o.source.name) != folded.end(); });
   return outputs;
 }
 
@@ -190,7 +193,8 @@ PartialFile::PartialFile(const fs::path& out, std::string header, std::vector<in
       fd_(::open(partial_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644)) {
   if (!fd_) throw system_error("open", partial_);
   if (!try_lock(fd_, Lock::exclusive))
-    throw make_error(ErrorCode::failed_precondition, "{} is being written by another process", partial_.string());
+    throw make_error(ErrorCode::failed_precondition, "{} is being written by another process",
+                     partial_.string());
   if (const auto done = find_done())
     first_ = *done;
   else
@@ -254,11 +258,13 @@ void PartialFile::finish() {
 ConvertReport convert_to_gguf(const WeightFile& source, const fs::path& out, const ConvertOptions& options) {
   const std::vector<Output> outputs = plan_outputs(source, options);
   std::vector<GgufTensorInfo> infos;
-  for (const Output& output : outputs) infos.push_back({output.source.name, output.dtype, output.source.shape});
+  for (const Output& output : outputs)
+    infos.push_back({output.source.name, output.dtype, output.source.shape});
   std::string header = gguf_header(make_keys(source, options), infos);
   std::vector<int64_t> offsets{std::ssize(header)};
   for (const GgufTensorInfo& info : infos)
-    offsets.push_back(offsets.back() + ceil_div(gguf_tensor_bytes(info), kGgufWriteAlignment) * kGgufWriteAlignment);
+    offsets.push_back(offsets.back() +
+                      ceil_div(gguf_tensor_bytes(info), kGgufWriteAlignment) * kGgufWriteAlignment);
 
   PartialFile file(out, std::move(header), offsets);
   const int64_t cores = std::max<int64_t>(1, std::thread::hardware_concurrency());

@@ -19,7 +19,7 @@ namespace neutrino::weights {
 struct ConvertOptions {
   const QuantMix* mix = nullptr;  // null: each tensor keeps its type
   LineageStep lineage;
-  int64_t threads = 0;                                              // 0: one per core
+  int64_t threads = 0;                                             // 0: one per core
   std::function<void(int64_t done, int64_t total)> progress = {};  // bytes of the file
 };
 

@@ -21,7 +21,8 @@ std::vector<std::pair<std::string, fs::path>> files_of(const fs::path& path) {
 }
 
 json::object parent_json(const LineageParent& parent) {
-  return {{"name", parent.name}, {"sha256", parent.sha256}, {"bytes", parent.bytes}, {"license", parent.license}};
+  return {
+      {"name", parent.name}, {"sha256", parent.sha256}, {"bytes", parent.bytes}, {"license", parent.license}};
 }
 
 }  // namespace
@@ -30,7 +31,8 @@ std::vector<json::value> read_lineage(const WeightFile& file) {
   const auto text = file.metadata().text(kLineageKey);
   if (!text) return {};
   const json::value record = parse_json(*text);
-  const bool well = record.is_array() && std::ranges::all_of(record.get_array(), [](auto& s) { return s.is_object(); });
+  const bool well =
+      record.is_array() && std::ranges::all_of(record.get_array(), [](auto& s) { return s.is_object(); });
   if (!well)
     throw make_error(ErrorCode::invalid_argument, "{} of {} must be a list of objects", kLineageKey,
                      file.path().filename().string());
@@ -38,7 +40,8 @@ std::vector<json::value> read_lineage(const WeightFile& file) {
 }
 
 LineageParent lineage_parent(const WeightFile& file, std::string name, const fs::path& path) {
-  LineageParent parent{.name = std::move(name), .sha256 = {}, .license = "unknown", .steps = read_lineage(file)};
+  LineageParent parent{
+      .name = std::move(name), .sha256 = {}, .license = "unknown", .steps = read_lineage(file)};
   if (const auto license = file.metadata().text("general.license")) parent.license = *license;
   const auto files = files_of(path);
   Sha256 list;
