@@ -13,6 +13,7 @@
 #include "chat/chat_template.h"
 #include "engine/engine.h"
 #include "engine/local_chat_model.h"
+#include "engine/local_embedding_model.h"
 #include "models/model.h"
 
 namespace neutrino::cli {
@@ -116,14 +117,20 @@ class LocalModel final : public RunningModel {
     if (config.context > facts.max_position_embeddings)
       throw make_error(ErrorCode::invalid_argument, "--context must be at most {} for this model, got {}",
                        facts.max_position_embeddings, config.context);
-    const int64_t context = std::min(facts.max_position_embeddings,
-                                     config.context > 0 ? config.context : models::kContextDefault);
+    const bool pools = facts.pooling != models::Pooling::none;
+    const int64_t fallback = pools ? limits::kEmbeddingContextDefault : models::kContextDefault;
+    const int64_t context =
+        std::min(facts.max_position_embeddings, config.context > 0 ? config.context : fallback);
     weights_bytes_ = weights_bytes(*opened_.file, arithmetic_);
     const AvailableMemory available = available_memory();
     require_memory(weights_bytes_ + kOverheadBytes,
                    fmt::format("the model ({} of weights, {} beside them)", size_text(weights_bytes_),
                                size_text(kOverheadBytes)),
                    available);
+    if (pools) {
+      load_embedding_model(facts, context, config);
+      return;
+    }
     load(facts, context, config);
     const CacheSize cache = choose_cache(config, *model_, arithmetic_, available, weights_bytes_);
     start_engine(config, context, cache);
@@ -150,14 +157,41 @@ class LocalModel final : public RunningModel {
     model_ = models::load_model(*opened_.file, *backend_, context);
   }
 
-  void start_engine(const EngineConfig& config, int64_t context, const CacheSize& cache) {
-    const auto stops = tokenizer_->stop_tokens();
+  void load_embedding_model(const models::ModelConfig& facts, int64_t context, const EngineConfig& config) {
+    if (facts.pooling == models::Pooling::rank)
+      throw make_error(ErrorCode::unimplemented, "model {} is a reranker, for which there is no route yet",
+                       opened_.name);
+    require_memory(weights_bytes_ + kOverheadBytes,
+                   fmt::format("the model ({} of weights, {} beside them)", size_text(weights_bytes_),
+                               size_text(kOverheadBytes)));
+    load(facts, context, config);
+    set_fingerprint(config);
+    chat::ChatModelInfo info = this->info(config, context);
+    info.embedding_size = facts.hidden_size;
+    auto embedder = std::make_unique<engine::LocalEmbeddingModel>(
+        *model_, *backend_, *tokenizer_, std::move(info),
+        engine::EmbeddingOptions{.model_name = served_name(config)}, metrics_, clock_);
+    spdlog::info("embedding model loaded name={} backend={} threads={} context={}", opened_.name,
+                 backend_->name(), backend_->threads(), context);
+    chat_model_ = std::move(embedder);
+  }
+
+  std::string served_name(const EngineConfig& config) const {
+    return config.served_name.empty() ? opened_.name : config.served_name;
+  }
+
+  void set_fingerprint(const EngineConfig& config) {
     const std::string digest =
         opened_.manifest ? opened_.manifest->digest.hex() : sampled_digest(*opened_.file);
     fingerprint_ =
         "fp_" +
         to_hex(sha256(fmt::format("{} {} {} {}", digest, NEUTRINO_VERSION, backend_->name(), config.exact)))
             .substr(0, 16);
+  }
+
+  void start_engine(const EngineConfig& config, int64_t context, const CacheSize& cache) {
+    const auto stops = tokenizer_->stop_tokens();
+    set_fingerprint(config);
     engine_ = std::make_unique<engine::Engine>(
         *model_, *backend_,
         engine::EngineOptions{
@@ -169,7 +203,7 @@ class LocalModel final : public RunningModel {
             .state_snapshots = cache.state_snapshots,
             .vocab_size = tokenizer_->size(),
             .end_tokens = {stops.begin(), stops.end()},
-            .model_name = config.served_name.empty() ? opened_.name : config.served_name,
+            .model_name = served_name(config),
             .fingerprint = fingerprint_},
         metrics_, clock_);
     chat_model_ = std::make_unique<engine::LocalChatModel>(
@@ -195,19 +229,19 @@ class LocalModel final : public RunningModel {
     info.created_unix = std::time(nullptr);
     info.has_chat_template = template_ != nullptr;
     info.template_sha256 = opened_.facts.template_sha256;
-    info.metadata = {
-        {"architecture", opened_.facts.architecture},
-        {"quantization", opened_.facts.quantization},
-        {"parameters", opened_.facts.parameters},
-        {"license", opened_.facts.license.id},
-        {"format", std::string(opened_.file->format())},
-        {"backend", std::string(backend_->name())},
-        {"arithmetic", config.exact ? "float32" : "integer"},
-        {"threads", backend_->threads()},
-        {"max_sequences", config.max_sequences},
-        {"batch_tokens", config.batch_tokens},
-        {"prefix_cache", config.prefix_cache == "on"},
-        {"memory", json::object{{"weights_bytes", weights_bytes_}, {"kv_bytes", engine_->kv_bytes()}}}};
+    info.metadata = {{"architecture", opened_.facts.architecture},
+                     {"quantization", opened_.facts.quantization},
+                     {"parameters", opened_.facts.parameters},
+                     {"license", opened_.facts.license.id},
+                     {"format", std::string(opened_.file->format())},
+                     {"backend", std::string(backend_->name())},
+                     {"arithmetic", config.exact ? "float32" : "integer"},
+                     {"threads", backend_->threads()},
+                     {"max_sequences", config.max_sequences},
+                     {"batch_tokens", config.batch_tokens},
+                     {"prefix_cache", config.prefix_cache == "on"},
+                     {"memory", json::object{{"weights_bytes", weights_bytes_}}}};
+    if (engine_) info.metadata["memory"].as_object()["kv_bytes"] = engine_->kv_bytes();
     return info;
   }
 
@@ -223,7 +257,7 @@ class LocalModel final : public RunningModel {
   std::unique_ptr<models::Model> model_;
   std::string fingerprint_;
   std::unique_ptr<engine::Engine> engine_;
-  std::unique_ptr<engine::LocalChatModel> chat_model_;
+  std::unique_ptr<chat::ChatModel> chat_model_;
 };
 
 }  // namespace
