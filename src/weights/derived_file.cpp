@@ -35,16 +35,17 @@ std::vector<float> read_values(const WeightFile& file, const TensorEntry& tensor
   return values;
 }
 
-std::vector<std::byte> encode_values(std::string_view tensor, const std::vector<float>& values, int64_t columns,
-                                     DType dtype) {
+std::vector<std::byte> encode_values(std::string_view tensor, const std::vector<float>& values,
+                                     int64_t columns, DType dtype) {
   const int64_t rows = std::ssize(values) / columns, stride = *compute::row_bytes(dtype, columns);
   std::vector<std::byte> bytes(static_cast<size_t>(rows * stride));
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t bad =
         compute::quantize_weights(dtype, values.data() + r * columns, columns, bytes.data() + r * stride);
     if (bad >= 0)
-      throw make_error(ErrorCode::invalid_argument, "row {}, column {} of tensor {} is {}, which {} cannot hold", r,
-                       bad, tensor, values[r * columns + bad], compute::dtype_info(dtype).name);
+      throw make_error(ErrorCode::invalid_argument,
+                       "row {}, column {} of tensor {} is {}, which {} cannot hold", r, bad, tensor,
+                       values[r * columns + bad], compute::dtype_info(dtype).name);
   }
   return bytes;
 }
@@ -62,7 +63,8 @@ DerivedFile::DerivedFile(const WeightFile& base, std::map<std::string, Maker> ma
       else if (!compute::can_quantize_to(entry.dtype))
         entry.dtype = DType::f16;
       entry.data = nullptr;
-      const int64_t rows = std::accumulate(entry.shape.begin(), entry.shape.end() - 1, int64_t{1}, std::multiplies<>());
+      const int64_t rows =
+          std::accumulate(entry.shape.begin(), entry.shape.end() - 1, int64_t{1}, std::multiplies<>());
       entry.bytes = *compute::matrix_bytes(entry.dtype, rows, entry.shape.back());
     }
     entries_.push_back(std::move(entry));

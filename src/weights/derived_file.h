@@ -15,8 +15,8 @@ namespace neutrino::weights {
 std::vector<float> read_values(const WeightFile& file, const TensorEntry& tensor);
 
 // Values as `dtype`, rows of `columns`. Throws Error{invalid_argument} naming the tensor where a value does not fit.
-std::vector<std::byte> encode_values(std::string_view tensor, const std::vector<float>& values, int64_t columns,
-                                     compute::DType dtype);
+std::vector<std::byte> encode_values(std::string_view tensor, const std::vector<float>& values,
+                                     int64_t columns, compute::DType dtype);
 
 // What a changed tensor is stored as: as in the base where that type can be written (else float16), or float32 because it is
 // going to be quantised anyway.

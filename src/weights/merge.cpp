@@ -33,7 +33,8 @@ Values linear(const std::vector<Values>& models, const std::vector<double>& weig
 
 Values slerp(const Values& a, const Values& b, double t) {
   double ab = 0, aa = 0, bb = 0;
-  for (size_t i = 0; i < a.size(); ++i) ab += double{a[i]} * b[i], aa += double{a[i]} * a[i], bb += double{b[i]} * b[i];
+  for (size_t i = 0; i < a.size(); ++i)
+    ab += double{a[i]} * b[i], aa += double{a[i]} * a[i], bb += double{b[i]} * b[i];
   const double cosine = aa > 0 && bb > 0 ? ab / std::sqrt(aa * bb) : 1;
   double first = 1 - t, second = t;
   if (std::abs(cosine) < kParallel) {
@@ -60,7 +61,8 @@ void trim(std::vector<double>& delta, double density) {
   std::ranges::transform(delta, sizes.begin(), [](double v) { return std::abs(v); });
   std::ranges::nth_element(sizes, sizes.begin() + static_cast<int64_t>(kept) - 1, std::greater<>());
   const double threshold = sizes[kept - 1];
-  auto ties = std::ssize(delta) - std::ranges::count_if(delta, [&](double v) { return std::abs(v) <= threshold; });
+  auto ties =
+      std::ssize(delta) - std::ranges::count_if(delta, [&](double v) { return std::abs(v) <= threshold; });
   ties = static_cast<int64_t>(kept) - ties;  // elements of exactly the threshold that stay
   for (double& value : delta)
     if (std::abs(value) < threshold || (std::abs(value) == threshold && ties-- <= 0)) value = 0;
@@ -105,17 +107,20 @@ uint64_t seed_of(uint64_t seed, std::string_view tensor) {
   return hash;
 }
 
-void check_options(const WeightFile* base, std::span<const WeightFile* const> models, const MergeOptions& options) {
+void check_options(const WeightFile* base, std::span<const WeightFile* const> models,
+                   const MergeOptions& options) {
   const auto refuse = [](const std::string& message) { throw Error(ErrorCode::invalid_argument, message); };
   if (models.empty()) refuse("a merge needs at least one model");
   if (options.method == MergeMethod::slerp && models.size() != 2)
     refuse(fmt::format("slerp merges 2 models, got {}", models.size()));
   if (needs_base(options.method) && !base) refuse("ties and dare need a base model");
   if (!options.weights.empty() && options.weights.size() != models.size())
-    refuse(fmt::format("there must be one weight for each of {} models, got {}", models.size(), options.weights.size()));
+    refuse(fmt::format("there must be one weight for each of {} models, got {}", models.size(),
+                       options.weights.size()));
   double total = 0;
   for (const double weight : options.weights) total += weight;
-  if (!options.weights.empty() && (!std::isfinite(total) || (options.method == MergeMethod::linear && total == 0)))
+  if (!options.weights.empty() &&
+      (!std::isfinite(total) || (options.method == MergeMethod::linear && total == 0)))
     refuse("the weights must be finite, and for linear have a sum other than 0");
   if (!(options.density > 0 && options.density <= 1))
     refuse(fmt::format("density must be above 0 and at most 1, got {}", options.density));
@@ -131,8 +136,8 @@ std::string architecture(const WeightFile& file) {
 void check_same_shape(const WeightFile& first, const WeightFile& other) {
   const std::string name = other.path().filename().string();
   if (architecture(first) != architecture(other))
-    throw make_error(ErrorCode::invalid_argument, "{} is of architecture {}, but {} of {}", name, architecture(other),
-                     first.path().filename().string(), architecture(first));
+    throw make_error(ErrorCode::invalid_argument, "{} is of architecture {}, but {} of {}", name,
+                     architecture(other), first.path().filename().string(), architecture(first));
   for (const TensorEntry& tensor : first.tensors()) {
     const TensorEntry* same = other.find(tensor.name);
     if (!same) throw make_error(ErrorCode::invalid_argument, "{} has no tensor {}", name, tensor.name);
@@ -151,7 +156,8 @@ void check_same_shape(const WeightFile& first, const WeightFile& other) {
 MergeMethod merge_method_named(std::string_view name) {
   for (const auto& [known, method] : kMethods)
     if (known == name) return method;
-  throw make_error(ErrorCode::invalid_argument, "the method must be linear, slerp, ties or dare, got \"{:.40}\"", name);
+  throw make_error(ErrorCode::invalid_argument,
+                   "the method must be linear, slerp, ties or dare, got \"{:.40}\"", name);
 }
 
 std::unique_ptr<WeightFile> merge_models(const WeightFile* base, std::span<const WeightFile* const> models,
