@@ -8,10 +8,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "base/error.h"
 #include "base/limits.h"
+#include "compute/scratch_bytes.h"
 #include "models/architectures.h"
 #include "models/layers.h"
 #include "models/pooling.h"
@@ -26,18 +26,15 @@ using compute::Tensor;
 
 namespace {
 
-struct Linear {
-  std::unique_ptr<Matrix> weight;  // (out, in)
-  std::vector<float> bias;         // (out)
-};
-
 struct LayerNorm {
   std::vector<float> weight, bias;  // (hidden_size)
 };
 
 struct Layer {
-  Linear qkv, output, up, down;
-  LayerNorm attention_norm, output_norm;
+  Attention attention;
+  LayerNorm attention_norm;
+  Linear up, down;
+  LayerNorm output_norm;
 };
 
 class Bert final : public Model {
@@ -59,38 +56,23 @@ class Bert final : public Model {
   LayerNorm embedding_norm_;
   std::vector<Layer> layers_;
   Linear head_dense_, head_output_;  // with pooling rank
-  compute::AttentionShape attention_;
   int64_t weight_bytes_ = 0;
 };
 
-Linear load_linear(const weights::WeightFile& file, Backend& backend, const std::string& name, int64_t rows,
-                   int64_t columns) {
-  const compute::WeightView view = file.matrix(name + ".weight", rows, columns);
-  return {backend.load_matrix({&view, 1}), file.vector(name + ".bias", rows)};
-}
-
 LayerNorm load_norm(const weights::WeightFile& file, const std::string& name, int64_t size) {
   return {file.vector(name + ".weight", size), file.vector(name + ".bias", size)};
-}
-
-std::unique_ptr<Matrix> load_table(const weights::WeightFile& file, Backend& backend, std::string_view name,
-                                   int64_t rows, int64_t columns) {
-  return backend.load_embedding(file.matrix(name, rows, columns));
 }
 
 Bert::Bert(const weights::WeightFile& file, Backend& backend, int64_t context) {
   config_ = read_bert_config(file);
   context_ = context;
   const int64_t hidden = config_.hidden_size;
-  attention_ = {.num_attention_heads = config_.num_attention_heads,
-                .num_key_value_heads = config_.num_attention_heads,
-                .head_dim = config_.head_dim,
-                .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim))),
-                .causal = false};
-  tokens_ = load_table(file, backend, "token_embd.weight", config_.vocab_size, hidden);
-  positions_ = load_table(file, backend, "position_embd.weight", config_.max_position_embeddings, hidden);
-  const int64_t segments = leading_size(file, "token_types.weight");
-  segments_ = load_table(file, backend, "token_types.weight", segments, hidden);
+  const auto table = [&](std::string_view name, int64_t rows) {
+    return backend.load_embedding(file.matrix(name, rows, hidden));
+  };
+  tokens_ = table("token_embd.weight", config_.vocab_size);
+  positions_ = table("position_embd.weight", config_.max_position_embeddings);
+  segments_ = table("token_types.weight", leading_size(file, "token_types.weight"));
   embedding_norm_ = load_norm(file, "token_embd_norm", hidden);
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i) layers_.push_back(load_layer(file, backend, i));
   if (config_.pooling == Pooling::rank) {
@@ -102,22 +84,17 @@ Bert::Bert(const weights::WeightFile& file, Backend& backend, int64_t context) {
 }
 
 Layer Bert::load_layer(const weights::WeightFile& file, Backend& backend, int64_t index) const {
-  const auto name = [&](std::string_view part) { return fmt::format("blk.{}.{}", index, part); };
   const int64_t hidden = config_.hidden_size, intermediate = config_.intermediate_size;
-  compute::WeightView qkv[3];
+  compute::AttentionShape shape = attention_shape(config_);
+  shape.causal = false;
   Layer layer;
-  for (size_t i = 0; i < 3; ++i) {
-    const char* const part[] = {"attn_q", "attn_k", "attn_v"};
-    qkv[i] = file.matrix(name(part[i]) + ".weight", hidden, hidden);
-    const auto bias = file.vector(name(part[i]) + ".bias", hidden);
-    layer.qkv.bias.insert(layer.qkv.bias.end(), bias.begin(), bias.end());
-  }
-  layer.qkv.weight = backend.load_matrix(qkv);
-  layer.output = load_linear(file, backend, name("attn_output"), hidden, hidden);
-  layer.attention_norm = load_norm(file, name("attn_output_norm"), hidden);
-  layer.up = load_linear(file, backend, name("ffn_up"), intermediate, hidden);
-  layer.down = load_linear(file, backend, name("ffn_down"), hidden, intermediate);
-  layer.output_norm = load_norm(file, name("layer_output_norm"), hidden);
+  layer.attention = load_attention(file, backend, index, hidden, shape, nullptr, 0,
+                                   {.bias = Bias::required, .output_bias = Bias::required});
+  layer.attention_norm = load_norm(file, layer_name(index, "attn_output_norm"), hidden);
+  layer.up = load_linear(file, backend, layer_name(index, "ffn_up"), intermediate, hidden, Bias::required);
+  layer.down =
+      load_linear(file, backend, layer_name(index, "ffn_down"), hidden, intermediate, Bias::required);
+  layer.output_norm = load_norm(file, layer_name(index, "layer_output_norm"), hidden);
   return layer;
 }
 
@@ -142,18 +119,13 @@ Tensor Bert::forward(Backend& backend, const Batch& batch, KvCache& cache) const
   for (size_t i = 0; i < layers_.size(); ++i) {
     const Layer& layer = layers_[i];
     const compute::ScratchScope scope(backend);
-    Tensor qkv = backend.matmul(backend.activation(x), *layer.qkv.weight);
-    backend.add_bias(qkv, layer.qkv.bias);
-    backend.rope_and_store(qkv, {}, attention_, batch, cache, static_cast<int64_t>(i));
-    backend.matmul_add(x, backend.attention(qkv, attention_, batch, cache, static_cast<int64_t>(i)),
-                       *layer.output.weight);
-    backend.add_bias(x, layer.output.bias);
+    const auto layer_index = static_cast<int64_t>(i);
+    linear_add(backend, x, attend(backend, layer.attention, backend.activation(x), batch, cache, layer_index),
+               layer.attention.output);
     backend.layer_normalize(x, layer.attention_norm.weight, layer.attention_norm.bias, eps);
-    const Tensor up = backend.matmul(backend.activation(x), *layer.up.weight);
-    backend.add_bias(up, layer.up.bias);
+    const Tensor up = linear(backend, backend.activation(x), layer.up);
     backend.apply(up, compute::Function::gelu_erf);
-    backend.matmul_add(x, backend.activation(up), *layer.down.weight);
-    backend.add_bias(x, layer.down.bias);
+    linear_add(backend, x, backend.activation(up), layer.down);
     backend.layer_normalize(x, layer.output_norm.weight, layer.output_norm.bias, eps);
   }
   return batch.output_rows.empty() ? Tensor{} : backend.select_rows(x, batch.output_rows);
@@ -163,17 +135,14 @@ Tensor Bert::finish(Backend& backend, const Tensor& pooled) const {
   if (config_.pooling != Pooling::rank) return pooled;
   Tensor x = pooled;
   if (head_dense_.weight) {
-    x = backend.matmul(backend.activation(x), *head_dense_.weight);
-    backend.add_bias(x, head_dense_.bias);
+    x = linear(backend, backend.activation(x), head_dense_);
     backend.apply(x, compute::Function::tanh);
   }
-  const Tensor scores = backend.matmul(backend.activation(x), *head_output_.weight);
-  backend.add_bias(scores, head_output_.bias);
-  return scores;
+  return linear(backend, backend.activation(x), head_output_);
 }
 
 int64_t Bert::scratch_bytes(int64_t rows, int64_t output_rows) const {
-  const auto result = [](int64_t n, int64_t columns) { return n * (columns * 5 + 256) + 64; };
+  using compute::scratch::result;
   const int64_t hidden = config_.hidden_size;
   return result(rows, hidden) * 6 + result(rows, 3 * hidden) + result(rows, config_.intermediate_size) * 2 +
          result(output_rows, hidden) * 6;
@@ -183,13 +152,12 @@ int64_t Bert::scratch_bytes(int64_t rows, int64_t output_rows) const {
 
 // Keys: llama.cpp's conversion of BertModel.
 ModelConfig read_bert_config(const weights::WeightFile& file) {
-  constexpr int64_t kSizeMax = 1 << 20;
   ModelConfig config;
   config.architecture = "bert";
-  config.hidden_size = read_size(file, "embedding_length", 1, kSizeMax);
-  config.intermediate_size = read_size(file, "feed_forward_length", 1, kSizeMax);
+  config.hidden_size = read_size(file, "embedding_length", 1, kHiddenMax);
+  config.intermediate_size = read_size(file, "feed_forward_length", 1, kHiddenMax);
   config.num_hidden_layers = read_size(file, "block_count", 1, limits::kLayers);
-  config.num_attention_heads = read_size(file, "attention.head_count", 1, 1 << 12);
+  config.num_attention_heads = read_size(file, "attention.head_count", 1, kHeadsMax);
   config.num_key_value_heads = config.num_attention_heads;
   if (config.hidden_size % config.num_attention_heads != 0)
     throw make_error(ErrorCode::invalid_argument,

@@ -1,4 +1,4 @@
-// gemma2 and gemma3, the text models (Gemma Team 2024 and 2025).
+// gemma2 and gemma3, the text models (Gemma Team 2024 and 2025), and gemma-embedding, an encoder made of the latter.
 //
 //   x = sqrt(hidden_size) embed(tokens)
 //   for each layer:  x += norm(attention(norm(x)));  x += norm(down(gelu(gate(norm(x))) * up(norm(x))))
@@ -6,12 +6,14 @@
 //
 // All norms are RMSNorm, with weights that the file stores one higher than the authors do. Most layers look back a window
 // only. Gemma 2 caps scores and logits with c tanh(x / c); Gemma 3 normalises q and k of each head instead, and its windowed
-// layers rotate with a base of their own and without the stretching of the others.
+// layers rotate with a base of their own and without the stretching of the others. EmbeddingGemma looks both ways, half of a
+// window on each side, and its pooled states go through up to two matrices.
 
 #include <cmath>
 
 #include "models/architectures.h"
 #include "models/layers.h"
+#include "models/pooling.h"
 
 namespace neutrino::models {
 
@@ -40,14 +42,20 @@ class Gemma final : public Model {
     return decoder_scratch_bytes(config_, rows, output_rows);
   }
   int64_t weight_bytes() const override { return weight_bytes_; }
+  int64_t output_columns() const override {
+    return config_.pooling == Pooling::none ? config_.vocab_size : config_.hidden_size;
+  }
+  Tensor finish(Backend& backend, const Tensor& pooled) const override;
 
  private:
   void make_ropes(const weights::WeightFile& file);
+  void load_dense(const weights::WeightFile& file, Backend& backend);
   Layer load_layer(const weights::WeightFile& file, Backend& backend, int64_t index, int64_t window) const;
   compute::AttentionShape shape(const weights::WeightFile& file, int64_t window) const;
 
   Embeddings embeddings_;
   std::vector<Layer> layers_;
+  std::vector<Linear> dense_;                // gemma-embedding: what follows pooling
   std::unique_ptr<Rope> rope_, local_rope_;  // of layers that see everything, of those with a window
   float eps_ = 0;
   float logit_cap_ = 0;  // 0: none
@@ -58,7 +66,7 @@ class Gemma final : public Model {
 Gemma::Gemma(const weights::WeightFile& file, Backend& backend, int64_t context) {
   config_ = read_gemma_config(file);
   context_ = context;
-  gemma3_ = config_.architecture == "gemma3";
+  gemma3_ = config_.architecture != "gemma2";
   eps_ = static_cast<float>(config_.rms_norm_eps);
   logit_cap_ = static_cast<float>(read_number_or(file, "final_logit_softcapping", 0, 1e6, gemma3_ ? 0 : 30));
   make_ropes(file);
@@ -66,7 +74,25 @@ Gemma::Gemma(const weights::WeightFile& file, Backend& backend, int64_t context)
   const auto windows = read_windows(file, config_.num_hidden_layers, gemma3_ ? 6 : 2, gemma3_ ? 0 : 4096);
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i)
     layers_.push_back(load_layer(file, backend, i, windows[i]));
+  load_dense(file, backend);
   weight_bytes_ = token_weight_bytes(file);
+}
+
+// dense_2 (to any width) and dense_3 (back to the width of the states).
+void Gemma::load_dense(const weights::WeightFile& file, Backend& backend) {
+  int64_t width = config_.hidden_size;
+  for (const char* name : {"dense_2", "dense_3"}) {
+    if (config_.pooling == Pooling::none || !file.find(std::string(name) + ".weight")) continue;
+    const int64_t rows = leading_size(file, std::string(name) + ".weight");
+    dense_.push_back(load_linear(file, backend, name, rows, width, Bias::none));
+    width = rows;
+  }
+}
+
+Tensor Gemma::finish(Backend& backend, const Tensor& pooled) const {
+  Tensor x = pooled;
+  for (const Linear& dense : dense_) x = linear(backend, backend.activation(x), dense);
+  return x;
 }
 
 void Gemma::make_ropes(const weights::WeightFile& file) {
@@ -87,7 +113,8 @@ compute::AttentionShape Gemma::shape(const weights::WeightFile& file, int64_t wi
   compute::AttentionShape shape = attention_shape(config_);
   shape.scale = static_cast<float>(
       read_number_or(file, "attention.scale", 1e-6, 1e6, 1.0 / std::sqrt(static_cast<double>(scalar))));
-  shape.window = window;
+  shape.causal = !config_.bidirectional;
+  shape.window = config_.bidirectional && window > 0 ? window / 2 + 1 : window;
   shape.softcap =
       static_cast<float>(read_number_or(file, "attn_logit_softcapping", 0, 1e6, gemma3_ ? 0 : 50));
   return shape;
@@ -128,6 +155,7 @@ Tensor Gemma::forward(Backend& backend, const Batch& batch, KvCache& cache) cons
     backend.add(x, mlp);
   }
   if (batch.output_rows.empty()) return {};
+  if (config_.pooling != Pooling::none) return final_states(backend, embeddings_, x, batch, eps_);
   const Tensor result = logits(backend, embeddings_, x, batch, eps_);
   if (logit_cap_ > 0) backend.softcap(result, logit_cap_);
   return result;
@@ -135,8 +163,13 @@ Tensor Gemma::forward(Backend& backend, const Batch& batch, KvCache& cache) cons
 
 }  // namespace
 
-// Keys: llama.cpp's conversion of Gemma2ForCausalLM and Gemma3ForCausalLM; attention.scale is ours.
-ModelConfig read_gemma_config(const weights::WeightFile& file) { return read_common_config(file); }
+// Keys: llama.cpp's conversion of Gemma2ForCausalLM, Gemma3ForCausalLM and Gemma3TextModel; attention.scale is ours.
+ModelConfig read_gemma_config(const weights::WeightFile& file) {
+  ModelConfig config = read_common_config(file);
+  config.bidirectional = config.architecture == "gemma-embedding";
+  config.pooling = config.bidirectional ? read_pooling(file, Pooling::mean) : Pooling::none;
+  return config;
+}
 
 std::unique_ptr<Model> load_gemma(const weights::WeightFile& file, Backend& backend, int64_t context) {
   return std::make_unique<Gemma>(file, backend, context);

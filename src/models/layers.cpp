@@ -213,6 +213,13 @@ Tensor logits(Backend& backend, const Embeddings& embeddings, const Tensor& x, c
   return backend.matmul(last, embeddings.output ? *embeddings.output : *embeddings.input);
 }
 
+Tensor final_states(Backend& backend, const Embeddings& embeddings, const Tensor& x,
+                    const compute::Batch& batch, float eps) {
+  const Tensor states = backend.select_rows(x, batch.output_rows);
+  backend.rms_normalize(states, embeddings.final_norm, eps);
+  return states;
+}
+
 int64_t token_weight_bytes(const weights::WeightFile& file) {
   const bool tied = file.find("output.weight") == nullptr;
   int64_t bytes = 0;

@@ -103,6 +103,10 @@ Embeddings load_embeddings(const weights::WeightFile& file, compute::Backend& ba
 compute::Tensor logits(compute::Backend& backend, const Embeddings& embeddings, const compute::Tensor& x,
                        const compute::Batch& batch, float eps);
 
+// Those rows themselves, normalised: the output of a model that pools.
+compute::Tensor final_states(compute::Backend& backend, const Embeddings& embeddings,
+                             const compute::Tensor& x, const compute::Batch& batch, float eps);
+
 // Bytes of the weights that one token reads: all but a table of embeddings that is not the head, too.
 int64_t token_weight_bytes(const weights::WeightFile& file);
 

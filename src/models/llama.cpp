@@ -7,7 +7,8 @@
 //
 // Grouped-query attention with rotary positions. What a twin does otherwise stands in kVariants: which dimensions rotate
 // together (GGUF stores llama's q and k with the pairs side by side), biases, norms of q and k, layers without positions. In
-// Mixtral a router sends each row to a few of the layer's MLPs.
+// Mixtral a router sends each row to a few of the layer's MLPs. With a pooling (Qwen3-Embedding, Qwen3-Reranker and other
+// embedders made of decoders) the final hidden states are the output, and with pooling `rank` a score is made of the last one.
 
 #include <algorithm>
 #include <cmath>
@@ -17,6 +18,7 @@
 #include "compute/scratch_bytes.h"
 #include "models/architectures.h"
 #include "models/layers.h"
+#include "models/pooling.h"
 
 namespace neutrino::models {
 
@@ -83,6 +85,10 @@ class Llama final : public Model {
   Tensor forward(Backend& backend, const Batch& batch, KvCache& cache) const override;
   int64_t scratch_bytes(int64_t rows, int64_t output_rows) const override;
   int64_t weight_bytes() const override { return weight_bytes_; }
+  int64_t output_columns() const override {
+    return config_.pooling == Pooling::none ? config_.vocab_size : config_.hidden_size;
+  }
+  Tensor finish(Backend& backend, const Tensor& pooled) const override;
 
  private:
   void load_mlp(const weights::WeightFile& file, Backend& backend, int64_t index, Layer& layer) const;
@@ -92,6 +98,7 @@ class Llama final : public Model {
   std::vector<Layer> layers_;
   std::unique_ptr<Rope> rope_;
   compute::RouterShape router_;  // of a mixture
+  Linear scores_;                // (scores, hidden_size), with pooling rank
   float eps_ = 0;
   int64_t weight_bytes_ = 0;  // read for one token: all layers and the head
 };
@@ -110,6 +117,7 @@ Llama::Llama(const weights::WeightFile& file, Backend& backend, int64_t context)
   for (int64_t i = 0; i < layers; ++i) {
     compute::AttentionShape shape = attention_shape(config_);
     shape.window = windows[i];
+    shape.causal = !config_.bidirectional;
     Layer layer;
     layer.attention_norm = file.vector(layer_name(i, "attn_norm.weight"), hidden);
     layer.attention = load_attention(file, backend, i, hidden, shape, rotates[i] ? rope_.get() : nullptr,
@@ -118,6 +126,8 @@ Llama::Llama(const weights::WeightFile& file, Backend& backend, int64_t context)
     load_mlp(file, backend, i, layer);
     layers_.push_back(std::move(layer));
   }
+  if (config_.pooling == Pooling::rank)
+    scores_ = load_linear(file, backend, "cls.output", leading_size(file, "cls.output.weight"), hidden);
   weight_bytes_ = token_weight_bytes(file);
 }
 
@@ -148,7 +158,12 @@ Tensor Llama::forward(Backend& backend, const Batch& batch, KvCache& cache) cons
     add_mlp(backend, x, layer);
   }
   if (batch.output_rows.empty()) return {};
+  if (config_.pooling != Pooling::none) return final_states(backend, embeddings_, x, batch, eps_);
   return logits(backend, embeddings_, x, batch, eps_);
+}
+
+Tensor Llama::finish(Backend& backend, const Tensor& pooled) const {
+  return config_.pooling == Pooling::rank ? linear(backend, backend.activation(pooled), scores_) : pooled;
 }
 
 void Llama::add_mlp(Backend& backend, Tensor& x, const Layer& layer) const {
@@ -177,7 +192,11 @@ int64_t Llama::scratch_bytes(int64_t rows, int64_t output_rows) const {
 // Keys: llama.cpp's conversion of LlamaForCausalLM and the twins (spec: ggml's gguf.md).
 ModelConfig read_llama_config(const weights::WeightFile& file) {
   read_router(file);
-  return read_common_config(file);
+  ModelConfig config = read_common_config(file);
+  config.pooling = read_pooling(file, Pooling::none);
+  config.score_rows = Pooling::last;
+  config.bidirectional = !read_flag_or(file, "attention.causal", true);
+  return config;
 }
 
 std::unique_ptr<Model> load_llama(const weights::WeightFile& file, Backend& backend, int64_t context) {

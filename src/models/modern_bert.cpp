@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/limits.h"
+#include "compute/scratch_bytes.h"
 #include "models/architectures.h"
 #include "models/layers.h"
 #include "models/pooling.h"
@@ -32,12 +33,9 @@ constexpr int64_t kGlobalEvery = 3;
 
 struct Layer {
   std::vector<float> attention_norm;  // (hidden_size); empty in the first layer
-  std::unique_ptr<Matrix> qkv;        // (3 hidden_size, hidden_size)
-  std::unique_ptr<Matrix> output;     // (hidden_size, hidden_size)
-  std::vector<float> mlp_norm;        // (hidden_size)
-  std::unique_ptr<Matrix> gate_up;    // 2 x (intermediate_size, hidden_size)
-  std::unique_ptr<Matrix> down;       // (hidden_size, intermediate_size)
-  bool global = false;
+  Attention attention;
+  std::vector<float> mlp_norm;  // (hidden_size)
+  GatedMlp mlp;
 };
 
 class ModernBert final : public Model {
@@ -57,18 +55,11 @@ class ModernBert final : public Model {
   std::vector<float> embedding_norm_, final_norm_;
   std::vector<Layer> layers_;
   std::unique_ptr<Rope> global_rope_, local_rope_;
-  compute::AttentionShape global_, local_;
   Function function_ = Function::gelu_erf;
-  std::unique_ptr<Matrix> head_dense_, head_output_;  // with pooling rank
-  std::vector<float> head_norm_, head_bias_;
+  Linear head_dense_, head_output_;  // with pooling rank
+  std::vector<float> head_norm_;
   int64_t weight_bytes_ = 0;
 };
-
-std::unique_ptr<Matrix> load_one(const weights::WeightFile& file, Backend& backend, const std::string& name,
-                                 int64_t rows, int64_t columns) {
-  const compute::WeightView view = file.matrix(name, rows, columns);
-  return backend.load_matrix({&view, 1});
-}
 
 Function read_function(const weights::WeightFile& file) {
   const auto name = file.metadata().text("modern-bert.hidden_activation");
@@ -82,21 +73,11 @@ ModernBert::ModernBert(const weights::WeightFile& file, Backend& backend, int64_
   config_ = read_modern_bert_config(file);
   context_ = context;
   const int64_t hidden = config_.hidden_size;
-  global_ = {.num_attention_heads = config_.num_attention_heads,
-             .num_key_value_heads = config_.num_attention_heads,
-             .head_dim = config_.head_dim,
-             .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim))),
-             .causal = false};
-  local_ = global_;
-  // local_attention counts both sides: half of it before, half of it behind.
-  local_.window = read_size_or(file, "attention.sliding_window", 2, limits::kContextTokens, 128) / 2 + 1;
-  const double local_theta = read_number_or(file, "rope.freq_base_swa", 1, 1e12, 10000);
   const auto rope = [&](double theta) {
-    return std::make_unique<Rope>(context_, config_.head_dim, theta, std::span<const float>{},
-                                  compute::RopePairs::halves);
+    return std::make_unique<Rope>(context_, config_.head_dim, theta, compute::RopePairs::halves);
   };
   global_rope_ = rope(config_.rope_theta);
-  local_rope_ = rope(local_theta);
+  local_rope_ = rope(read_number_or(file, "rope.freq_base_swa", 1, 1e12, 10000));
   function_ = read_function(file);
   embedding_ = backend.load_embedding(file.matrix("token_embd.weight", config_.vocab_size, hidden));
   embedding_norm_ = file.vector("token_embd_norm.weight", hidden);
@@ -108,30 +89,29 @@ ModernBert::ModernBert(const weights::WeightFile& file, Backend& backend, int64_
 }
 
 Layer ModernBert::load_layer(const weights::WeightFile& file, Backend& backend, int64_t index) const {
-  const auto name = [&](std::string_view part) { return fmt::format("blk.{}.{}.weight", index, part); };
-  const int64_t hidden = config_.hidden_size, intermediate = config_.intermediate_size;
-  const int64_t period = read_size_or(file, "attention.sliding_window_pattern", 1, 1 << 10, kGlobalEvery);
+  const int64_t hidden = config_.hidden_size;
+  const bool global =
+      index % read_size_or(file, "attention.sliding_window_pattern", 1, 1 << 10, kGlobalEvery) == 0;
+  compute::AttentionShape shape = attention_shape(config_);
+  shape.causal = false;
+  // The window counts both sides: half of it before, half of it behind.
+  const int64_t window = read_size_or(file, "attention.sliding_window", 2, limits::kContextTokens, 128);
+  if (!global) shape.window = window / 2 + 1;
   Layer layer;
-  layer.global = index % period == 0;
-  if (index > 0) layer.attention_norm = file.vector(name("attn_norm"), hidden);
-  layer.qkv = load_one(file, backend, name("attn_qkv"), 3 * hidden, hidden);
-  layer.output = load_one(file, backend, name("attn_output"), hidden, hidden);
-  layer.mlp_norm = file.vector(name("ffn_norm"), hidden);
-  compute::WeightView first = file.matrix(name("ffn_up"), 2 * intermediate, hidden), second = first;
-  first.rows = second.rows = intermediate;
-  second.data += *compute::matrix_bytes(second.dtype, intermediate, hidden);
-  layer.gate_up = backend.load_gate_up(first, second);
-  layer.down = load_one(file, backend, name("ffn_down"), hidden, intermediate);
+  if (index > 0) layer.attention_norm = file.vector(layer_name(index, "attn_norm.weight"), hidden);
+  layer.attention =
+      load_attention(file, backend, index, hidden, shape, global ? global_rope_.get() : local_rope_.get(), 0,
+                     {.bias = Bias::none, .output_bias = Bias::none});
+  layer.mlp_norm = file.vector(layer_name(index, "ffn_norm.weight"), hidden);
+  layer.mlp = load_gated_mlp(file, backend, index, hidden, config_.intermediate_size, function_);
   return layer;
 }
 
 void ModernBert::load_head(const weights::WeightFile& file, Backend& backend) {
-  const int64_t hidden = config_.hidden_size, scores = leading_size(file, "cls.output.weight");
-  head_dense_ = load_one(file, backend, "cls.weight", hidden, hidden);
+  const int64_t hidden = config_.hidden_size;
+  head_dense_ = load_linear(file, backend, "cls", hidden, hidden, Bias::none);
   head_norm_ = file.vector("cls.norm.weight", hidden);
-  head_output_ = load_one(file, backend, "cls.output.weight", scores, hidden);
-  head_bias_ =
-      file.find("cls.output.bias") ? file.vector("cls.output.bias", scores) : std::vector<float>(scores);
+  head_output_ = load_linear(file, backend, "cls.output", leading_size(file, "cls.output.weight"), hidden);
 }
 
 Tensor ModernBert::forward(Backend& backend, const Batch& batch, KvCache& cache) const {
@@ -142,17 +122,13 @@ Tensor ModernBert::forward(Backend& backend, const Batch& batch, KvCache& cache)
   for (size_t i = 0; i < layers_.size(); ++i) {
     const Layer& layer = layers_[i];
     const compute::ScratchScope scope(backend);
-    const compute::AttentionShape& shape = layer.global ? global_ : local_;
     const Activation normed = layer.attention_norm.empty()
                                   ? backend.activation(x)
                                   : backend.layer_norm(x, layer.attention_norm, {}, eps);
-    Tensor qkv = backend.matmul(normed, *layer.qkv);
-    backend.rope_and_store(qkv, (layer.global ? global_rope_ : local_rope_)->table(), shape, batch, cache,
-                           static_cast<int64_t>(i));
-    backend.matmul_add(x, backend.attention(qkv, shape, batch, cache, static_cast<int64_t>(i)),
-                       *layer.output);
+    linear_add(backend, x, attend(backend, layer.attention, normed, batch, cache, static_cast<int64_t>(i)),
+               layer.attention.output);
     const Activation mlp = backend.layer_norm(x, layer.mlp_norm, {}, eps);
-    backend.matmul_add(x, backend.gated_matmul(mlp, *layer.gate_up, function_), *layer.down);
+    linear_add(backend, x, gated(backend, layer.mlp, mlp), layer.mlp.down);
   }
   if (batch.output_rows.empty()) return {};
   const Tensor hidden = backend.select_rows(x, batch.output_rows);
@@ -162,16 +138,14 @@ Tensor ModernBert::forward(Backend& backend, const Batch& batch, KvCache& cache)
 
 Tensor ModernBert::finish(Backend& backend, const Tensor& pooled) const {
   if (config_.pooling != Pooling::rank) return pooled;
-  const Tensor x = backend.matmul(backend.activation(pooled), *head_dense_);
+  const Tensor x = linear(backend, backend.activation(pooled), head_dense_);
   backend.apply(x, function_);
-  const Activation normed = backend.layer_norm(x, head_norm_, {}, static_cast<float>(config_.rms_norm_eps));
-  const Tensor scores = backend.matmul(normed, *head_output_);
-  backend.add_bias(scores, head_bias_);
-  return scores;
+  const float eps = static_cast<float>(config_.rms_norm_eps);
+  return linear(backend, backend.layer_norm(x, head_norm_, {}, eps), head_output_);
 }
 
 int64_t ModernBert::scratch_bytes(int64_t rows, int64_t output_rows) const {
-  const auto result = [](int64_t n, int64_t columns) { return n * (columns * 5 + 256) + 64; };
+  using compute::scratch::result;
   const int64_t hidden = config_.hidden_size;
   return result(rows, hidden) * 4 + result(rows, 3 * hidden) + result(rows, config_.intermediate_size) +
          result(output_rows, hidden) * 4;
@@ -181,13 +155,12 @@ int64_t ModernBert::scratch_bytes(int64_t rows, int64_t output_rows) const {
 
 // Keys: llama.cpp's conversion of ModernBertModel.
 ModelConfig read_modern_bert_config(const weights::WeightFile& file) {
-  constexpr int64_t kSizeMax = 1 << 20;
   ModelConfig config;
   config.architecture = "modern-bert";
-  config.hidden_size = read_size(file, "embedding_length", 1, kSizeMax);
-  config.intermediate_size = read_size(file, "feed_forward_length", 1, kSizeMax);
+  config.hidden_size = read_size(file, "embedding_length", 1, kHiddenMax);
+  config.intermediate_size = read_size(file, "feed_forward_length", 1, kHiddenMax);
   config.num_hidden_layers = read_size(file, "block_count", 1, limits::kLayers);
-  config.num_attention_heads = read_size(file, "attention.head_count", 1, 1 << 12);
+  config.num_attention_heads = read_size(file, "attention.head_count", 1, kHeadsMax);
   config.num_key_value_heads = config.num_attention_heads;
   if (config.hidden_size % (2 * config.num_attention_heads) != 0)
     throw make_error(ErrorCode::invalid_argument,

@@ -21,6 +21,7 @@ constexpr Architecture kArchitectures[] = {
     {"ernie4_5", read_llama_config, load_llama},
     {"ernie4_5-moe", read_llama_moe_config, load_llama_moe},
     {"gemma2", read_gemma_config, load_gemma},
+    {"gemma-embedding", read_gemma_config, load_gemma},
     {"gemma3", read_gemma_config, load_gemma},
     {"glm4moe", read_llama_moe_config, load_llama_moe},
     {"gpt-oss", read_gpt_oss_config, load_gpt_oss},
