@@ -7,12 +7,11 @@
 #include <vector>
 
 #include "base/json.h"
+#include "weights/convert.h"
 #include "weights/layouts/layout.h"
 #include "weights/weight_file.h"
 
 namespace neutrino::weights {
-
-inline constexpr std::string_view kCheckpointConfigKey = "neutrino.checkpoint.config";
 
 struct CheckpointForm {
   json::object config;

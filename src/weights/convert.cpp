@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <limits>
+#include <map>
 #include <optional>
 #include <thread>
 
@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/sha256.h"
+#include "weights/derived_file.h"
 #include "weights/gguf_vocabulary_writer.h"
 #include "weights/gguf_writer.h"
 
@@ -23,43 +24,8 @@ namespace fs = std::filesystem;
 using compute::DType;
 
 constexpr int64_t kBytesPerSync = int64_t{64} << 20;
-constexpr std::string_view kScaleSuffix = ".scale";
 
 // ---- keys
-
-template <typename Small, typename Large>
-void set_integers(GgufKeyValues& key_values, const std::string& key, const std::vector<int64_t>& values) {
-  const bool small = std::ranges::all_of(values, [](int64_t v) {
-    return v >= std::numeric_limits<Small>::min() && v <= std::numeric_limits<Small>::max();
-  });
-  if (small)
-    key_values.set(key, std::vector<Small>(values.begin(), values.end()));
-  else
-    key_values.set(key, std::vector<Large>(values.begin(), values.end()));
-}
-
-void set_value(GgufKeyValues& key_values, const std::string& key, const MetadataValue& value) {
-  if (const auto* integer = std::get_if<int64_t>(&value)) {
-    if (*integer >= 0 && *integer <= std::numeric_limits<uint32_t>::max())
-      key_values.set(key, static_cast<uint32_t>(*integer));
-    else
-      key_values.set(key, *integer);
-  } else if (const auto* number = std::get_if<double>(&value)) {
-    key_values.set(key, static_cast<float>(*number));
-  } else if (const auto* flag = std::get_if<bool>(&value)) {
-    key_values.set(key, *flag);
-  } else if (const auto* text = std::get_if<std::string>(&value)) {
-    key_values.set(key, *text);
-  } else if (const auto* integers = std::get_if<std::vector<int64_t>>(&value)) {
-    set_integers<int32_t, int64_t>(key_values, key, *integers);
-  } else if (const auto* numbers = std::get_if<std::vector<double>>(&value)) {
-    key_values.set(key, std::vector<float>(numbers->begin(), numbers->end()));
-  } else if (const auto* flags = std::get_if<std::vector<bool>>(&value)) {
-    key_values.set(key, *flags);
-  } else {
-    key_values.set(key, std::get<std::vector<std::string>>(value));
-  }
-}
 
 // A GGUF file's keys are copied as they stand; another file's get the types that llama.cpp's converter writes, and the
 // tokenizer's keys.
@@ -73,12 +39,13 @@ GgufKeyValues make_keys(const WeightFile& source, const ConvertOptions& options)
     if (gguf)
       key_values.set(key, *gguf->find(key));
     else
-      set_value(key_values, key, source.metadata().value(key));
+      key_values.set(key, source.metadata().value(key));
   }
   if (!gguf) {
     set_gguf_vocabulary(key_values, source.vocabulary());
     if (const auto text = source.chat_template()) key_values.set("tokenizer.chat_template", *text);
   }
+  if (!options.checkpoint_config.empty()) key_values.set(kCheckpointConfigKey, options.checkpoint_config);
   if (options.mix) key_values.set("general.file_type", options.mix->file_type);
   key_values.set("general.quantization_version", uint32_t{2});
   if (!options.lineage.parents.empty()) {
@@ -90,71 +57,24 @@ GgufKeyValues make_keys(const WeightFile& source, const ConvertOptions& options)
 
 // ---- tensors
 
-// What one tensor of the file is made of.
-struct Output {
-  TensorEntry source;
-  DType dtype;
-  std::vector<float> scales = {};  // one a matrix, where the source's second scale goes into the values
-};
-
-std::vector<float> scales_of(const WeightFile& source, const TensorEntry& tensor) {
-  if (!tensor.name.ends_with(".weight")) return {};
-  const std::string name = tensor.name.substr(0, tensor.name.size() - 7) + std::string(kScaleSuffix);
-  const TensorEntry* scale = source.find(name);
-  if (!scale) return {};
-  return source.vector(name, scale->shape.back());
+// Tensors that would lose a second scale beside them (NVFP4's) as they change their type, with the scale multiplied in.
+std::map<std::string, DerivedFile::Maker> folded_scales(const WeightFile& source, const QuantMix* mix) {
+  std::map<std::string, DerivedFile::Maker> makers;
+  for (const TensorEntry& tensor : source.tensors())
+    if (mix && tensor.dtype == DType::nvfp4)
+      makers[tensor.name] = [&source, &tensor] { return read_values(source, tensor); };
+  return makers;
 }
 
-// With their types settled. A second scale (NVFP4's) stays a tensor beside a tensor that keeps its type, and else becomes part
-// of the values.
-std::vector<Output> plan_outputs(const WeightFile& source, const ConvertOptions& options) {
+std::vector<GgufTensorInfo> plan_tensors(const WeightFile& source, const QuantMix* mix) {
   std::vector<DType> types;
-  if (options.mix) types = quant_plan(source.tensors(), *options.mix);
-  std::vector<Output> outputs;
-  std::vector<std::string> folded;
+  if (mix) types = quant_plan(source.tensors(), *mix);
+  std::vector<GgufTensorInfo> infos;
   for (size_t i = 0; i < source.tensors().size(); ++i) {
-    Output output{.source = source.tensors()[i], .dtype = options.mix ? types[i] : source.tensors()[i].dtype};
-    if (output.dtype != output.source.dtype) output.scales = scales_of(source, output.source);
-    if (!output.scales.empty())
-      folded.push_back(output.source.name.substr(0, output.source.name.size() - 7) +
-                       std::string(kScaleSuffix));
-    outputs.push_back(std::move(output));
+    const TensorEntry& tensor = source.tensors()[i];
+    infos.push_back({tensor.name, mix ? types[i] : tensor.dtype, tensor.shape});
   }
-  std::erase_if(outputs,
-                [&](const Output& o) { return std::ranges::find(folded, o.source.name) != folded.end(); });
-  return outputs;
-}
-
-// The tensor with its scales multiplied in, as float32.
-std::vector<float> scaled_values(const TensorEntry& tensor, const std::vector<float>& scales) {
-  const int64_t columns = tensor.shape.back();
-  const int64_t stride = *compute::row_bytes(tensor.dtype, columns), rows = tensor.bytes / stride;
-  const int64_t rows_per_scale = rows / std::ssize(scales);
-  std::vector<float> values(static_cast<size_t>(rows * columns));
-  for (int64_t r = 0; r < rows; ++r) {
-    float* row = values.data() + r * columns;
-    compute::dequantize_row(tensor.dtype, tensor.data + r * stride, columns, row);
-    for (int64_t c = 0; c < columns; ++c) row[c] *= scales[r / rows_per_scale];
-  }
-  return values;
-}
-
-void write_tensor(const WeightFile& source, const Output& output, compute::cpu::ThreadTeam& team,
-                  const GgufSink& sink) {
-  TensorEntry tensor = output.source;
-  const TensorData data = source.read(output.source);
-  tensor.data = data.data;
-  std::vector<float> values;
-  if (!output.scales.empty()) {
-    values = scaled_values(tensor, output.scales);
-    tensor.dtype = DType::f32;
-    tensor.data = reinterpret_cast<const std::byte*>(values.data());
-    tensor.bytes = std::ssize(values) * static_cast<int64_t>(sizeof(float));
-  }
-  if (tensor.dtype == output.dtype)
-    sink({tensor.data, static_cast<size_t>(tensor.bytes)});
-  else
-    quantize_tensor(tensor, output.dtype, team, sink);
+  return infos;
 }
 
 // ---- the file that grows
@@ -256,31 +176,29 @@ void PartialFile::finish() {
 }  // namespace
 
 ConvertReport convert_to_gguf(const WeightFile& source, const fs::path& out, const ConvertOptions& options) {
-  const std::vector<Output> outputs = plan_outputs(source, options);
-  std::vector<GgufTensorInfo> infos;
-  for (const Output& output : outputs)
-    infos.push_back({output.source.name, output.dtype, output.source.shape});
+  const DerivedFile file(source, folded_scales(source, options.mix), DerivedTypes::float32);
+  const std::vector<GgufTensorInfo> infos = plan_tensors(file, options.mix);
   std::string header = gguf_header(make_keys(source, options), infos);
   std::vector<int64_t> offsets{std::ssize(header)};
   for (const GgufTensorInfo& info : infos)
     offsets.push_back(offsets.back() +
                       ceil_div(gguf_tensor_bytes(info), kGgufWriteAlignment) * kGgufWriteAlignment);
 
-  PartialFile file(out, std::move(header), offsets);
+  PartialFile partial(out, std::move(header), offsets);
   const int64_t cores = std::max<int64_t>(1, std::thread::hardware_concurrency());
   compute::cpu::ThreadTeam team(options.threads > 0 ? options.threads : cores);
-  for (size_t i = file.first(); i < outputs.size(); ++i) {
+  for (size_t i = partial.first(); i < infos.size(); ++i) {
     int64_t done = offsets[i];
-    write_tensor(source, outputs[i], team, [&](std::span<const std::byte> bytes) {
-      file.write(bytes);
+    quantize_tensor(file, file.tensors()[i], infos[i].dtype, team, [&](std::span<const std::byte> bytes) {
+      partial.write(bytes);
       done += std::ssize(bytes);
-      if (options.progress) options.progress(done, file.size());
+      if (options.progress) options.progress(done, partial.size());
     });
-    file.end_tensor(i);
+    partial.end_tensor(i);
   }
-  file.finish();
-  if (options.progress) options.progress(file.size(), file.size());
-  return {.bytes = file.size(), .resumed_at = file.first() > 0 ? offsets[file.first()] : 0};
+  partial.finish();
+  if (options.progress) options.progress(partial.size(), partial.size());
+  return {.bytes = partial.size(), .resumed_at = partial.first() > 0 ? offsets[partial.first()] : 0};
 }
 
 }  // namespace neutrino::weights

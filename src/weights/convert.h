@@ -16,10 +16,14 @@
 
 namespace neutrino::weights {
 
+inline constexpr std::string_view kCheckpointConfigKey = "neutrino.checkpoint.config";
+
 struct ConvertOptions {
   const QuantMix* mix = nullptr;  // null: each tensor keeps its type
   LineageStep lineage;
-  int64_t threads = 0;                                             // 0: one per core
+  std::string checkpoint_config =
+      {};               // config.json of a checkpoint, to be remembered in the file for the way back
+  int64_t threads = 0;  // 0: one per core
   std::function<void(int64_t done, int64_t total)> progress = {};  // bytes of the file
 };
 
