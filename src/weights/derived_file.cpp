@@ -76,6 +76,11 @@ const TensorEntry* DerivedFile::find(std::string_view name) const {
   return found == entries_.end() ? nullptr : &*found;
 }
 
+TensorData DerivedFile::read_slice(const TensorEntry& tensor, int64_t index) const {
+  if (makers_.contains(tensor.name)) return WeightFile::read_slice(tensor, index);
+  return base_.read_slice(*base_.find(tensor.name), index);
+}
+
 TensorData DerivedFile::read(const TensorEntry& tensor) const {
   const auto maker = makers_.find(tensor.name);
   if (maker == makers_.end()) return base_.read(*base_.find(tensor.name));

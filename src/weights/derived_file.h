@@ -37,6 +37,7 @@ class DerivedFile final : public WeightFile {
   tokenizer::Vocabulary vocabulary() const override { return base_.vocabulary(); }
   std::optional<std::string> chat_template() const override { return base_.chat_template(); }
   TensorData read(const TensorEntry& tensor) const override;
+  TensorData read_slice(const TensorEntry& tensor, int64_t index) const override;
 
  private:
   const WeightFile& base_;

@@ -39,20 +39,27 @@ std::vector<json::value> read_lineage(const WeightFile& file) {
   return {record.get_array().begin(), record.get_array().end()};
 }
 
-LineageParent lineage_parent(const WeightFile& file, std::string name, const fs::path& path) {
-  LineageParent parent{
-      .name = std::move(name), .sha256 = {}, .license = "unknown", .steps = read_lineage(file)};
-  if (const auto license = file.metadata().text("general.license")) parent.license = *license;
+LineageParent adapter_parent(const fs::path& path) {
+  LineageParent parent{.name = path.filename().string(), .sha256 = {}, .license = "unknown"};
   const auto files = files_of(path);
   Sha256 list;
   std::string last;
-  for (const auto& [file_name, file_path] : files) {
+  for (const auto& [name, file_path] : files) {
     const MappedFile mapped = MappedFile::open(file_path);
-    parent.bytes += std::ssize(mapped.bytes());
-    last = to_hex(sha256({reinterpret_cast<const char*>(mapped.bytes().data()), mapped.bytes().size()}));
-    list.update(fmt::format("{}  {}\n", last, file_name));
+    const std::string_view bytes(reinterpret_cast<const char*>(mapped.bytes().data()), mapped.bytes().size());
+    parent.bytes += std::ssize(bytes);
+    last = to_hex(sha256(bytes));
+    list.update(fmt::format("{}  {}\n", last, name));
   }
   parent.sha256 = files.size() == 1 ? last : to_hex(list.finish());
+  return parent;
+}
+
+LineageParent lineage_parent(const WeightFile& file, std::string name, const fs::path& path) {
+  LineageParent parent = adapter_parent(path);
+  parent.name = std::move(name);
+  parent.steps = read_lineage(file);
+  if (const auto license = file.metadata().text("general.license")) parent.license = *license;
   return parent;
 }
 

@@ -38,6 +38,9 @@ std::vector<json::value> read_lineage(const WeightFile& file);
 // The parent that `file` is, opened from `path` (a file or a folder): hashes all of its bytes.
 LineageParent lineage_parent(const WeightFile& file, std::string name, const std::filesystem::path& path);
 
+// The same for an adapter, of whose files only the bytes are known.
+LineageParent adapter_parent(const std::filesystem::path& path);
+
 // The record of what `step` makes: its parents' steps (each once), then itself.
 std::string lineage_text(const LineageStep& step);
 
