@@ -40,7 +40,7 @@ std::vector<json::value> read_lineage(const WeightFile& file) {
 }
 
 LineageParent adapter_parent(const fs::path& path) {
-  LineageParent parent{.name = path.filename().string(), .sha256 = {}, .license = "unknown"};
+  LineageParent parent{.name = path.filename().string(), .sha256 = {}, .license = {}};
   const auto files = files_of(path);
   Sha256 list;
   std::string last;
@@ -59,7 +59,7 @@ LineageParent lineage_parent(const WeightFile& file, std::string name, const fs:
   LineageParent parent = adapter_parent(path);
   parent.name = std::move(name);
   parent.steps = read_lineage(file);
-  if (const auto license = file.metadata().text("general.license")) parent.license = *license;
+  parent.license = file.metadata().text("general.license").value_or("unknown");
   return parent;
 }
 
@@ -81,7 +81,7 @@ std::string derived_license(const std::vector<LineageParent>& parents) {
   std::string all;
   std::vector<std::string> seen;
   for (const LineageParent& parent : parents) {
-    if (std::ranges::find(seen, parent.license) != seen.end()) continue;
+    if (parent.license.empty() || std::ranges::find(seen, parent.license) != seen.end()) continue;
     seen.push_back(parent.license);
     all += (all.empty() ? "" : " AND ") + parent.license;
   }

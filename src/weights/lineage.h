@@ -22,7 +22,7 @@ struct LineageParent {
   std::string name;
   std::string sha256;   // of its file; of several: of the list "<sha256>  <name>\n", sorted by name
   int64_t bytes = 0;    // of all its files
-  std::string license;  // as it says, or "unknown"
+  std::string license;  // as the model says, or "unknown"; empty: an adapter, which does not say
   std::vector<json::value> steps = {};  // its own lineage
 };
 
