@@ -131,7 +131,7 @@ struct PartName {
 PartName split_name(std::string name) {
   if (name.starts_with(kPrefix)) name.erase(0, kPrefix.size());
   for (const std::string_view part :
-       {".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B",
+       {".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B", ".base_layer.weight",
         ".lora_magnitude_vector.weight", ".lora_magnitude_vector"})
     if (name.ends_with(part)) return {name.substr(0, name.size() - part.size()), std::string(part.substr(1))};
   return {name, {}};
@@ -153,6 +153,7 @@ void take_part(Changes& changes, const PartName& name, Dense dense) {
   Change& change = changes[name.module + ".weight"];
   if (name.part == "lora_A.weight") change.a = std::move(dense);
   if (name.part == "lora_B.weight") change.b = std::move(dense);
+  if (name.part == "base_layer.weight") change.replaced = std::move(dense);
   // An embedding's change is (B A)^T: its rows are tokens.
   if (name.part == "lora_embedding_A") change.b = transposed(dense);
   if (name.part == "lora_embedding_B") change.a = transposed(dense);
@@ -205,10 +206,7 @@ Changes read_gguf_adapter(const fs::path& path, double scale) {
 // ---- to the canonical tensors
 
 void check_change(const std::string& name, const Change& change) {
-  if (change.replaced) {
-    if (change.a || change.b) throw refuse_adapter(fmt::format("{} is both replaced and changed", name));
-    return;
-  }
+  if (change.replaced && !change.a && !change.b) return;
   if (!change.a || !change.b) throw refuse_adapter(fmt::format("{} has only one of A and B", name));
   if (change.a->rows != change.b->columns)
     throw refuse_adapter(
@@ -220,10 +218,9 @@ void check_change(const std::string& name, const Change& change) {
 
 // Row `row` of W + s B A, W's row given; with DoRA normalised to its magnitude.
 void change_row(const Change& change, int64_t row, std::vector<double>& w) {
-  if (change.replaced) {
+  if (change.replaced)
     for (size_t c = 0; c < w.size(); ++c) w[c] = change.replaced->values[row * change.replaced->columns + c];
-    return;
-  }
+  if (!change.a) return;
   for (int64_t k = 0; k < change.a->rows; ++k) {
     const double b = change.scale * change.b->values[row * change.b->columns + k];
     for (size_t c = 0; c < w.size(); ++c) w[c] += b * change.a->values[k * change.a->columns + c];
