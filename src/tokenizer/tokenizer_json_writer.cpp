@@ -96,8 +96,8 @@ json::object sentencepiece_pipeline(const Vocabulary& vocabulary) {
   if (prefix) normalizers.push_back({{"type", "Prepend"}, {"prepend", kWordStart}});
   normalizers.push_back(replace_step(" ", kWordStart));
   decoders.push_back(replace_step(kWordStart, " "));
-  decoders.push_back({{"type", "ByteFallback"}});
-  decoders.push_back({{"type", "Fuse"}});
+  decoders.push_back(json::object{{"type", "ByteFallback"}});
+  decoders.push_back(json::object{{"type", "Fuse"}});
   if (prefix) decoders.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
   json::object model{{"type", "BPE"}, {"byte_fallback", true}, {"fuse_unk", true}};
   if (vocabulary.unknown) model["unk_token"] = vocabulary.tokens[static_cast<size_t>(*vocabulary.unknown)];

@@ -146,4 +146,8 @@ void map_qwen3moe(Layout& layout);
 void map_qwen3next(Layout& layout);
 void map_smollm3(Layout& layout);
 
+void map_bert(Layout& layout);
+void map_llama(Layout& layout);
+void map_modern_bert(Layout& layout);
+
 }  // namespace neutrino::weights

@@ -42,6 +42,14 @@ constexpr KnownLayout kLayouts[] = {
     {"Qwen3_5MoeForCausalLM", "qwen3_5_moe_text", map_qwen35moe},
     {"Qwen3_5MoeForConditionalGeneration", "qwen3_5_moe", map_qwen35moe},
     {"SmolLM3ForCausalLM", "smollm3", map_smollm3},
+    {"BertModel", "bert", map_bert},
+    {"BertForMaskedLM", "bert", map_bert},
+    {"BertForSequenceClassification", "bert", map_bert},
+    {"LlamaForCausalLM", "llama", map_llama},
+    {"MistralForCausalLM", "mistral", map_llama},
+    {"ModernBertModel", "modernbert", map_modern_bert},
+    {"ModernBertForMaskedLM", "modernbert", map_modern_bert},
+    {"ModernBertForSequenceClassification", "modernbert", map_modern_bert},
 };
 
 std::string_view text_at(const json::object& config, std::string_view name) {
