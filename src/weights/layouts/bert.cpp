@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "weights/layouts/layout.h"
+#include "weights/layouts/pooling.h"
 
 namespace neutrino::weights {
 namespace {
@@ -75,6 +76,7 @@ void map_bert(Layout& layout) {
     pair(layout, "cls", prefix + "pooler.dense");
     pair(layout, "cls.output", "classifier");
   } else {
+    set_pooling(layout);
     layout.ignore(prefix + "pooler.");  // trained for next-sentence prediction; embeddings do not use it
     layout.ignore("cls.");              // the masked language model's head
   }
@@ -109,6 +111,7 @@ void map_modern_bert(Layout& layout) {
     layout.tensor("cls.norm.weight", "head.norm.weight");
     pair(layout, "cls.output", "classifier");
   } else {
+    set_pooling(layout);
     layout.ignore("head.");  // the masked language model's
     layout.ignore("decoder.");
   }
