@@ -161,9 +161,6 @@ class LocalModel final : public RunningModel {
     if (facts.pooling == models::Pooling::rank)
       throw make_error(ErrorCode::unimplemented, "model {} is a reranker, for which there is no route yet",
                        opened_.name);
-    require_memory(weights_bytes_ + kOverheadBytes,
-                   fmt::format("the model ({} of weights, {} beside them)", size_text(weights_bytes_),
-                               size_text(kOverheadBytes)));
     load(facts, context, config);
     set_fingerprint(config);
     chat::ChatModelInfo info = this->info(config, context);
