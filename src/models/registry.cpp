@@ -16,17 +16,19 @@ struct Architecture {
 };
 
 constexpr Architecture kArchitectures[] = {
+    {"bert", read_bert_config, load_bert},
     {"deci", read_deci_config, load_deci},
     {"deepseek2", read_deepseek2_config, load_deepseek2},
     {"ernie4_5", read_llama_config, load_llama},
     {"ernie4_5-moe", read_llama_moe_config, load_llama_moe},
-    {"gemma2", read_gemma_config, load_gemma},
     {"gemma-embedding", read_gemma_config, load_gemma},
+    {"gemma2", read_gemma_config, load_gemma},
     {"gemma3", read_gemma_config, load_gemma},
     {"glm4moe", read_llama_moe_config, load_llama_moe},
     {"gpt-oss", read_gpt_oss_config, load_gpt_oss},
     {"granite", read_granite_config, load_granite},
     {"llama", read_llama_config, load_llama},
+    {"modern-bert", read_modern_bert_config, load_modern_bert},
     {"nemotron", read_nemotron_config, load_nemotron},
     {"nemotron_h", read_nemotron_h_config, load_nemotron_h},
     {"nemotron_h_moe", read_nemotron_h_config, load_nemotron_h},
@@ -40,8 +42,6 @@ constexpr Architecture kArchitectures[] = {
     {"qwen3moe", read_llama_moe_config, load_llama_moe},
     {"qwen3next", read_qwen3next_config, load_qwen3next},
     {"smollm3", read_llama_config, load_llama},
-    {"bert", read_bert_config, load_bert},
-    {"modern-bert", read_modern_bert_config, load_modern_bert},
 };
 
 const Architecture& find_architecture(const weights::WeightFile& file) {

@@ -119,6 +119,7 @@ using MapFunction = void (*)(Layout& layout);
 // Error{unimplemented} that lists the known ones.
 MapFunction find_layout(const json::object& config);
 
+void map_bert(Layout& layout);
 void map_deci(Layout& layout);
 void map_deepseek_v2(Layout& layout);
 void map_deepseek_v3(Layout& layout);
@@ -132,6 +133,7 @@ void map_granite(Layout& layout);
 void map_llama(Layout& layout);
 void map_mistral(Layout& layout);
 void map_mixtral(Layout& layout);
+void map_modern_bert(Layout& layout);
 void map_nemotron(Layout& layout);
 void map_nemotron_h(Layout& layout);
 void map_olmo2(Layout& layout);
@@ -145,9 +147,5 @@ void map_qwen35moe(Layout& layout);
 void map_qwen3moe(Layout& layout);
 void map_qwen3next(Layout& layout);
 void map_smollm3(Layout& layout);
-
-void map_bert(Layout& layout);
-void map_llama(Layout& layout);
-void map_modern_bert(Layout& layout);
 
 }  // namespace neutrino::weights

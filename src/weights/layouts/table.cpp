@@ -12,6 +12,9 @@ struct KnownLayout {
 };
 
 constexpr KnownLayout kLayouts[] = {
+    {"BertForMaskedLM", "bert", map_bert},
+    {"BertForSequenceClassification", "bert", map_bert},
+    {"BertModel", "bert", map_bert},
     {"DeciLMForCausalLM", "nemotron-nas", map_deci},
     {"DeepseekV2ForCausalLM", "deepseek_v2", map_deepseek_v2},
     {"DeepseekV3ForCausalLM", "deepseek_v3", map_deepseek_v3},
@@ -27,6 +30,9 @@ constexpr KnownLayout kLayouts[] = {
     {"LlamaForCausalLM", "llama", map_llama},
     {"MistralForCausalLM", "mistral", map_mistral},
     {"MixtralForCausalLM", "mixtral", map_mixtral},
+    {"ModernBertForMaskedLM", "modernbert", map_modern_bert},
+    {"ModernBertForSequenceClassification", "modernbert", map_modern_bert},
+    {"ModernBertModel", "modernbert", map_modern_bert},
     {"NemotronForCausalLM", "nemotron", map_nemotron},
     {"NemotronHForCausalLM", "nemotron_h", map_nemotron_h},
     {"Olmo2ForCausalLM", "olmo2", map_olmo2},
@@ -42,14 +48,6 @@ constexpr KnownLayout kLayouts[] = {
     {"Qwen3_5MoeForCausalLM", "qwen3_5_moe_text", map_qwen35moe},
     {"Qwen3_5MoeForConditionalGeneration", "qwen3_5_moe", map_qwen35moe},
     {"SmolLM3ForCausalLM", "smollm3", map_smollm3},
-    {"BertModel", "bert", map_bert},
-    {"BertForMaskedLM", "bert", map_bert},
-    {"BertForSequenceClassification", "bert", map_bert},
-    {"LlamaForCausalLM", "llama", map_llama},
-    {"MistralForCausalLM", "mistral", map_llama},
-    {"ModernBertModel", "modernbert", map_modern_bert},
-    {"ModernBertForMaskedLM", "modernbert", map_modern_bert},
-    {"ModernBertForSequenceClassification", "modernbert", map_modern_bert},
 };
 
 std::string_view text_at(const json::object& config, std::string_view name) {
