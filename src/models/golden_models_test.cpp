@@ -45,6 +45,14 @@ class GoldenModel : public ::testing::TestWithParam<std::string> {
     return loaded.run(golden_.tokens);
   }
 
+  // What a case lists as having no influence: a bias of keys shifts all scores of a query alike.
+  bool is_inert(const std::string& tensor) const {
+    const json::value* inert = golden_.file.if_contains("inert");
+    return inert && std::ranges::any_of(inert->as_array(), [&](const json::value& suffix) {
+             return std::string_view(tensor).ends_with(suffix.as_string());
+           });
+  }
+
   GoldenCase golden_;
   TemporaryFolder folder_;
 };
@@ -100,6 +108,7 @@ TEST_P(GoldenModel, ChunksDoNotChangeBits) {
 // The negative control of the comparison, and proof that no tensor is forgotten.
 TEST_P(GoldenModel, EveryCorruptTensorShows) {
   for (const GoldenTensor& tensor : golden_.tensors) {
+    if (is_inert(tensor.name)) continue;
     SCOPED_TRACE(tensor.name);
     write_checkpoint(golden_, folder_.path(), tensor.name);
     try {

@@ -51,11 +51,24 @@ std::map<std::string, std::vector<float>> checkpoint_values(const WeightFile& fi
   return values;
 }
 
+// A byte-level vocabulary of as many tokens as the model has rows.
+void write_tokenizer(const std::filesystem::path& folder) {
+  json::object vocabulary;
+  for (int i = 0; i < 96; ++i) vocabulary[fmt::format("t{}", i)] = i;
+  const json::object byte_level{{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}};
+  std::ofstream(folder / "tokenizer.json")
+      << to_text(json::object{{"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", json::array()}}},
+                              {"pre_tokenizer", byte_level},
+                              {"decoder", byte_level},
+                              {"added_tokens", json::array()}});
+}
+
 class Merge : public ::testing::Test {
  protected:
   Merge() {
     std::filesystem::create_directories(folder_.path() / "base");
     write_checkpoint(read_golden_case(kGolden / "models", "llama"), folder_.path() / "base");
+    write_tokenizer(folder_.path() / "base");
     base_ = weights::open_weight_file(folder_.path() / "base");
   }
   std::filesystem::path path(std::string_view name) const { return folder_.path() / name; }

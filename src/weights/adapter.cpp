@@ -231,41 +231,50 @@ void change_row(const Change& change, int64_t row, std::vector<double>& w) {
   for (double& value : w) value *= change.magnitude[row] / std::sqrt(squares);
 }
 
-// The canonical matrix with the change of the checkpoint's matrix that its rule reads. Whole rows only: a norm over inputs and
-// a row's values do not care for the order of rows.
-void change_matrix(const Change& change, const TensorRule& rule, float* matrix, int64_t rows,
-                   int64_t columns) {
+// Rows and columns of one matrix of a canonical tensor.
+struct Size {
+  int64_t rows, columns;
+};
+
+Size matrix_size(const TensorEntry& tensor) {
+  if (tensor.shape.size() == 1) return {tensor.shape[0], 1};
+  return {tensor.shape[tensor.shape.size() - 2], tensor.shape.back()};
+}
+
+// Whole rows only: a norm over inputs and a row's values do not care for the order of rows.
+void check_fits(const Change& change, const TensorRule& rule, const Size& size) {
   const Transform& t = rule.transform;
-  const int64_t source_rows = change.replaced ? change.replaced->rows : change.b->rows;
-  const int64_t source_columns = change.replaced ? change.replaced->columns : change.a->columns;
+  const int64_t rows = change.replaced ? change.replaced->rows : change.b->rows;
+  const int64_t columns = change.replaced ? change.replaced->columns : change.a->columns;
   if (t.transpose || !t.columns.empty() || t.map != Transform::Map::none)
     throw refuse_adapter(
         fmt::format("{} is laid out in a way that adapters cannot be merged into", rule.name));
-  if (source_columns != columns || (t.rows.empty() && source_rows != rows))
+  const int64_t last = t.rows.empty() ? size.rows - 1 : *std::ranges::max_element(t.rows);
+  const bool same = !t.rows.empty() || rows == size.rows;
+  const bool both = !change.replaced || !change.a || (change.b->rows == rows && change.a->columns == columns);
+  if (columns != size.columns || last >= rows || !same || !both)
     throw refuse_adapter(fmt::format("{} is ({}, {}) in the adapter, but ({}, {}) in the model",
-                                     rule.sources[0], source_rows, source_columns, rows, columns));
-  std::vector<double> w(static_cast<size_t>(columns));
-  for (int64_t r = 0; r < rows; ++r) {
-    const int64_t row = t.rows.empty() ? r : t.rows[r];
-    if (row >= source_rows)
-      throw refuse_adapter(fmt::format("{} has {} rows in the adapter, but the model reads row {}",
-                                       rule.sources[0], source_rows, row));
-    float* out = matrix + r * columns;
-    std::copy_n(out, columns, w.begin());
-    change_row(change, row, w);
-    for (int64_t c = 0; c < columns; ++c) out[c] = static_cast<float>(w[c]);
+                                     rule.sources[0], rows, columns, size.rows, size.columns));
+}
+
+// The canonical matrix with the change of the checkpoint's matrix that its rule reads.
+void change_matrix(const Change& change, const TensorRule& rule, float* matrix, const Size& size) {
+  std::vector<double> w(static_cast<size_t>(size.columns));
+  for (int64_t r = 0; r < size.rows; ++r) {
+    float* out = matrix + r * size.columns;
+    std::copy_n(out, size.columns, w.begin());
+    change_row(change, rule.transform.rows.empty() ? r : rule.transform.rows[r], w);
+    for (int64_t c = 0; c < size.columns; ++c) out[c] = static_cast<float>(w[c]);
   }
 }
 
 std::vector<float> changed_values(const WeightFile& base, const TensorRule& rule,
                                   const std::vector<std::pair<int64_t, const Change*>>& changes) {
   const TensorEntry& tensor = *base.find(rule.name);
+  const Size size = matrix_size(tensor);
   std::vector<float> values = read_values(base, tensor);
-  const bool vector = tensor.shape.size() == 1;
-  const int64_t columns = vector ? 1 : tensor.shape.back();
-  const int64_t rows = vector ? tensor.shape[0] : tensor.shape[tensor.shape.size() - 2];
   for (const auto& [matrix, change] : changes)
-    change_matrix(*change, rule, values.data() + matrix * rows * columns, rows, columns);
+    change_matrix(*change, rule, values.data() + matrix * size.rows * size.columns, size);
   return values;
 }
 
@@ -291,6 +300,7 @@ std::unique_ptr<WeightFile> merge_adapter(const WeightFile& base, const fs::path
     for (size_t i = 0; i < rule.sources.size(); ++i) {
       const auto found = changes->find(rule.sources[i]);
       if (found == changes->end()) continue;
+      check_fits(found->second, rule, matrix_size(*base.find(rule.name)));
       found->second.used = true;
       mine.emplace_back(static_cast<int64_t>(i), &found->second);
     }

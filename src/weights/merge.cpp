@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "weights/reader.h"
 
 namespace neutrino::weights {
 namespace {
@@ -142,9 +143,8 @@ void check_same_shape(const WeightFile& first, const WeightFile& other) {
     const TensorEntry* same = other.find(tensor.name);
     if (!same) throw make_error(ErrorCode::invalid_argument, "{} has no tensor {}", name, tensor.name);
     if (same->shape != tensor.shape)
-      throw make_error(ErrorCode::invalid_argument, "tensor {} of {} has shape ({}), but in {} it has ({})",
-                       tensor.name, name, fmt::join(same->shape, ", "), first.path().filename().string(),
-                       fmt::join(tensor.shape, ", "));
+      throw make_error(ErrorCode::invalid_argument, "tensor {} of {} has shape {}, but in {} it has {}", tensor.name,
+                       name, shape_text(same->shape), first.path().filename().string(), shape_text(tensor.shape));
   }
   for (const TensorEntry& tensor : other.tensors())
     if (!first.find(tensor.name))

@@ -36,14 +36,19 @@ def score(model, ids):
     return model(ids).logits
 
 
-def reranker(name, config, model_class):
+def reranker(name, config, model_class, **extra):
     return Case(name, config, model_class, run=score, rows=[0], weights=LOUD, minimum_std=0,
-                extra=lambda model, case: {"scores": True})
+                extra=lambda model, case: {"scores": True} | extra)
+
+
+# Without rotary positions a bias of keys adds the same to all of a query's scores.
+INERT = {"inert": ["attention.self.key.bias"]}
 
 
 CASES = [
-    Case("bert", BertConfig(**BERT), BertEncoder, run=hidden, weights=LOUD, config_extra={"architectures": ["BertModel"]}),
-    reranker("bert-rank", BertConfig(**BERT, num_labels=2), BertForSequenceClassification),
+    Case("bert", BertConfig(**BERT), BertEncoder, run=hidden, weights=LOUD, config_extra={"architectures": ["BertModel"]},
+         extra=lambda model, case: INERT),
+    reranker("bert-rank", BertConfig(**BERT, num_labels=2), BertForSequenceClassification, **INERT),
     Case("modern-bert", ModernBertConfig(**MODERN), ModernBertModel, run=hidden, weights=LOUD),
     reranker("modern-bert-rank", ModernBertConfig(**MODERN, num_labels=2, classifier_pooling="mean"),
              ModernBertForSequenceClassification),
