@@ -18,8 +18,8 @@ const std::filesystem::path kGolden = NEUTRINO_SOURCE_DIR "/tests/golden";
 
 std::vector<std::string> read_sentences() {
   std::vector<std::string> sentences;
-  for (const json::value& text : parse_json(read_file(kGolden / "minilm.json", 1 << 20)).as_array())
-    sentences.emplace_back(text.as_string());
+  const json::value list = parse_json(read_file(kGolden / "minilm.json", 1 << 20));
+  for (const json::value& text : list.as_array()) sentences.emplace_back(text.as_string());
   return sentences;
 }
 
