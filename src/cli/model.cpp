@@ -1,12 +1,15 @@
-// neutrino model pull|import|list|show|verify|rm: the store of models, from the terminal.
+// neutrino model pull|import|list|show|verify|rm|convert|quantize|merge: models, from the terminal.
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/limits.h"
 #include "base/memory.h"
 #include "cli/command.h"
+#include "cli/model_commands.h"
+#include "cli/model_details.h"
 #include "cli/model_pull.h"
 #include "cli/options.h"
 #include "weights/hub/pull.h"
@@ -23,6 +26,7 @@ struct ModelOptions {
   std::string path, name, source;
   bool as_json = false, template_text = false, partial = false;
   PullOptions pull;
+  DetailOptions details;
 };
 
 // Chat templates as their authors published them. Any other text may be fine, but nobody here has read it.
@@ -126,10 +130,15 @@ int run_show(const ModelOptions& options) {
     return 0;
   }
   const Manifest manifest = store.show(name);
-  if (options.as_json)
-    print_json(to_json(manifest));
-  else
+  const json::object details = model_details(*store.open(name).file, options.details);
+  if (options.as_json) {
+    json::object all = to_json(manifest);
+    all["details"] = details;
+    print_json(all);
+  } else {
     print_manifest(manifest);
+    print_details(details);
+  }
   return 0;
 }
 
@@ -196,6 +205,12 @@ int run_model(int argc, char** argv) {
       add(app, "show", "what is known about a model\nExample: neutrino model show smollm2-135m-instruct",
           run_show, action);
   show->add_flag("--template", options.template_text, "print its chat template instead");
+  show->add_option("--context", options.details.context,
+                   "tokens a sequence, for the memory it takes (default: as trained)")
+      ->check(CLI::Range(int64_t{1}, limits::kContextTokens));
+  show->add_option("--batch", options.details.batch, "sequences side by side, for the memory they take")
+      ->check(CLI::Range(int64_t{1}, limits::kSequencesMax))
+      ->capture_default_str();
   CLI::App* verify =
       add(app, "verify",
           "read a model and compare its SHA-256\nExample: neutrino model verify smollm2-135m-instruct",
@@ -209,8 +224,11 @@ int run_model(int argc, char** argv) {
   for (CLI::App* command : {pull, import, list, show, verify})
     command->add_flag("--json", options.as_json, "print JSON");
 
+  std::function<int()> other;
+  add_convert(app, other);
+  add_merge(app, other);
   if (const auto exit_code = parse_options(app, argc, argv)) return *exit_code;
-  return action(options);
+  return other ? other() : action(options);
 }
 
 }  // namespace neutrino::cli

@@ -11,7 +11,7 @@
 #include "tokenizer/hard_text.h"
 #include "weights/weight_file.h"
 
-namespace neutrino {
+namespace neutrino::weights {
 namespace {
 
 using tokenizer::Special;
@@ -83,4 +83,4 @@ TEST_F(TokenizerGolden, EncodesMegabytesOfEnglishInASecond) {
 }
 
 }  // namespace
-}  // namespace neutrino
+}  // namespace neutrino::weights
