@@ -63,7 +63,14 @@ TEST_F(ModelCommand, prints_json) {
   const auto imported = parse_json(run({"import", file_, "--json"}).output);
   EXPECT_EQ(imported.at("name").as_string(), "tiny");
   EXPECT_EQ(parse_json(run({"list", "--json"}).output).at("models").as_array().size(), 1u);
-  EXPECT_EQ(parse_json(run({"show", "tiny", "--json"}).output), imported);
+  json::object shown = parse_json(run({"show", "tiny", "--json", "--batch", "3"}).output).as_object();
+  EXPECT_EQ(shown.at("details").at("tensors"), 11);
+  EXPECT_EQ(shown.at("details").at("types").at("q8_0").at("tensors"), 8);
+  // 256 tokens of 3 sequences: keys and values of 2 layers, 2 heads of 32 (padded), bfloat16.
+  EXPECT_EQ(shown.at("details").at("memory").at("batch"), 3);
+  EXPECT_EQ(shown.at("details").at("memory").at("kv_bytes").to_number<int64_t>() % (3 * 256), 0);
+  shown.erase("details");
+  EXPECT_EQ(shown, imported);
   EXPECT_EQ(parse_json(run({"verify", "tiny", "--json"}).output).at("verified"), true);
 }
 
@@ -75,6 +82,23 @@ TEST_F(ModelCommand, bad_usage_is_exit_code_2) {
   EXPECT_EQ(run({"frobnicate"}).exit_code, 2);
   ::testing::internal::GetCapturedStderr();
   EXPECT_THAT(run({"import", "--help"}).output, HasSubstr("Example:"));
+}
+
+TEST_F(ModelCommand, converts_and_remembers_where_it_came_from) {
+  const std::string out = file_ + ".f16.gguf";
+  const auto converted = run({"convert", file_, out, "--type", "f16", "--json"});
+  EXPECT_EQ(converted.exit_code, 0);
+  EXPECT_EQ(parse_json(converted.output).at("path").as_string(), out);
+  EXPECT_EQ(run({"convert", file_, out}).exit_code, 1);  // it is there already
+  EXPECT_EQ(run({"quantize", file_, out + "2.gguf", "--type", "q9"}).exit_code, 2);
+  EXPECT_EQ(run({"import", out, "--name", "derived"}).exit_code, 0);
+  const auto text = run({"show", "derived"}).output;
+  EXPECT_THAT(text, HasSubstr("made by        convert of"));
+  EXPECT_THAT(text, HasSubstr("f16"));
+  const std::string folder = file_ + ".checkpoint";
+  EXPECT_EQ(run({"convert", file_, folder}).exit_code, 0);
+  EXPECT_EQ(run({"merge", file_, folder, "--out", file_ + ".merged.gguf", "--method", "linear"}).exit_code,
+            0);
 }
 
 }  // namespace
