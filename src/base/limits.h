@@ -18,12 +18,14 @@ inline constexpr int64_t kTensorDimensions = 4;
 inline constexpr int64_t kSafetensorsHeaderBytes = 100'000'000;  // the format's own limit
 inline constexpr int64_t kSafetensorsNameBytes = 1 << 10;
 inline constexpr int64_t kSafetensorsDimensions = 8;
-inline constexpr int64_t kShards = 4096;             // of a split GGUF file or a sharded checkpoint
-inline constexpr int64_t kConfigBytes = 64 << 20;    // of one JSON file beside the weights; the largest are indices
+inline constexpr int64_t kShards = 4096;  // of a split GGUF file or a sharded checkpoint
+inline constexpr int64_t kConfigBytes =
+    64 << 20;  // of one JSON file beside the weights; the largest are indices
 inline constexpr int64_t kVocabularyTokens = 1 << 22;
 inline constexpr int64_t kTokenTextBytes = 64 << 10;
 inline constexpr int64_t kTokenizerJsonBytes = 256 << 20;
-inline constexpr int64_t kTokenizerJsonValues = 16 << 20;  // a vocabulary of 256k has about 2 M with its merges
+inline constexpr int64_t kTokenizerJsonValues = 16
+                                                << 20;  // a vocabulary of 256k has about 2 M with its merges
 inline constexpr int64_t kEncodeBytes = 64 << 20;  // one text to tokenize; its prompt comes in a smaller body
 inline constexpr int64_t kLayers = 1024;
 inline constexpr int64_t kExperts = 1 << 12;  // of one layer
@@ -49,13 +51,14 @@ inline constexpr int64_t kRequestIdBytes = 128;
 // What is fetched from hubs.
 inline constexpr int64_t kFetchRedirects = 10;
 inline constexpr long kFetchConnectSeconds = 20;
-inline constexpr long kFetchSilenceSeconds = 60;        // without a byte: the connection counts as cut
+inline constexpr long kFetchSilenceSeconds = 60;         // without a byte: the connection counts as cut
 inline constexpr int64_t kFetchRetryAfterSeconds = 300;  // a longer Retry-After is an error that says so
 inline constexpr int64_t kHubListingBytes = 64 << 20;
 inline constexpr int64_t kHubListingPages = 1000;
 inline constexpr int64_t kModelFiles = 10'000;  // of one model
 inline constexpr int64_t kModelFileNameBytes = 512;
-inline constexpr int64_t kPartialDays = 30;  // an unfinished download that nobody resumed is removed after so long
+inline constexpr int64_t kPartialDays =
+    30;  // an unfinished download that nobody resumed is removed after so long
 
 // Requests.
 inline constexpr int64_t kMessages = 4096;

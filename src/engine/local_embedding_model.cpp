@@ -152,7 +152,8 @@ std::unique_ptr<chat::Generation> LocalEmbeddingModel::generate(chat::Generation
 std::vector<int32_t> LocalEmbeddingModel::tokenize(std::string_view text, bool add_special,
                                                    bool parse_special) const {
   const auto special = parse_special ? tokenizer::Special::parse : tokenizer::Special::as_text;
-  return add_special ? tokenizer::encode_document(tokenizer_, text, special) : tokenizer_.encode(text, special);
+  return add_special ? tokenizer::encode_document(tokenizer_, text, special)
+                     : tokenizer_.encode(text, special);
 }
 
 std::string LocalEmbeddingModel::detokenize(std::span<const int32_t> tokens) const {

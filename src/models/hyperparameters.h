@@ -13,7 +13,7 @@
 namespace neutrino::models {
 
 inline constexpr int64_t kHiddenMax = 1 << 20;  // of hidden and intermediate sizes
-inline constexpr int64_t kHeadsMax = 1 << 12;  // of a layer; of a head's width, too
+inline constexpr int64_t kHeadsMax = 1 << 12;   // of a layer; of a head's width, too
 
 // The integer at "<architecture>.<key>", in [low, high]. Throws Error naming key, value and range. The second form has a
 // fallback for an absent key.
@@ -47,7 +47,7 @@ struct CommonKeys {
   bool per_layer =
       false;  // head counts and feed_forward_length may be arrays and 0; the config holds the largest
   bool feed_forward_optional = false;  // 0 where it is missing: a model of experts alone
-  bool value_length = false;  // may differ from key_length
+  bool value_length = false;           // may differ from key_length
 };
 
 // What most decoders share: sizes, heads, context, norm epsilon, RoPE's base, vocabulary and whether the head is tied.

@@ -69,14 +69,15 @@ json::object byte_level_pipeline(const Vocabulary& vocabulary) {
   json::array steps;
   for (const PreTokenizer& step : make_pipeline(vocabulary).pre_tokenizers) {
     if (step.kind != PreTokenizer::Kind::split || step.delimiters != Delimiters::isolated || step.inverted)
-      throw make_error(ErrorCode::unimplemented, "the pre-tokenizer \"{}\" cannot be written as tokenizer.json",
-                       vocabulary.pre);
+      throw make_error(ErrorCode::unimplemented,
+                       "the pre-tokenizer \"{}\" cannot be written as tokenizer.json", vocabulary.pre);
     steps.push_back({{"type", "Split"},
                      {"pattern", {{"Regex", step.pattern.source()}}},
                      {"behavior", "Isolated"},
                      {"invert", false}});
   }
-  json::object byte_level{{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}};
+  json::object byte_level{
+      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}};
   steps.push_back(byte_level);
   return {{"model", {{"type", "BPE"}, {"byte_fallback", false}}},
           {"normalizer", nullptr},
@@ -140,13 +141,14 @@ void fill_model(const Vocabulary& vocabulary, json::object& model) {
   } else if (type == "WordPiece") {
     const json::value* prefix = model.if_contains("continuing_subword_prefix");
     Vocabulary words = vocabulary;
-    words.tokens = word_pieces(vocabulary, prefix && prefix->is_string() ? std::string_view(prefix->get_string()) : "##");
+    words.tokens = word_pieces(vocabulary,
+                               prefix && prefix->is_string() ? std::string_view(prefix->get_string()) : "##");
     model["vocab"] = vocabulary_object(words);
   } else {
     model["vocab"] = vocabulary_object(vocabulary);
-    model["merges"] = merges_array(vocabulary.merges.empty() && vocabulary.model == "llama"
-                                       ? merges_of_scores(vocabulary)
-                                       : vocabulary.merges);
+    model["merges"] =
+        merges_array(vocabulary.merges.empty() && vocabulary.model == "llama" ? merges_of_scores(vocabulary)
+                                                                              : vocabulary.merges);
   }
 }
 

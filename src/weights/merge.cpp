@@ -143,8 +143,9 @@ void check_same_shape(const WeightFile& first, const WeightFile& other) {
     const TensorEntry* same = other.find(tensor.name);
     if (!same) throw make_error(ErrorCode::invalid_argument, "{} has no tensor {}", name, tensor.name);
     if (same->shape != tensor.shape)
-      throw make_error(ErrorCode::invalid_argument, "tensor {} of {} has shape {}, but in {} it has {}", tensor.name,
-                       name, shape_text(same->shape), first.path().filename().string(), shape_text(tensor.shape));
+      throw make_error(ErrorCode::invalid_argument, "tensor {} of {} has shape {}, but in {} it has {}",
+                       tensor.name, name, shape_text(same->shape), first.path().filename().string(),
+                       shape_text(tensor.shape));
   }
   for (const TensorEntry& tensor : other.tensors())
     if (!first.find(tensor.name))

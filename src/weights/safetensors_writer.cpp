@@ -4,13 +4,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <numeric>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/sha256.h"
-#include "weights/checkpoint_form.h"
 #include "tokenizer/tokenizer_json_writer.h"
+#include "weights/checkpoint_form.h"
 #include "weights/derived_file.h"
 
 namespace neutrino::weights {
@@ -40,25 +39,28 @@ std::string_view type_name(DType dtype) {
 DType target_type(const CheckpointTensor& tensor, const QuantMix* mix) {
   const bool matrix = tensor.shape.size() > 1;
   if (mix && matrix) return mix->base;
-  if (tensor.dtype == DType::f16 || tensor.dtype == DType::f32 || tensor.dtype == DType::bf16) return tensor.dtype;
+  if (tensor.dtype == DType::f16 || tensor.dtype == DType::f32 || tensor.dtype == DType::bf16)
+    return tensor.dtype;
   return DType::bf16;
 }
 
 std::vector<Shard> plan_shards(const CheckpointTensors& tensors, const QuantMix* mix) {
   if (mix && mix->base != DType::f32 && mix->base != DType::f16 && mix->base != DType::bf16)
-    throw make_error(ErrorCode::invalid_argument, "a checkpoint's --type must be f32, f16 or bf16, got {}", mix->name);
+    throw make_error(ErrorCode::invalid_argument, "a checkpoint's --type must be f32, f16 or bf16, got {}",
+                     mix->name);
   std::vector<Shard> shards(1);
   for (const CheckpointTensor& tensor : tensors.list()) {
     const DType dtype = target_type(tensor, mix);
-    const int64_t count = std::accumulate(tensor.shape.begin(), tensor.shape.end(), int64_t{1}, std::multiplies<>());
-    const int64_t bytes = count * compute::dtype_info(dtype).block_bytes;
+    const int64_t rows = tensor.shape.size() > 1 ? tensor.shape[0] : 1;
+    const int64_t bytes = *compute::matrix_bytes(dtype, rows, tensor.shape.back());
     if (shards.back().bytes > 0 && shards.back().bytes + bytes > kShardBytes) shards.emplace_back();
     shards.back().tensors.push_back({&tensor, dtype, bytes});
     shards.back().bytes += bytes;
   }
   for (size_t i = 0; i < shards.size(); ++i)
-    shards[i].name = shards.size() == 1 ? "model.safetensors"
-                                        : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+    shards[i].name = shards.size() == 1
+                         ? "model.safetensors"
+                         : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
   return shards;
 }
 
@@ -93,8 +95,9 @@ json::object make_config(const CheckpointForm& form) {
 void write_tokenizer(const WeightFile& source, const fs::path& folder) {
   if (source.format() == "safetensors") {
     const fs::path from = fs::is_directory(source.path()) ? source.path() : source.path().parent_path();
-    for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model",
-                             "vocab.json", "merges.txt", "vocab.txt", "generation_config.json", "chat_template.jinja"})
+    for (const char* name :
+         {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model",
+          "vocab.json", "merges.txt", "vocab.txt", "generation_config.json", "chat_template.jinja"})
       if (fs::is_regular_file(from / name))
         fs::copy_file(from / name, folder / name, fs::copy_options::overwrite_existing);
     return;
@@ -122,19 +125,22 @@ void write_index(const std::vector<Shard>& shards, const fs::path& folder) {
     total += shard.bytes;
     for (const Planned& planned : shard.tensors) map[planned.tensor->name] = shard.name;
   }
-  write_file_atomic(folder / "model.safetensors.index.json",
-                    to_text(json::object{{"metadata", {{"total_size", total}}}, {"weight_map", std::move(map)}}));
+  write_file_atomic(
+      folder / "model.safetensors.index.json",
+      to_text(json::object{{"metadata", {{"total_size", total}}}, {"weight_map", std::move(map)}}));
 }
 
-void write_shard(const CheckpointTensors& tensors, const Shard& shard, const std::string& header, const fs::path& path,
-                 const std::function<void(int64_t)>& wrote) {
+void write_shard(const CheckpointTensors& tensors, const Shard& shard, const std::string& header,
+                 const fs::path& path, const std::function<void(int64_t)>& wrote) {
   const fs::path temporary = path.string() + ".tmp";
-  const FileDescriptor fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644));
+  const FileDescriptor fd(
+      ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644));
   if (!fd) throw system_error("open", temporary);
   write_all(fd.get(), header, temporary);
   for (const Planned& planned : shard.tensors) {
     const std::vector<float> values = tensors.values(*planned.tensor);
-    const auto bytes = encode_values(planned.tensor->name, values, planned.tensor->shape.back(), planned.dtype);
+    const auto bytes =
+        encode_values(planned.tensor->name, values, planned.tensor->shape.back(), planned.dtype);
     write_all(fd.get(), {reinterpret_cast<const char*>(bytes.data()), bytes.size()}, temporary);
     wrote(planned.bytes);
   }
@@ -153,9 +159,9 @@ void prepare_folder(const fs::path& partial, const std::string& plan) {
 
 }  // namespace
 
-ConvertReport convert_to_safetensors(const WeightFile& source, const fs::path& folder, const ConvertOptions& options) {
-  if (fs::exists(folder))
-    throw make_error(ErrorCode::already_exists, "{} is there already", folder.string());
+ConvertReport convert_to_safetensors(const WeightFile& source, const fs::path& folder,
+                                     const ConvertOptions& options) {
+  if (fs::exists(folder)) throw make_error(ErrorCode::already_exists, "{} is there already", folder.string());
   const CheckpointForm form = checkpoint_form(source);
   const CheckpointTensors tensors(source, form);
   const std::vector<Shard> shards = plan_shards(tensors, options.mix);
@@ -167,7 +173,8 @@ ConvertReport convert_to_safetensors(const WeightFile& source, const fs::path& f
   prepare_folder(partial, to_text(json::object{{"headers_sha256", to_hex(hash.finish())}}));
   const FileDescriptor lock(::open(partial.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!lock || !try_lock(lock, Lock::exclusive))
-    throw make_error(ErrorCode::failed_precondition, "{} is being written by another process", partial.string());
+    throw make_error(ErrorCode::failed_precondition, "{} is being written by another process",
+                     partial.string());
 
   ConvertReport report;
   int64_t total = 0;

@@ -76,8 +76,8 @@ inline void score_block(const AttentionTask& task, const TileWork& work, const u
       for (int v = 0; v < kAttentionLanes; ++v) score[q][v] = splat(0.0f);
     for (int64_t d = 0; d < task.key_width; d += 32) {
       V part[queries][kAttentionLanes];
-      multiply_32<queries, kAttentionLanes>(work.q + d, task.key_width, keys + d * 32 + half * 32, 64,
-                                            ahead, part);
+      multiply_32<queries, kAttentionLanes>(work.q + d, task.key_width, keys + d * 32 + half * 32, 64, ahead,
+                                            part);
 #pragma GCC unroll 8
       for (int q = 0; q < queries; ++q)
 #pragma GCC unroll 8

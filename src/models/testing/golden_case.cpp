@@ -11,8 +11,8 @@
 #include "base/checked.h"
 #include "base/file.h"
 #include "compute/dtype.h"
-#include "weights/gguf_writer.h"
 #include "models/pooling.h"
+#include "weights/gguf_writer.h"
 
 namespace neutrino::models::testing {
 namespace {
