@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""neutrino beside sentence-transformers on the embedding model, in the same minutes: `./dev bench embeddings`.
+"""neutrino beside sentence-transformers on the embedding model, in the same minutes.
 
 1,000 sentences of 8 to 64 tokens in batches of 32, two threads each. Ours are sent over HTTP to `neutrino serve`, one
 request a batch; the peer's encode() is called with the same batches (it sorts by length and pads). Rounds alternate; the
-medians are compared. Needs sentence-transformers: run it with a Python that has it (tools/golden/requirements.txt).
+medians are compared. Needs a release build and a Python with sentence-transformers (tools/golden/requirements.txt):
+
+    python bench/embedding_peers.py --model ~/.local/share/neutrino/cache/models/all-MiniLM-L6-v2
 """
 import argparse
 import base64

@@ -41,6 +41,8 @@ class Case:
     run: Optional[Callable] = None  # (model, ids) -> (tokens, columns) float32; default: the logits
     config_extra: dict = dataclasses.field(default_factory=dict)  # put into config.json
     extra: Optional[Callable] = None  # (model, case) -> dict, put into the golden file
+    modules: dict = dataclasses.field(default_factory=dict)  # tensors of sentence-transformers modules: name to shape
+    files: dict = dataclasses.field(default_factory=dict)  # further files of the checkpoint: name to JSON
     minimum_std: float = 1.0  # of the output
     strict: bool = True  # every tensor of the checkpoint is loaded, and none is missing
 
@@ -87,6 +89,12 @@ def fill(case, name, tensor):
     return torch.from_numpy(values).reshape(tensor.shape).to(case.dtype if matrix else torch.float32), offset, scale
 
 
+def module_tensor(name, shape):
+    """A tensor of Case.modules, for Case.run."""
+    _, scale = default_weights(name, shape)
+    return torch.from_numpy(np.float32(scale) * uniform(name, int(np.prod(shape)))).reshape(shape)
+
+
 def make_checkpoint(case, folder):
     """Saves the model as transformers does, with our values. Returns the list for the golden file."""
     import transformers
@@ -105,6 +113,8 @@ def make_checkpoint(case, folder):
         tensors[name], offset, scale = fill(case, name, saved[name])
         listed.append([name, NAMES[tensors[name].dtype], list(saved[name].shape), float(offset), float(scale)])
     safetensors.torch.save_file(tensors, files[0], metadata={"format": "pt"})
+    for name, shape in case.modules.items():
+        listed.append([name, "F32", list(shape), 0.0, float(np.float32(default_weights(name, shape)[1]))])
     config = json.loads((folder / "config.json").read_text()) | case.config_extra
     (folder / "config.json").write_text(json.dumps(config))
     return config, listed
@@ -154,6 +164,8 @@ def make(case):
         "columns": output.shape[1],
         "output_1e5": [int(round(float(v) * 1e5)) for r in rows for v in output[r]],
     }
+    if case.files:
+        golden["files"] = case.files
     if case.extra:
         golden |= case.extra(model, case)
     OUT.mkdir(exist_ok=True)

@@ -3,9 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <map>
 #include <numeric>
 
 #include "base/checked.h"
@@ -96,25 +98,49 @@ GoldenCase read_golden_case(const std::filesystem::path& folder, std::string_vie
   return golden;
 }
 
-void write_checkpoint(const GoldenCase& golden, const std::filesystem::path& folder,
-                      std::string_view corrupted) {
+namespace {
+
+void write_safetensors(const std::vector<std::pair<std::string, const GoldenTensor*>>& tensors,
+                       std::string_view corrupted, const std::filesystem::path& path) {
   json::object header;
   std::string data;
-  for (const GoldenTensor& tensor : golden.tensors) {
+  for (const auto& [name, tensor] : tensors) {
     const size_t begin = data.size();
-    data += tensor_bytes(tensor, tensor.name == corrupted);
-    header[tensor.name] = {{"dtype", tensor.dtype},
-                           {"shape", json::array(tensor.shape.begin(), tensor.shape.end())},
-                           {"data_offsets", {begin, data.size()}}};
+    data += tensor_bytes(*tensor, tensor->name == corrupted);
+    header[name] = {{"dtype", tensor->dtype},
+                    {"shape", json::array(tensor->shape.begin(), tensor->shape.end())},
+                    {"data_offsets", {begin, data.size()}}};
   }
   std::string text = to_text(header);
   text.append((8 - text.size() % 8) % 8, ' ');
   const uint64_t length = text.size();
-  std::ofstream file(folder / "model.safetensors", std::ios::binary | std::ios::trunc);
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file.write(reinterpret_cast<const char*>(&length), 8) << text << data;
   file.close();
   check(file.good(), "cannot write the checkpoint of a test");
+}
+
+}  // namespace
+
+// A tensor of a sentence-transformers module, "2_Dense.linear.weight", goes to the module's own file.
+void write_checkpoint(const GoldenCase& golden, const std::filesystem::path& folder,
+                      std::string_view corrupted) {
+  std::map<std::string, std::vector<std::pair<std::string, const GoldenTensor*>>> files;
+  for (const GoldenTensor& tensor : golden.tensors) {
+    const bool module = std::isdigit(static_cast<unsigned char>(tensor.name[0]));
+    const size_t dot = module ? tensor.name.find('.') : 0;
+    files[tensor.name.substr(0, dot)].emplace_back(tensor.name.substr(module ? dot + 1 : 0), &tensor);
+  }
+  for (const auto& [module, tensors] : files) {
+    std::filesystem::create_directories(folder / module);
+    write_safetensors(tensors, corrupted, folder / module / "model.safetensors");
+  }
   std::ofstream(folder / "config.json", std::ios::trunc) << to_text(golden.config);
+  const json::value* extra = golden.file.if_contains("files");
+  for (const auto& [name, content] : extra ? extra->as_object() : json::object()) {
+    std::filesystem::create_directories((folder / std::string(name)).parent_path());
+    std::ofstream(folder / std::string(name), std::ios::trunc) << to_text(content);
+  }
 }
 
 namespace {

@@ -8,8 +8,6 @@
 namespace neutrino::weights {
 namespace {
 
-constexpr int64_t kRank = 4;  // GGUF's pooling_type of a model with a classification head
-
 // weight and bias of one linear layer or norm
 void pair(Layout& layout, const std::string& name, const std::string& source) {
   layout.tensor(name + ".weight", source + ".weight");
@@ -72,7 +70,7 @@ void map_bert(Layout& layout) {
   for (int64_t i = 0; i < layout.integer("num_hidden_layers"); ++i) map_bert_layer(layout, prefix, i);
   layout.ignore(prefix + "embeddings.position_ids");
   if (layout.has("classifier.weight")) {
-    layout.set("pooling_type", kRank);
+    layout.set("pooling_type", kPoolingRank);
     pair(layout, "cls", prefix + "pooler.dense");
     pair(layout, "cls.output", "classifier");
   } else {
@@ -105,7 +103,7 @@ void map_modern_bert(Layout& layout) {
   for (int64_t i = 0; i < layout.integer("num_hidden_layers"); ++i) map_modern_bert_layer(layout, prefix, i);
   layout.tensor("output_norm.weight", prefix + "final_norm.weight");
   if (layout.has("classifier.weight")) {
-    layout.set("pooling_type", kRank);
+    layout.set("pooling_type", kPoolingRank);
     layout.set("classifier_pooling", layout.text("classifier_pooling", "cls"));
     layout.tensor("cls.weight", "head.dense.weight");
     layout.tensor("cls.norm.weight", "head.norm.weight");

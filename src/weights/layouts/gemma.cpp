@@ -1,7 +1,8 @@
-// Gemma 2 and 3, the text models. The authors' RMSNorm multiplies with 1 + weight; the canonical form holds the sum.
+// Gemma 2 and 3, the text models, and EmbeddingGemma. The authors' RMSNorm multiplies with 1 + weight; the canonical form holds the sum.
 #include <cmath>
 
 #include "weights/layouts/decoder.h"
+#include "weights/layouts/pooling.h"
 #include "weights/reader.h"
 
 namespace neutrino::weights {
@@ -86,10 +87,9 @@ void map_gemma2(Layout& layout) {
 }
 
 void map_gemma3(Layout& layout) {
-  layout.set_architecture("gemma3");
+  const bool encoder = layout.boolean("use_bidirectional_attention", false);
+  layout.set_architecture(encoder ? "gemma-embedding" : "gemma3");
   require_activation(layout, "hidden_activation", {"gelu_pytorch_tanh"});
-  if (layout.boolean("use_bidirectional_attention", false))
-    throw refuse("config_field", "config.json: use_bidirectional_attention is not supported for gemma3");
   set_sizes(layout, kGemma3);
   set_rope_base(layout, 1e6);
   set_cap(layout, "attn_logit_softcapping", "attn_logit_softcapping", 0);
@@ -99,6 +99,11 @@ void map_gemma3(Layout& layout) {
       layout.config().contains("rope_parameters") || layout.config().contains("rope_local_base_freq");
   layout.set("rope.freq_base_swa", says ? rope_base(layout, "sliding_attention") : 10000.0);
   map_tensors(layout);
+  if (!encoder) return;
+  set_pooling(layout);
+  for (const std::string module : {"2", "3"})
+    if (layout.has(module + "_Dense.linear.weight"))
+      layout.tensor("dense_" + module + ".weight", module + "_Dense.linear.weight");
 }
 
 }  // namespace neutrino::weights

@@ -1,5 +1,6 @@
 // Qwen 2, 2.5 and 3, the dense models. GGUF pairs the rotary halves as Hugging Face does.
 #include "weights/layouts/decoder.h"
+#include "weights/layouts/pooling.h"
 
 namespace neutrino::weights {
 namespace {
@@ -21,6 +22,12 @@ void map_qwen(Layout& layout, std::string_view architecture) {
     map_attention(layout, to, from + "self_attn.", QkRows::as_they_stand);
     layout.tensor(to + "ffn_norm.weight", from + "post_attention_layernorm.weight");
     map_gated_mlp(layout, to, from + "mlp.");
+  }
+  if (layout.has("score.weight")) {
+    layout.set("pooling_type", kPoolingRank);
+    layout.tensor("cls.output.weight", "score.weight");
+  } else {
+    set_pooling(layout);
   }
 }
 
