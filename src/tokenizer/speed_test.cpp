@@ -10,6 +10,8 @@
 namespace neutrino::tokenizer {
 namespace {
 
+constexpr double kGrowth = 3.2;  // what t(2k)/t(k) must stay below; quadratic time is 4
+
 double cpu_milliseconds(const std::function<void()>& work) {
   const auto now = [] {
     timespec time{};
@@ -40,10 +42,12 @@ class Speed : public testing::TestWithParam<std::string> {
   std::unique_ptr<Tokenizer> tokenizer_ =
       make_tokenizer(family_vocabulary(read_tokenizer_golden("families/" + GetParam() + ".json")));
 
-  // Thread time, the best of alternating rounds: a slow moment of the machine hits both, and hardly all rounds.
+  // Thread time, the best of alternating rounds: a slow moment of the machine hits both, and hardly all rounds. Where the
+  // growth looks too large, more rounds show whether the text or the machine is to blame.
   double growth(const std::string& half, const std::string& whole) const {
     double best_half = 1e9, best_whole = 1e9;
-    for (int round = 0; round < (long_tests() ? 7 : 3); ++round) {
+    for (int round = 0; round < (long_tests() ? 7 : 3) || (round < 30 && best_whole >= kGrowth * best_half);
+         ++round) {
       best_half = std::min(best_half, cpu_milliseconds([&] { tokenizer_->encode(half, Special::parse); }));
       best_whole = std::min(best_whole, cpu_milliseconds([&] { tokenizer_->encode(whole, Special::parse); }));
     }
@@ -64,7 +68,7 @@ TEST_P(Speed, GrowsWithTheTextAndNoFaster) {
   for (const std::string_view unit :
        {"a", " ", "\u4e2d", "\n", "A", "7", ".", "the ", "e\u0301", "\u2581", "\xF0\x9F"}) {
     const double ratio = growth(repeat(unit, size / 2), repeat(unit, size));
-    EXPECT_LT(ratio, 3.2) << testing::PrintToString(unit);
+    EXPECT_LT(ratio, kGrowth) << testing::PrintToString(unit);
     worst = std::max(worst, ratio);
   }
   if (long_tests()) std::printf("%s: t(2k)/t(k) at most %.2f\n", GetParam().c_str(), worst);
