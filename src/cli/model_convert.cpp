@@ -1,7 +1,5 @@
 // neutrino model convert|quantize|merge: a model in another format, with other types, or made of several.
 
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
@@ -9,6 +7,7 @@
 #include "base/memory.h"
 #include "cli/load.h"
 #include "cli/model_commands.h"
+#include "cli/model_pull.h"
 #include "weights/adapter.h"
 #include "weights/checkpoint_form.h"
 #include "weights/convert.h"
@@ -38,17 +37,6 @@ void add_output_options(CLI::App& command, Output& output) {
   command.add_flag("--json", output.as_json, "print JSON");
 }
 
-weights::Progress progress_line(std::string_view action) {
-  if (!::isatty(STDERR_FILENO)) return {};
-  return [action = std::string(action), last = int64_t{-1}](int64_t done, int64_t total) mutable {
-    const int64_t percent = total > 0 ? 100 * done / total : 100;
-    if (percent == last) return;
-    last = percent;
-    fmt::print(stderr, "\r{} {:3} % of {}{}", action, percent, size_text(total), done >= total ? "\n" : "");
-    std::fflush(stderr);
-  };
-}
-
 weights::LineageParent parent_of(const weights::OpenModel& model) {
   return weights::lineage_parent(*model.file, model.name, model.file->path());
 }
@@ -69,7 +57,7 @@ int write(const WeightFile& file, const WeightFile& origin, weights::LineageStep
   prepare(output);
   const bool gguf = output.path.ends_with(".gguf");
   weights::ConvertOptions options{
-      .lineage = std::move(lineage), .threads = output.threads, .progress = progress_line(action)};
+      .lineage = std::move(lineage), .threads = output.threads, .progress = progress_bar(action)};
   if (!output.type.empty()) options.mix = &weights::quant_mix_named(output.type);
   if (gguf && origin.format() == "safetensors")
     options.checkpoint_config = to_text(weights::checkpoint_form(origin).config);
