@@ -1,7 +1,7 @@
 // What the kernels reach on this machine: products by shape and rows, all operations of a forward pass of SmolLM2-135M's
 // shape on random weights (q4_1 body, q8_0 tied head), and of all-MiniLM-L6-v2's (f32), an encoder.
 //
-//   compute_bench [--isa avx2] [--threads 2] [--seconds 0.3] [--float32] [--forward | --encoder]
+//   compute_bench [--isa avx2] [--threads 2] [--seconds 0.3] [--float32] [--type q4_k | --forward | --encoder]
 //
 // Times are the best of the repetitions: neighbours on the machine only ever add; with --threads 1 they are CPU times.
 
@@ -13,6 +13,7 @@
 #include <map>
 #include <string>
 
+#include "base/error.h"
 #include "compute/test_support.h"
 
 namespace neutrino::compute {
@@ -267,10 +268,12 @@ void bench_encoder(Backend& backend, const Options& options) {
 void run(int argc, char** argv) {
   Options options;
   bool float32 = false, forward_only = false, encoder_only = false;
+  std::string type;
   CLI::App app("Speed of the compute kernels");
   app.add_option("--isa", options.backend.isa, "kernel table");
   app.add_option("--threads", options.backend.threads);
   app.add_option("--seconds", options.seconds, "for each line");
+  app.add_option("--type", type, "only products with weights of this type, 2048x768");
   app.add_flag("--float32", float32, "the arithmetic of --exact");
   app.add_flag("--forward", forward_only, "without the single products");
   app.add_flag("--encoder", encoder_only, "only the encoder");
@@ -284,10 +287,17 @@ void run(int argc, char** argv) {
   backend->reserve(int64_t{512} << 20);
   fmt::print("{}, {} threads\n", backend->name(), backend->threads());
   if (encoder_only) return bench_encoder(*backend, options);
+  if (!type.empty()) {
+    const auto dtype = dtype_named(type);
+    if (!dtype) throw make_error(ErrorCode::invalid_argument, "no type of weights is named \"{}\"", type);
+    return bench_products(*backend, options, *dtype, 2048, 768);
+  }
   if (!forward_only) {
     bench_products(*backend, options, DType::q4_1, 3072, 576);
     bench_products(*backend, options, DType::q4_1, 576, 1536);
     bench_products(*backend, options, DType::q8_0, 49152, 576);
+    for (const DType dtype : {DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_xs})
+      bench_products(*backend, options, dtype, 2048, 768);
     bench_products(*backend, options, DType::bf16, 3072, 576);
     bench_products(*backend, options, DType::f32, 1536, 384);
     bench_products(*backend, options, DType::f32, 384, 1536);

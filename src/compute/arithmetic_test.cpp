@@ -9,6 +9,7 @@
 
 #include "base/random.h"
 #include "compute/integer_weights.h"
+#include "compute/test_support.h"
 
 namespace neutrino::compute {
 namespace {
@@ -181,6 +182,36 @@ TEST(IntegerRow, NibblesAreWithinAThousandthOfTheRowMaximum) {
     }
     EXPECT_LT(127 * sum, int64_t{1} << 31);
     EXPECT_LT(error / largest, 5e-4);
+  }
+}
+
+struct Bound {
+  DType dtype;
+  double error;  // of a weight, of its row's largest
+};
+constexpr Bound kBounds[] = {
+    {DType::q4_0, 3e-4}, {DType::q4_1, 5e-4}, {DType::q4_k, 5e-4}, {DType::q8_0, 1e-3}};
+
+TEST(IntegerRow, PackedTypesAreCloseToTheFilesWeights) {
+  constexpr int64_t kColumns = 2048;
+  for (const Bound& bound : kBounds) {
+    const testing::OwnedMatrix w = testing::random_matrix(bound.dtype, 50, kColumns, 1);
+    const int64_t stride = row_bytes(bound.dtype, kColumns).value();
+    double worst = 0;
+    for (int64_t r = 0; r < 50; ++r) {
+      std::vector<float> real(kColumns);
+      dequantize_row(bound.dtype, w.bytes.data() + r * stride, kColumns, real.data());
+      IntegerRow row;
+      integer_row(bound.dtype, w.bytes.data() + r * stride, kColumns, row);
+      const double largest =
+          std::abs(*std::ranges::max_element(real, {}, [](float x) { return std::abs(x); }));
+      for (int64_t c = 0; c < kColumns; ++c) {
+        const double w_c = integer_weight(weight_kind(bound.dtype), row, c) * static_cast<double>(row.scale);
+        worst = std::max(worst, std::abs(w_c - static_cast<double>(real[c])) / largest);
+      }
+    }
+    EXPECT_LT(worst, bound.error) << dtype_info(bound.dtype).name;
+    EXPECT_GT(worst, 0) << dtype_info(bound.dtype).name;
   }
 }
 

@@ -29,7 +29,8 @@ using testing::values_of;
 using testing::view_of;
 
 // The types that kernels know by themselves; all others become 16-bit integers or float32 on their way in.
-constexpr DType kKernelTypes[] = {DType::q4_0, DType::q4_1, DType::q8_0, DType::f32, DType::f16, DType::bf16};
+constexpr DType kKernelTypes[] = {DType::q4_0, DType::q4_1, DType::q4_k, DType::q8_0,
+                                  DType::f32,  DType::f16,  DType::bf16};
 constexpr int64_t kRowCounts[] = {1, 2, 3, 5, 8, 17, 33};
 // ---- products
 
@@ -37,7 +38,15 @@ struct Shape {
   int64_t rows, columns;
 };
 constexpr Shape kQuantisedShapes[] = {{1, 32}, {16, 64}, {17, 96}, {50, 32}, {300, 160}};
+constexpr Shape kSuperShapes[] = {{1, 256}, {17, 512}, {50, 256}, {97, 768}};
 constexpr Shape kPlainShapes[] = {{1, 1}, {16, 31}, {33, 33}, {50, 64}, {7, 130}};
+
+std::span<const Shape> shapes_of(DType dtype) {
+  const int64_t block = dtype_info(dtype).block;
+  return block > 32  ? std::span<const Shape>(kSuperShapes)
+         : block > 1 ? std::span<const Shape>(kQuantisedShapes)
+                     : kPlainShapes;
+}
 
 // norm -> product, norm -> product + sum, norm -> gated product.
 std::vector<std::vector<float>> products(Backend& backend, DType dtype, Shape shape, int64_t rows) {
@@ -64,7 +73,7 @@ TEST_P(EveryTable, ProductsHaveTheBitsOfTheReference) {
   for (const Arithmetic arithmetic : kArithmetics) {
     const auto fast = cpu(GetParam(), arithmetic), slow = reference(arithmetic);
     for (const DType dtype : kKernelTypes)
-      for (const Shape shape : dtype_info(dtype).block > 1 ? kQuantisedShapes : kPlainShapes)
+      for (const Shape shape : shapes_of(dtype))
         for (const int64_t rows : kRowCounts) {
           const auto got = products(*fast, dtype, shape, rows), want = products(*slow, dtype, shape, rows);
           for (size_t i = 0; i < want.size(); ++i)
@@ -106,16 +115,25 @@ TEST_P(EveryTable, StackedPartsOfDifferentTypes) {
   EXPECT_TRUE(same_bits(run(*fast), run(*slow)));
 }
 
+// Random scales, and all else the same bits: in two of three blocks all ones.
+OwnedMatrix extreme_matrix(DType dtype, int64_t rows, int64_t columns) {
+  OwnedMatrix w = random_matrix(dtype, rows, columns, 1);
+  const DTypeInfo& info = dtype_info(dtype);
+  const auto block = static_cast<size_t>(info.block_bytes);
+  for (size_t at = 0; info.block > 1 && at < w.bytes.size(); at += block) {
+    const std::vector<std::byte> scales(w.bytes.begin() + at, w.bytes.begin() + at + block);
+    std::fill_n(w.bytes.begin() + at, block, std::byte{at % 3 == 0 ? uint8_t{0x80} : uint8_t{0xFF}});
+    testing::copy_scales(dtype, scales.data(), w.bytes.data() + at);
+  }
+  return w;
+}
+
 // Rows with the largest values that there can be: sums close to their limits, magnitudes from 1e-30 to 1e30.
 TEST_P(EveryTable, ExtremeValues) {
   const auto fast = cpu(GetParam(), Arithmetic::integer), slow = reference(Arithmetic::integer);
   constexpr int64_t kColumns = 2048;
   for (const DType dtype : kKernelTypes) {
-    OwnedMatrix w = random_matrix(dtype, 18, kColumns, 1);
-    const DTypeInfo& info = dtype_info(dtype);
-    for (size_t at = 0; info.block > 1 && at < w.bytes.size(); at += static_cast<size_t>(info.block_bytes))
-      for (int64_t i = dtype == DType::q4_1 ? 4 : 2; i < info.block_bytes; ++i)
-        w.bytes[at + static_cast<size_t>(i)] = std::byte{at % 3 == 0 ? uint8_t{0x80} : uint8_t{0xFF}};
+    const OwnedMatrix w = extreme_matrix(dtype, 18, kColumns);
     std::vector<float> x(4 * kColumns);
     for (size_t i = 0; i < x.size(); ++i)
       x[i] = i < kColumns ? 1.0f : i < 2 * kColumns ? -3e29f : i % 7 ? 1e-29f : -2e-29f;
@@ -132,7 +150,7 @@ TEST_P(EveryTable, ExtremeValues) {
         if (std::isnan(value)) value = 0;  // which NaN it is does not matter
       return out;
     };
-    EXPECT_TRUE(same_bits(run(*fast), run(*slow))) << info.name;
+    EXPECT_TRUE(same_bits(run(*fast), run(*slow))) << dtype_info(dtype).name;
   }
 }
 

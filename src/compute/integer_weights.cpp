@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "base/error.h"
 #include "compute/constants.h"
+#include "compute/dequantize.h"
 
 namespace neutrino::compute {
 namespace {
@@ -19,38 +19,51 @@ struct RealRow {
   std::vector<float> w;      // (columns), dequantised
 };
 
-uint16_t load16(const uint8_t* bytes) {
-  uint16_t value;
-  std::memcpy(&value, bytes, sizeof value);
-  return value;
-}
-
-void read_nibbles(DType dtype, const uint8_t* block, int64_t b, RealRow& real, IntegerRow& out) {
+void read_q4(DType dtype, const uint8_t* block, int64_t b, RealRow& real, IntegerRow& out) {
   const int64_t header = dtype == DType::q4_1 ? 4 : 2;
-  real.d[b] = f16_to_f32(load16(block));
-  real.m[b] = dtype == DType::q4_1 ? f16_to_f32(load16(block + 2)) + 8 * real.d[b] : 0;
+  real.d[b] = load_f16(block);
+  real.m[b] = dtype == DType::q4_1 ? load_f16(block + 2) + 8 * real.d[b] : 0;
   for (int64_t j = 0; j < kBlock / 2; ++j) {
     out.q[b * kBlock + j] = block[header + j] & 15;
     out.q[b * kBlock + j + 16] = block[header + j] >> 4;
   }
 }
 
-void read_bytes(const uint8_t* block, int64_t b, RealRow& real, IntegerRow& out) {
-  real.d[b] = f16_to_f32(load16(block));
+void read_q4_k(const uint8_t* block, int64_t b, RealRow& real, IntegerRow& out) {
+  const double d = load_f16(block), dmin = load_f16(block + 2);
+  for (int s = 0; s < 8; ++s, ++b) {
+    const auto [sc, m] = packed_scale(block + 4, s);
+    real.d[b] = d * sc;
+    real.m[b] = 8 * real.d[b] - dmin * m;
+    for (int64_t l = 0; l < kBlock; ++l)
+      out.q[b * kBlock + l] = block[16 + s / 2 * 32 + l] >> 4 * (s % 2) & 15;
+  }
+}
+
+void read_q8(const uint8_t* block, int64_t b, RealRow& real, IntegerRow& out) {
+  real.d[b] = load_f16(block);
   real.m[b] = 0;
   for (int64_t j = 0; j < kBlock; ++j) out.q[b * kBlock + j] = static_cast<int8_t>(block[2 + j]);
 }
 
+// A quant block of the file, whose first 32 columns are block `b`.
+void read_block(DType dtype, const uint8_t* block, int64_t b, RealRow& real, IntegerRow& out) {
+  switch (dtype) {
+    case DType::q4_k: return read_q4_k(block, b, real, out);
+    case DType::q8_0: return read_q8(block, b, real, out);
+    default: return read_q4(dtype, block, b, real, out);
+  }
+}
+
 void read_row(DType dtype, const void* row, int64_t columns, RealRow& real, IntegerRow& out) {
-  const WeightKind kind = weight_kind(dtype);
   const DTypeInfo& info = dtype_info(dtype);
-  const int64_t blocks = kind == WeightKind::word ? 0 : columns / kBlock;
+  const int64_t blocks = weight_kind(dtype) == WeightKind::word ? 0 : columns / kBlock;
   real.d.resize(blocks), real.m.resize(blocks), real.w.resize(columns);
   out.e.resize(blocks), out.f.resize(blocks), out.q.resize(columns);
   dequantize_row(dtype, row, columns, real.w.data());
   const auto* bytes = static_cast<const uint8_t*>(row);
-  for (int64_t b = 0; b < blocks; ++b, bytes += info.block_bytes)
-    kind == WeightKind::nibble ? read_nibbles(dtype, bytes, b, real, out) : read_bytes(bytes, b, real, out);
+  for (int64_t b = 0; b < blocks; b += info.block / kBlock, bytes += info.block_bytes)
+    read_block(dtype, bytes, b, real, out);
 }
 
 // The first scale to try: what maps the largest value to the largest integer. NaN if a value is not finite.
@@ -115,7 +128,8 @@ void fill_row(IntegerRow& out, float scale) {
 WeightKind weight_kind(DType dtype) {
   switch (dtype) {
     case DType::q4_0:
-    case DType::q4_1: return WeightKind::nibble;
+    case DType::q4_1:
+    case DType::q4_k: return WeightKind::nibble;
     case DType::q8_0: return WeightKind::byte;
     default: check(dtype != DType::i32, "i32 holds no weights"); return WeightKind::word;
   }

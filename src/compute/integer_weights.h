@@ -1,7 +1,7 @@
 // Weights as integers: w is about W * scale with one float32 scale a row, so that a dot product with integer activations is
 // an exact integer sum, and its order does not exist.
 //
-//   nibble (q4_0, q4_1)       W = e (q - 8) + f, one int16 pair e, f per 32 columns, q the file's nibble
+//   nibble (q4_0, q4_1, q4_k) W = e (q - 8) + f, one int16 pair e, f per 32 columns, q the file's nibble
 //   byte   (q8_0)             W = e q, e an integer of up to 18 bits per 32 columns, q the file's byte
 //   word   (all others)       W an int16
 //

@@ -56,6 +56,13 @@ inline void put16(void* block, int offset, uint16_t value) {
   std::memcpy(static_cast<char*>(block) + offset, &value, sizeof value);
 }
 
+// The f16 scales of one block into another.
+inline void copy_scales(DType dtype, const void* from, void* to) {
+  const ScaleFields fields = scale_fields(dtype);
+  for (const int at : {fields.d, fields.min})
+    if (at >= 0) std::memcpy(static_cast<char*>(to) + at, static_cast<const char*>(from) + at, 2);
+}
+
 // iq1_m has its f16 scale in the top four bits of four words.
 inline void put_iq1_m_scale(void* block, uint16_t d) {
   for (int i = 0; i < 4; ++i) {
