@@ -25,7 +25,7 @@ Tensor HostBackend::select_rows(const Tensor& x, std::span<const int32_t> rows) 
 // ---- norms and activations
 
 void HostBackend::write_rows(const Tensor& x, const Activation& out) {
-  for_rows(x.rows, [&](int64_t r) { write_activation(out, r, x.row(r)); });
+  for_rows(x.rows, [&](int64_t r) { write_activation(out, r, x.row(r)); }, cheap_rows_per_item(x.columns));
 }
 
 Activation HostBackend::activation(const Tensor& x) {

@@ -90,13 +90,17 @@ class HostBackend : public Backend {
   void for_each(int64_t count, F f) {
     parallel_for(count, [](void* context, int64_t i) { (*static_cast<F*>(context))(i); }, &f);
   }
+  static constexpr int64_t kRowsPerItem = 4;
+  // Of an operation that takes about a nanosecond a value: an item shall outlast the call of another thread.
+  static constexpr int64_t cheap_rows_per_item(int64_t columns) {
+    return std::max<int64_t>(kRowsPerItem, 8192 / std::max<int64_t>(1, columns));
+  }
   // f(row), some rows an item.
   template <typename F>
-  void for_rows(int64_t rows, F f) {
-    constexpr int64_t kRowsPerItem = 4;
-    for_each((rows + kRowsPerItem - 1) / kRowsPerItem, [&](int64_t item) {
-      const int64_t end = std::min(rows, (item + 1) * kRowsPerItem);
-      for (int64_t row = item * kRowsPerItem; row < end; ++row) f(row);
+  void for_rows(int64_t rows, F f, int64_t rows_per_item = kRowsPerItem) {
+    for_each((rows + rows_per_item - 1) / rows_per_item, [&](int64_t item) {
+      const int64_t end = std::min(rows, (item + 1) * rows_per_item);
+      for (int64_t row = item * rows_per_item; row < end; ++row) f(row);
     });
   }
   void run_expert(const Experts& experts, int64_t expert, const Activation& x, std::span<const int32_t> slots,

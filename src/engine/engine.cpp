@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -62,6 +63,7 @@ Engine::Engine(const models::Model& model, compute::Backend& backend, EngineOpti
       states_(make_state_slots(options_, model)),
       cache_(backend.make_kv_cache(model.kv_cache_shape(options_.kv_blocks, states_.slots()))),
       scheduler_(scheduler_options(options_), blocks_, states_),
+      pace_(options_.batch_tokens),
       sampler_(options_.vocab_size, std::max<int64_t>(1, backend.threads())),
       mailbox_(static_cast<size_t>(options_.queued_requests_max)) {
   const int64_t outputs = Scheduler::output_rows_max(scheduler_options(options_));
@@ -212,7 +214,7 @@ bool Engine::step() {
     now_ns_ = clock_.now_ns();
     accept_new_sequences();
     end_unwanted_sequences();
-    const Plan& plan = scheduler_.plan(now_ns_);
+    const Plan& plan = scheduler_.plan(now_ns_, pace_.rows());
     const bool work = !plan.empty();
     if (work) compute(plan);
     remove_finished();
@@ -247,7 +249,8 @@ void Engine::compute(const Plan& plan) {
     fault_point("engine_step");
     copy_states(plan.state_copies);
     const compute::Tensor logits = model_.forward(backend_, plan.batch(), *cache_);
-    now_ns_ = clock_.now_ns();
+    const int64_t start_ns = std::exchange(now_ns_, clock_.now_ns());
+    pace_.observe(plan.prompt_rows, now_ns_ - start_ns);
     sample(plan, logits);
   } catch (const Error& error) {
     fail_plan(plan, error);

@@ -25,6 +25,7 @@
 #include "chat/chat_model.h"
 #include "compute/backend.h"
 #include "engine/engine_metrics.h"
+#include "engine/prompt_pace.h"
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
 #include "models/model.h"
@@ -124,6 +125,7 @@ class Engine {
   StateSlots states_;
   std::unique_ptr<compute::KvCache> cache_;
   Scheduler scheduler_;
+  PromptPace pace_;
   Sampler sampler_;
   std::vector<Sample> samples_;  // of the plan's outputs
   compute::Tensor logits_;       // of the step

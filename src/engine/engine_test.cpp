@@ -92,6 +92,43 @@ TEST(Engine, CutsPromptsIntoTheTokenBudgetAndDecodesFirst) {
   EXPECT_THAT(generated(*filling), ElementsAreArray(rig.model.continuation(prompt(100, 9), 4)));
 }
 
+// A machine that takes 1 ms a row: a stream beside a prompt of 800 tokens waits about kPromptStepNs for each of its tokens,
+// where one chunk of all the budget would take half a second. Alone, the prompt gets the whole budget.
+TEST(Engine, APromptBesideAStreamComesInChunksThatTakeLittleTime) {
+  Rig rig({.max_sequences = 4, .batch_tokens = 512, .prefix_cache = PrefixCache::off});
+  std::vector<int64_t> rows;
+  rig.model.before_forward = [&](const compute::Batch& batch) {
+    rows.push_back(std::ssize(batch.tokens));
+    rig.clock.advance_ns(1'000'000 * rows.back());
+  };
+  const auto stream = rig.submit(greedy(prompt(5), 100));
+  rig.step();
+  const auto beside = rig.submit(greedy(prompt(800, 9), 2));
+  while (beside->stream.size() == 0) rig.step();
+  EXPECT_LE(rows[1], kPromptRowsFirst + 1) << "nothing is known of the machine yet";
+  for (size_t i = 2; i < rows.size(); ++i) EXPECT_LE(rows[i], 42) << "step " << i;
+  EXPECT_GE(rows[3], 36);
+  EXPECT_THAT(generated(*beside)[0], rig.model.continuation(prompt(800, 9), 1)[0]);
+  rig.run_until_idle();
+  rows.clear();
+  rig.submit(greedy(prompt(800, 11), 2));
+  rig.run_until_idle();
+  EXPECT_EQ(rows[0], 512);
+}
+
+TEST(PromptPace, FollowsTheMachineBetweenItsBounds) {
+  PromptPace pace(512);
+  for (int i = 0; i < 20; ++i) pace.observe(pace.rows(), pace.rows() * 10'000);  // 10 us a row
+  EXPECT_EQ(pace.rows(), 512);
+  pace.observe(512, 512 * int64_t{10'000'000});
+  EXPECT_EQ(pace.rows(), kPromptRowsMin);
+  pace.observe(3, 1);  // says nothing
+  EXPECT_EQ(pace.rows(), kPromptRowsMin);
+  for (int i = 0; i < 20; ++i) pace.observe(pace.rows(), pace.rows() * 200'000);
+  EXPECT_NEAR(static_cast<double>(pace.rows()), 200, 2);
+  EXPECT_EQ(PromptPace(16).rows(), 16);
+}
+
 TEST(Engine, SharesPrefixesOnlyInsideASalt) {
   Rig rig;
   const auto run = [&](const std::string& salt) {

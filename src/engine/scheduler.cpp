@@ -69,7 +69,7 @@ void Scheduler::add(SequencePtr sequence) {
   waiting_.push_back(std::move(sequence));
 }
 
-const Plan& Scheduler::plan(int64_t now_ns) {
+const Plan& Scheduler::plan(int64_t now_ns, int64_t prompt_rows) {
   for (Sequence* sequence : plan_.sequences) sequence->planned_rows = 0;
   plan_.sequences.clear();
   plan_.state_copies.clear();
@@ -78,10 +78,13 @@ const Plan& Scheduler::plan(int64_t now_ns) {
   // By index: scheduling may preempt sequences, which leaves a shorter list.
   for (size_t i = 0; i < running_.size(); ++i)
     if (running_[i]->uncomputed() == 1) schedule(*running_[i]);
+  const int64_t decoding = options_.batch_tokens - budget_;
+  if (decoding > 0) budget_ = std::min(budget_, prompt_rows);
   for (size_t i = 0; i < running_.size(); ++i)
     if (running_[i]->planned_rows == 0) schedule(*running_[i]);
   while (admit_next(now_ns)) schedule(*running_.back());
   lay_out();
+  plan_.prompt_rows = std::max<int64_t>(0, std::ssize(plan_.tokens) - decoding);
   return plan_;
 }
 

@@ -1,7 +1,8 @@
 // Who computes what in the next step.
 //
 // Each step hands out `batch_tokens` rows: first one to every sequence that decodes, then chunks of what prompts still have
-// to compute, then newcomers from the queue, first come first served. Blocks are allocated as rows need them. When none is
+// to compute, then newcomers from the queue, first come first served; beside decoding sequences prompts get only as many rows
+// as the caller says, so that no stream waits for a whole one. Blocks are allocated as rows need them. When none is
 // left, the youngest running sequence is preempted: it gives its blocks back, goes to the front of the queue and is computed
 // again later; the tokens it has stay known, so its result does not change.
 //
@@ -50,6 +51,7 @@ struct Plan {
   std::vector<int32_t> tokens, positions, output_rows;
   std::vector<compute::SequenceRows> rows;
   std::vector<StateCopy> state_copies;  // before the rows are computed: newcomers' states
+  int64_t prompt_rows = 0;              // of the rows, those that are not a decoding sequence's one
 
   bool empty() const { return sequences.empty(); }
   compute::Batch batch() const {
@@ -61,8 +63,9 @@ class Scheduler {
  public:
   Scheduler(const SchedulerOptions& options, BlockManager& blocks, StateSlots& states);
 
-  void add(SequencePtr sequence);    // to the end of the queue
-  const Plan& plan(int64_t now_ns);  // valid until the next call
+  void add(SequencePtr sequence);  // to the end of the queue
+  // `prompt_rows`: the most beside decoding sequences. Valid until the next call.
+  const Plan& plan(int64_t now_ns, int64_t prompt_rows);
   // The plan's rows are in the cache, except those of sequences that have failed; full blocks get their names. Returns the
   // snapshots to take before anything else is computed; valid until the next call.
   std::span<const StateCopy> mark_computed();

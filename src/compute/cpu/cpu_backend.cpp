@@ -24,7 +24,6 @@ namespace {
 
 constexpr int64_t kRowChunk = 96;        // activation rows that stay in the L2 cache while panels pass by
 constexpr int64_t kGatePanels = 2;       // whose gates and ups are computed side by side
-constexpr int64_t kRowsPerItem = 4;      // of operations on single rows
 constexpr int64_t kQueriesPerItem = 16;  // rows of one sequence in an attention item
 
 struct Floats {
@@ -107,10 +106,12 @@ class CpuBackend final : public HostBackend {
     return reinterpret_cast<uint8_t*>(x.data) + row * x.row_bytes;
   }
   template <typename F>
-  void for_row_ranges(int64_t rows, F f);
+  void for_row_ranges(const Tensor& x, F f);
   void attend_rows(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
                    const PagedKvCache& cache, int64_t layer, const Tensor& out);
   void multiply_panels(const Activation& x, const PanelMatrix& w, const Tensor& out, bool add);
+  void multiply_section(const Activation& x, const PanelMatrix& w, const Section& section, int64_t first,
+                        int64_t end, const Tensor& out, bool add, float* tile);
   PanelTask panel_task(const Activation& x, const PanelMatrix& w, const Section& section, int64_t panel,
                        int64_t panels, int64_t row, int64_t rows) const;
   void multiply_last_panel(const Activation& x, const PanelMatrix& w, const Section& section, int64_t row,
@@ -181,9 +182,10 @@ Tensor CpuBackend::float_rows(const Activation& x) const {
 
 // f(first, end, thread) over ranges of rows.
 template <typename F>
-void CpuBackend::for_row_ranges(int64_t rows, F f) {
-  team_.run(ceil_div(rows, kRowsPerItem), [&](int64_t item, int64_t thread) {
-    f(item * kRowsPerItem, std::min(rows, (item + 1) * kRowsPerItem), thread);
+void CpuBackend::for_row_ranges(const Tensor& x, F f) {
+  const int64_t rows = cheap_rows_per_item(x.columns);
+  team_.run(ceil_div(x.rows, rows), [&](int64_t item, int64_t thread) {
+    f(item * rows, std::min(x.rows, (item + 1) * rows), thread);
   });
 }
 
@@ -225,7 +227,7 @@ Activation CpuBackend::rms_norm(const Tensor& x, std::span<const float> weight, 
   const Activation out = make_activation(x.rows, x.columns);
   const int64_t mark = scratch_.mark();
   const Tensor normed = scratch_.tensor(threads(), x.columns);
-  for_row_ranges(x.rows, [&](int64_t first, int64_t end, int64_t thread) {
+  for_row_ranges(x, [&](int64_t first, int64_t end, int64_t thread) {
     for (int64_t r = first; r < end; ++r) {
       uint8_t* row = activation_row(out, r);
       const bool direct = arithmetic_ == Arithmetic::float32;
@@ -250,19 +252,30 @@ void CpuBackend::matmul_add(Tensor& sum, const Activation& x, const Matrix& w) {
 
 void CpuBackend::multiply_panels(const Activation& x, const PanelMatrix& w, const Tensor& out, bool add) {
   check(x.columns == w.columns(), "a product needs as many activations as the matrix has columns");
-  for (const Section& section : w.sections()) {
-    const int64_t whole = section.file.rows / kPanelRows;
-    for_panels(section.panels, [&](int64_t first, int64_t end, int64_t thread) {
-      for (int64_t row = 0; row < x.rows; row += kRowChunk) {
-        const int64_t rows = std::min(kRowChunk, x.rows - row);
-        PanelTask task = panel_task(x, w, section, first, std::min(end, whole) - first, row, rows);
-        task.out = out.row(row) + section.first_row + first * kPanelRows;
-        task.out_stride = out.stride;
-        task.add = add;
-        section.product(task);
-        if (end > whole) multiply_last_panel(x, w, section, row, rows, out, add, work(thread));
-      }
-    });
+  int64_t panels = 0;
+  for (const Section& section : w.sections()) panels += section.panels;
+  for_panels(panels, [&](int64_t first, int64_t end, int64_t thread) {
+    for (const Section& section : w.sections()) {  // the range's part of each
+      if (first < section.panels && end > 0)
+        multiply_section(x, w, section, std::max<int64_t>(first, 0), std::min(end, section.panels), out, add,
+                         work(thread));
+      first -= section.panels, end -= section.panels;
+    }
+  });
+}
+
+// The panels [first, end) of one section.
+void CpuBackend::multiply_section(const Activation& x, const PanelMatrix& w, const Section& section,
+                                  int64_t first, int64_t end, const Tensor& out, bool add, float* tile) {
+  const int64_t whole = section.file.rows / kPanelRows;
+  for (int64_t row = 0; row < x.rows; row += kRowChunk) {
+    const int64_t rows = std::min(kRowChunk, x.rows - row);
+    PanelTask task = panel_task(x, w, section, first, std::min(end, whole) - first, row, rows);
+    task.out = out.row(row) + section.first_row + first * kPanelRows;
+    task.out_stride = out.stride;
+    task.add = add;
+    section.product(task);
+    if (end > whole) multiply_last_panel(x, w, section, row, rows, out, add, tile);
   }
 }
 
