@@ -96,6 +96,10 @@ MappedFile::~MappedFile() {
   if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
+void MappedFile::release_pages() const {
+  if (data_) ::madvise(const_cast<std::byte*>(data_), size_, MADV_DONTNEED);
+}
+
 std::string read_file(const fs::path& path, size_t limit, Links links) {
   struct stat status {};
   const FileDescriptor fd = open_regular(path, links, status);

@@ -41,6 +41,7 @@ class MappedFile {
   MappedFile& operator=(MappedFile&& other) noexcept;
   ~MappedFile();
   std::span<const std::byte> bytes() const { return {data_, size_}; }
+  void release_pages() const;  // takes what was read out of this process's memory; it is read again on demand
   int fd() const { return fd_.get(); }  // stays open: a shared lock on it says "in use"
 
  private:

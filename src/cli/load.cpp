@@ -7,6 +7,7 @@
 
 #include "base/checked.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/sha256.h"
@@ -153,7 +154,8 @@ class LocalModel final : public RunningModel {
       template_ = std::make_unique<chat::ChatTemplate>(
           *source, token_text(*tokenizer_, tokenizer_->bos()).value_or(""),
           token_text(*tokenizer_, tokenizer_->eos()).value_or(""));
-    backend_ = compute::make_cpu_backend({.arithmetic = arithmetic_, .threads = config.threads});
+    backend_ = compute::make_cpu_backend(
+        {.arithmetic = arithmetic_, .threads = config.threads, .weight_cache = weight_cache(config)});
     model_ = models::load_model(*opened_.file, *backend_, context);
   }
 
@@ -171,6 +173,12 @@ class LocalModel final : public RunningModel {
     spdlog::info("embedding model loaded name={} backend={} threads={} context={}", opened_.name,
                  backend_->name(), backend_->threads(), context);
     chat_model_ = std::move(embedder);
+  }
+
+  // Named by the model's contents.
+  std::filesystem::path weight_cache(const EngineConfig& config) const {
+    if (config.weight_cache != "on") return {};
+    return neutrino_home() / "cache" / "weights" / (opened_.digest + ".weights");
   }
 
   std::string served_name(const EngineConfig& config) const {
@@ -280,6 +288,10 @@ void add_engine_options(CLI::App& app, EngineConfig& config) {
       "quarter of the free memory)");
   app.add_option("--prefix-cache", config.prefix_cache,
                  "share the keys and values of common prefixes: on or off")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->capture_default_str();
+  app.add_option("--weight-cache", config.weight_cache,
+                 "keep repacked weights in $NEUTRINO_HOME/cache/weights, for faster starts: on or off")
       ->check(CLI::IsMember({"on", "off"}))
       ->capture_default_str();
   app.add_flag("--exact", config.exact, "float32 arithmetic in the reference order (slower)");

@@ -26,6 +26,7 @@ struct EngineConfig {
   int64_t batch_tokens = limits::kBatchTokensDefault;
   std::string kv_memory;  // "512M", "2G"; empty: four contexts, but at most a quarter of the free memory
   std::string prefix_cache = "on";
+  std::string weight_cache = "on";
   bool exact = false;
   std::string served_name;  // label of the metrics; empty: the model's own name
 };

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
@@ -168,6 +169,8 @@ struct BackendOptions {
   Arithmetic arithmetic = Arithmetic::integer;
   int64_t threads = 0;   // 0: one per core
   std::string isa = {};  // "", "generic", "avx2", "avx512"; "": NEUTRINO_ISA, else the best this CPU has
+  // A file for this model's repacked weights: read if it is there and fits, else written after loaded(). Empty: none.
+  std::filesystem::path weight_cache = {};
 };
 
 class Backend {
@@ -185,6 +188,7 @@ class Backend {
   // A table for embed(), which also serves products (a tied head). Keeps the view, and with it the view's owner.
   virtual std::unique_ptr<Matrix> load_embedding(const WeightView& table) = 0;
   virtual std::unique_ptr<Experts> load_experts(const ExpertWeights& weights) = 0;
+  virtual void loaded() = 0;  // all weights are
   virtual std::unique_ptr<KvCache> make_kv_cache(const KvCacheShape& shape) = 0;
   // Scratch for the results of a step that are alive at once (Model::scratch_bytes). A Tensor takes 4 bytes an element, an
   // Activation at most 5 bytes an element and 256 a row; each is aligned to 64 bytes.

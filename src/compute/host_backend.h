@@ -18,6 +18,7 @@ class HostBackend : public Backend {
  public:
   Arithmetic arithmetic() const override { return arithmetic_; }
   std::unique_ptr<Experts> load_experts(const ExpertWeights& weights) override;
+  void loaded() override {}
   std::unique_ptr<KvCache> make_kv_cache(const KvCacheShape& shape) override {
     return std::make_unique<PagedKvCache>(shape, arithmetic_);
   }

@@ -58,6 +58,7 @@ class Sizing final : public SizingBackend {
     total_ += bytes;
     return std::make_unique<SizedExperts>(bytes);
   }
+  void loaded() override {}
   std::unique_ptr<KvCache> make_kv_cache(const KvCacheShape&) override { computes_nothing(); }
   void reserve(int64_t) override {}
 

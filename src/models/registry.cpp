@@ -68,7 +68,10 @@ std::unique_ptr<Model> load_model(const weights::WeightFile& file, compute::Back
                                   int64_t context) {
   const Architecture& architecture = find_architecture(file);
   const int64_t trained = architecture.read_config(file).max_position_embeddings;
-  return architecture.load(file, backend, std::min(trained, context > 0 ? context : kContextDefault));
+  auto model = architecture.load(file, backend, std::min(trained, context > 0 ? context : kContextDefault));
+  backend.loaded();
+  file.release_pages();
+  return model;
 }
 
 }  // namespace neutrino::models

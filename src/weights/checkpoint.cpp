@@ -47,6 +47,10 @@ class CheckpointFile final : public WeightFile {
     return found == by_name_.end() ? nullptr : &entries_[found->second];
   }
 
+  void release_pages() const override {
+    for (const MappedFile& file : folder_.tensors().files()) file.release_pages();
+  }
+
   TensorData read(const TensorEntry& tensor) const override {
     if (tensor.data) return {tensor.data};
     return made_.at(tensor.name).read();

@@ -45,6 +45,22 @@ std::optional<std::string> default_template(const json::array& templates) {
   return std::nullopt;
 }
 
+// Python writes numbers that JSON does not have, as in Nemotron-H's "time_step_limit": [0.0, Infinity]: they become null.
+std::string without_python_constants(std::string text) {
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (in_string && text[i] == '\\') {
+      ++i;
+      continue;
+    }
+    if (text[i] == '"') in_string = !in_string;
+    for (const std::string_view constant : {"-Infinity", "Infinity", "NaN"})
+      if (!in_string && std::string_view(text).substr(i).starts_with(constant))
+        text.replace(i, constant.size(), "null");
+  }
+  return text;
+}
+
 }  // namespace
 
 CheckpointFolder::CheckpointFolder(const std::filesystem::path& path, Links links)
@@ -65,7 +81,7 @@ std::optional<std::string> CheckpointFolder::text(std::string_view name, int64_t
 
 json::object CheckpointFolder::object(std::string_view name, const std::string& content) const {
   try {
-    json::value value = parse_json(content);
+    json::value value = parse_json(without_python_constants(content));
     if (!value.is_object()) throw refuse("config_field", "a JSON object was expected");
     return std::move(value.get_object());
   } catch (const Error& error) {

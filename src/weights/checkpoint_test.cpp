@@ -141,6 +141,18 @@ TEST(Checkpoint, doubles_and_plain_fp8_become_floats) {
   EXPECT_EQ(values_of(*file, "blk.0.attn_norm.weight")[7], static_cast<float>(0.1 * 7));
 }
 
+TEST(Checkpoint, numbers_that_only_python_writes_do_no_harm) {
+  Checkpoint checkpoint;
+  checkpoint.config["_name_or_path"] = "Infinity \" NaN";
+  (void)checkpoint.open();
+  std::string config = to_text(checkpoint.config);
+  config.insert(1, R"("time_step_limit":[0.0,Infinity],"low":-Infinity,"none":[NaN],)");
+  checkpoint.folder.put("config.json", config);
+  EXPECT_NE(open_weight_file(checkpoint.folder.path())->find("output_norm.weight"), nullptr);
+  checkpoint.folder.put("config.json", R"({"a":Infinite})");
+  EXPECT_THROW((void)open_weight_file(checkpoint.folder.path()), Error);
+}
+
 TEST(Checkpoint, a_tied_head_is_left_out) {
   Checkpoint checkpoint({.tie_word_embeddings = false});
   EXPECT_NE(checkpoint.open()->find("output.weight"), nullptr);

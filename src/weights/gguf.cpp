@@ -176,6 +176,7 @@ class GgufFile final : public WeightFile {
     const auto found = by_name_.find(name);
     return found == by_name_.end() ? nullptr : &tensors_[found->second];
   }
+  void release_pages() const override { file_.release_pages(); }
   tokenizer::Vocabulary vocabulary() const override { return gguf_vocabulary(metadata_); }
   std::optional<std::string> chat_template() const override {
     const auto text = metadata_.text("tokenizer.chat_template");

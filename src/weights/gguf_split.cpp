@@ -65,6 +65,9 @@ class SplitFile final : public WeightFile {
     const auto found = by_name_.find(name);
     return found == by_name_.end() ? nullptr : &entries_[found->second];
   }
+  void release_pages() const override {
+    for (const auto& part : parts_) part->release_pages();
+  }
   tokenizer::Vocabulary vocabulary() const override { return parts_[0]->vocabulary(); }
   std::optional<std::string> chat_template() const override { return parts_[0]->chat_template(); }
 

@@ -3,13 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 #include <span>
 
 #include "base/error.h"
 #include "base/limits.h"
 #include "weights/reader.h"
+#include "weights/shard_name.h"
 
 namespace neutrino::weights {
 namespace {
@@ -29,13 +29,6 @@ bool matches_any(std::string_view name, const std::vector<std::string>& patterns
 std::string_view base_name(std::string_view name) {
   const auto slash = name.rfind('/');
   return slash == name.npos ? name : name.substr(slash + 1);
-}
-
-std::optional<int64_t> digits(std::string_view text) {
-  int64_t value = 0;
-  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (text.size() != 5 || failure != std::errc{} || end != text.data() + 5) return std::nullopt;
-  return value;
 }
 
 }  // namespace
@@ -62,34 +55,19 @@ bool matches_glob(std::string_view text, std::string_view pattern) {
 
 // ---- GGUF
 
-std::optional<SplitName> parse_split_name(std::string_view name) {
-  constexpr std::string_view kForm = "-00001-of-00001.gguf";
-  if (name.size() <= kForm.size() || !name.ends_with(".gguf")) return std::nullopt;
-  const std::string_view tail = name.substr(name.size() - kForm.size());
-  if (tail[0] != '-' || tail.substr(6, 4) != "-of-") return std::nullopt;
-  const auto part = digits(tail.substr(1, 5)), parts = digits(tail.substr(10, 5));
-  if (!part || !parts || *part < 1 || *part > *parts) return std::nullopt;
-  return SplitName{std::string(name.substr(0, name.size() - kForm.size())), *part, *parts};
-}
-
-std::string split_name(const SplitName& split) {
-  return fmt::format("{}-{:05}-of-{:05}.gguf", split.stem, split.part, split.parts);
-}
-
 std::vector<GgufSet> gguf_sets(const std::vector<std::string>& names) {
   std::map<std::string, GgufSet> sets;
   for (const std::string& name : names) {
     const std::string base = lower(base_name(name));
     if (!base.ends_with(".gguf") || base.find("mmproj") != base.npos || base.find("imatrix") != base.npos)
       continue;
-    const auto split = parse_split_name(name);
-    if (!split) sets[name] = {name.substr(0, name.size() - 5), {name}};
-    if (!split || split->parts > limits::kModelFiles) continue;
-    GgufSet& set = sets[split_name({split->stem, 1, split->parts})];
+    const auto shard = gguf_shard_name(name);
+    if (!shard) sets[name] = {name.substr(0, name.size() - 5), {name}};
+    if (!shard) continue;
+    GgufSet& set = sets[shard->file(1)];
     if (!set.files.empty()) continue;
-    set.title = split->stem;
-    for (int64_t part = 1; part <= split->parts; ++part)
-      set.files.push_back(split_name({split->stem, part, split->parts}));
+    set.title = shard->stem;
+    for (int64_t part = 1; part <= shard->count; ++part) set.files.push_back(shard->file(part));
   }
   std::vector<GgufSet> result;
   for (auto& [name, set] : sets) {

@@ -12,15 +12,6 @@ namespace neutrino::weights {
 // "*" stands for any characters, also '/'; "?" for one.
 bool matches_glob(std::string_view text, std::string_view pattern);
 
-// "model-00002-of-00005.gguf": one part of a split GGUF file.
-struct SplitName {
-  std::string stem;  // "model", with its folder if it has one
-  int64_t part = 0;  // from 1
-  int64_t parts = 0;
-};
-std::optional<SplitName> parse_split_name(std::string_view name);
-std::string split_name(const SplitName& split);
-
 // A GGUF file, or all parts of a split one in their order.
 struct GgufSet {
   std::string title;  // the file's name without ".gguf", of a split one its stem

@@ -39,18 +39,6 @@ TEST(Glob, matches_stars_and_question_marks) {
   EXPECT_FALSE(matches_glob(std::string(20'000, 'a'), "*a*a*a*a*a*a*a*b"));  // not exponential
 }
 
-TEST(SplitName, is_read_and_written) {
-  const auto split = parse_split_name("d/m-00002-of-00013.gguf");
-  ASSERT_TRUE(split);
-  EXPECT_EQ(split->stem, "d/m");
-  EXPECT_EQ(split->part, 2);
-  EXPECT_EQ(split->parts, 13);
-  EXPECT_EQ(split_name(*split), "d/m-00002-of-00013.gguf");
-  for (const char* name : {"m.gguf", "m-00000-of-00002.gguf", "m-00003-of-00002.gguf", "m-0001-of-00002.gguf",
-                           "m-00001-of-00002.safetensors", "-00001-of-00002.gguf", "m-0000a-of-00002.gguf"})
-    EXPECT_FALSE(parse_split_name(name)) << name;
-}
-
 const Names kQuants = {"README.md",
                        "m-Q4_K_M.gguf",
                        "m-Q4_K_S.gguf",

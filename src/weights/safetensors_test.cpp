@@ -224,6 +224,9 @@ TEST(ShardName, parts_are_told_by_their_names) {
         "model-0001-of-0004.safetensors", "model-00001-of-99999.safetensors", "-00001-of-00002",
         "model-00001_of_00004.safetensors", "model-+0001-of-00004.safetensors"})
     EXPECT_FALSE(shard_name(name)) << name;
+  EXPECT_EQ(gguf_shard_name("d/m-00002-of-00013.gguf")->stem, "d/m");
+  for (const char* name : {"m.gguf", "model-00002-of-00004.safetensors", "-00001-of-00002.gguf"})
+    EXPECT_FALSE(gguf_shard_name(name)) << name;
 }
 
 struct Set {

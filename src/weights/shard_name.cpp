@@ -35,4 +35,9 @@ std::optional<ShardName> shard_name(std::string_view file) {
                    *count};
 }
 
+std::optional<ShardName> gguf_shard_name(std::string_view file) {
+  auto name = shard_name(file);
+  return name && name->extension == ".gguf" ? name : std::nullopt;
+}
+
 }  // namespace neutrino::weights

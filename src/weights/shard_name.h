@@ -9,7 +9,7 @@
 namespace neutrino::weights {
 
 struct ShardName {
-  std::string stem;       // "model"
+  std::string stem;       // "model", with its folder if it has one
   std::string extension;  // ".safetensors"
   int64_t number = 0;     // from 1
   int64_t count = 0;
@@ -19,5 +19,6 @@ struct ShardName {
 
 // nullopt: no such name, or a part that its own count does not have, or more than limits::kShards.
 std::optional<ShardName> shard_name(std::string_view file);
+std::optional<ShardName> gguf_shard_name(std::string_view file);  // only of a split GGUF file
 
 }  // namespace neutrino::weights

@@ -13,6 +13,7 @@
 #include "base/limits.h"
 #include "weights/model_files.h"
 #include "weights/reader.h"
+#include "weights/shard_name.h"
 #include "weights/store.h"
 
 namespace neutrino::weights {
@@ -96,13 +97,11 @@ std::vector<SourceFile> files_of_model(const fs::path& path) {
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) return files_of_folder(path);
   const std::string name = path.filename().string();
-  const auto split = parse_split_name(name);
-  if (!split) return {{name, path}};
+  const auto shard = gguf_shard_name(name);
+  if (!shard) return {{name, path}};
   std::vector<SourceFile> files;
-  for (int64_t part = 1; part <= std::min(split->parts, limits::kModelFiles); ++part) {
-    const std::string part_name = split_name({split->stem, part, split->parts});
-    files.push_back({part_name, path.parent_path() / part_name});
-  }
+  for (int64_t part = 1; part <= shard->count; ++part)
+    files.push_back({shard->file(part), path.parent_path() / shard->file(part)});
   return files;
 }
 
@@ -128,8 +127,8 @@ std::string name_inside(const SourceFile& source, const ModelName& model, size_t
 std::string default_name(const fs::path& path, const std::vector<SourceFile>& sources) {
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) return fs::canonical(path).filename().string();
-  const auto split = parse_split_name(sources[0].name);
-  return split ? split->stem : path.stem().string();
+  const auto shard = gguf_shard_name(sources[0].name);
+  return shard ? shard->stem : path.stem().string();
 }
 
 int64_t size_of(const SourceFile& source) {

@@ -78,7 +78,10 @@ std::vector<compute::WeightView> WeightFile::matrices(std::string_view name, int
 }
 
 std::vector<float> WeightFile::vector(std::string_view name, int64_t size) const {
-  const TensorEntry& tensor = find_with_shape(*this, name, {size});
+  const TensorEntry* found = find(name);
+  const bool is_row = found && found->shape.size() == 2 && found->shape[0] == 1;  // says the same
+  const TensorEntry& tensor =
+      find_with_shape(*this, name, is_row ? std::vector<int64_t>{1, size} : std::vector<int64_t>{size});
   const TensorData bytes = read(tensor);
   std::vector<float> values(static_cast<size_t>(size));
   compute::dequantize_row(tensor.dtype, bytes.data, size, values.data());

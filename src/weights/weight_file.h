@@ -67,6 +67,8 @@ class WeightFile {
   // The bytes of one of tensors(), in its canonical layout. A file that has to make them (transpose, permute, dequantise)
   // makes them at each call.
   virtual TensorData read(const TensorEntry& tensor) const { return {tensor.data}; }
+  // Nobody will read much of it soon: mapped pages leave this process's memory.
+  virtual void release_pages() const {}
   // Matrix `index` of a tensor of shape (count, rows, columns).
   virtual TensorData read_slice(const TensorEntry& tensor, int64_t index) const;
 

@@ -43,7 +43,7 @@ class CpuBackend final : public HostBackend {
   int64_t threads() const override { return team_.size(); }
 
   std::unique_ptr<Matrix> load_matrix(std::span<const WeightView> parts) override {
-    return std::make_unique<PanelMatrix>(parts, KeepFile::no, arithmetic_, kernels_, team_, weights_);
+    return std::make_unique<PanelMatrix>(parts, KeepFile::no, arithmetic_, kernels_, team_, weights_, cache_);
   }
   std::unique_ptr<Matrix> load_gate_up(const WeightView& gate, const WeightView& up) override {
     check(gate.rows == up.rows, "gate and up have the same number of rows");
@@ -52,8 +52,9 @@ class CpuBackend final : public HostBackend {
   }
   std::unique_ptr<Matrix> load_embedding(const WeightView& table) override {
     return std::make_unique<PanelMatrix>(std::span(&table, 1), KeepFile::yes, arithmetic_, kernels_, team_,
-                                         weights_);
+                                         weights_, cache_);
   }
+  void loaded() override { cache_.write(); }
   std::unique_ptr<KvCache> make_kv_cache(const KvCacheShape& shape) override;
 
   Tensor embed(const Matrix& table, std::span<const int32_t> tokens) override;
@@ -125,6 +126,7 @@ class CpuBackend final : public HostBackend {
   std::string name_;
   ThreadTeam team_;
   WeightMemory weights_;
+  WeightCache cache_;
   std::vector<std::unique_ptr<Floats>> work_;    // one a thread
   std::vector<std::unique_ptr<Floats>> scores_;  // one a thread: float32 attention, one float a position
   int64_t positions_ = 0;
@@ -134,7 +136,8 @@ CpuBackend::CpuBackend(const BackendOptions& options, int64_t threads)
     : HostBackend(options.arithmetic),
       kernels_(select_kernels(options.isa)),
       name_(std::string("cpu/") + kernels_.name),
-      team_(threads) {
+      team_(threads),
+      cache_(options.arithmetic == Arithmetic::integer ? options.weight_cache : std::filesystem::path()) {
   for (int64_t i = 0; i < threads; ++i) work_.push_back(std::make_unique<Floats>(kWorkFloats));
 }
 

@@ -1,5 +1,6 @@
 #include "compute/cpu/repack.h"
 
+#include <bit>
 #include <cstring>
 
 #include "base/checked.h"
@@ -88,7 +89,7 @@ int64_t total_rows(std::span<const WeightView> parts) {
 }  // namespace
 
 PanelMatrix::PanelMatrix(std::span<const WeightView> parts, KeepFile keep, Arithmetic arithmetic,
-                         const Kernels& kernels, ThreadTeam& team, WeightMemory& memory)
+                         const Kernels& kernels, ThreadTeam& team, WeightMemory& memory, WeightCache& cache)
     : Matrix(total_rows(parts), parts[0].columns), blocks_(ceil_div(columns_, kColumnBlock)) {
   int64_t first_row = 0, panels = 0;
   for (const WeightView& part : parts) {
@@ -110,13 +111,38 @@ PanelMatrix::PanelMatrix(std::span<const WeightView> parts, KeepFile keep, Arith
   for (Section& section : sections_) {
     section.data = next;
     section.scales = arithmetic == Arithmetic::integer ? scales : nullptr;
-    team.run(section.panels, [&](int64_t panel, int64_t) {
-      pack_panel(section, panel, arithmetic, blocks_, next + panel * section.panel_bytes,
-                 scales + panel * kPanelRows);
-    });
     next += section.panels * section.panel_bytes, scales += section.panels * kPanelRows;
-    if (keep == KeepFile::no) section.file.data = nullptr, section.file.owner = nullptr;
   }
+  const uint64_t name = signature(arithmetic);
+  if (!cache.read(name, {data_.get(), static_cast<size_t>(bytes_)}, team)) pack(arithmetic, team);
+  cache.keep(name, data_, bytes_);
+  for (Section& section : sections_)
+    if (keep == KeepFile::no) section.file.data = nullptr, section.file.owner = nullptr;
+}
+
+void PanelMatrix::pack(Arithmetic arithmetic, ThreadTeam& team) {
+  for (const Section& section : sections_) {
+    auto* const panels = const_cast<uint8_t*>(section.data);
+    auto* const scales = const_cast<float*>(section.scales);
+    team.run(section.panels, [&](int64_t panel, int64_t) {
+      pack_panel(section, panel, arithmetic, blocks_, panels + panel * section.panel_bytes,
+                 scales ? scales + panel * kPanelRows : nullptr);
+    });
+  }
+}
+
+// What decides the bytes, but for the weights themselves (FNV-1a).
+uint64_t PanelMatrix::signature(Arithmetic arithmetic) const {
+  uint64_t hash = 0xCBF29CE484222325;
+  const auto add = [&](uint64_t value) {
+    for (int i = 0; i < 8; ++i, value >>= 8) hash = (hash ^ (value & 255)) * 0x100000001B3;
+  };
+  add(kLayoutVersion), add(static_cast<uint64_t>(arithmetic)), add(static_cast<uint64_t>(columns_));
+  for (const Section& section : sections_) {
+    add(static_cast<uint64_t>(section.file.dtype)), add(static_cast<uint64_t>(section.file.rows));
+    add(static_cast<uint64_t>(section.panel_bytes)), add(std::bit_cast<uint32_t>(section.file.scale));
+  }
+  return hash;
 }
 
 }  // namespace neutrino::compute::cpu

@@ -8,9 +8,14 @@
 #include "compute/backend.h"
 #include "compute/cpu/kernels.h"
 #include "compute/cpu/thread_team.h"
+#include "compute/cpu/weight_cache.h"
 #include "compute/cpu/weight_memory.h"
 
 namespace neutrino::compute::cpu {
+
+// Of what pack_panel() writes: raise it with every change of a layout or of the integers in it, or files of WeightCache give
+// wrong results.
+constexpr uint64_t kLayoutVersion = 1;
 
 using PanelProduct = void (*)(const PanelTask&);
 
@@ -32,13 +37,16 @@ enum class KeepFile : uint8_t { no, yes };
 class PanelMatrix final : public Matrix {
  public:
   PanelMatrix(std::span<const WeightView> parts, KeepFile keep, Arithmetic arithmetic, const Kernels& kernels,
-              ThreadTeam& team, WeightMemory& memory);
+              ThreadTeam& team, WeightMemory& memory, WeightCache& cache);
 
   int64_t bytes() const override { return bytes_; }
   int64_t blocks() const { return blocks_; }  // of 32 columns
   const std::vector<Section>& sections() const { return sections_; }
 
  private:
+  uint64_t signature(Arithmetic arithmetic) const;
+  void pack(Arithmetic arithmetic, ThreadTeam& team);
+
   std::vector<Section> sections_;
   int64_t blocks_;
   int64_t bytes_ = 0;

@@ -24,6 +24,7 @@ class ForwardingBackend : public Backend {
   std::unique_ptr<Experts> load_experts(const ExpertWeights& weights) override {
     return inner_.load_experts(weights);
   }
+  void loaded() override { inner_.loaded(); }
   std::unique_ptr<KvCache> make_kv_cache(const KvCacheShape& shape) override {
     return inner_.make_kv_cache(shape);
   }

@@ -13,6 +13,7 @@
 #include "weights/hub/remote.h"
 #include "weights/manifest.h"
 #include "weights/reader.h"
+#include "weights/shard_name.h"
 
 namespace neutrino::weights {
 namespace {
@@ -233,7 +234,8 @@ void name_layers(std::vector<Layer>& layers, const std::string& title) {
     if (layer.name.empty() && is_one_of(layer.media_type, kGgufTypes)) unnamed.push_back(&layer);
   const auto parts = static_cast<int64_t>(unnamed.size());
   for (int64_t i = 0; i < parts; ++i)
-    unnamed[static_cast<size_t>(i)]->name = parts == 1 ? title + ".gguf" : split_name({title, i + 1, parts});
+    unnamed[static_cast<size_t>(i)]->name =
+        parts == 1 ? title + ".gguf" : ShardName{title, ".gguf", i + 1, parts}.file(i + 1);
   for (Layer& layer : layers) {
     if (layer.name.starts_with("./")) layer.name.erase(0, 2);
     if (layer.name.empty()) continue;
