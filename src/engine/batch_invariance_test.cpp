@@ -200,7 +200,8 @@ struct GoldenBits {
   const char *dtype, *hash;
 };
 constexpr GoldenBits kGoldenBits[] = {
-    {"f32", "1af032400878ce76"}, {"f16", "54a7740f32316c52"}, {"bf16", "6cf4f23feb68ca64"}, {"q8_0", "567ecc9e90ecea3d"}, {"q4_0", "6a8ca0212ccba34e"}, {"q4_1", "510bcfb6e9b9c9f5"},
+    {"f32", "1af032400878ce76"},  {"f16", "54a7740f32316c52"},  {"bf16", "6cf4f23feb68ca64"},
+    {"q8_0", "567ecc9e90ecea3d"}, {"q4_0", "6a8ca0212ccba34e"}, {"q4_1", "510bcfb6e9b9c9f5"},
 };
 
 TEST(BatchInvariance, OfTinyModelsOfEachTypeOnEachTable) {
