@@ -1,7 +1,7 @@
-"""llama and what differs from it by options: Llama 2 and 3, Mistral, Mixtral, SmolLM2, SmolLM3; the scalings of RoPE."""
+"""llama and what differs from it by options: Llama 2 and 3, Mistral, SmolLM2, SmolLM3; the scalings of RoPE."""
 import torch
 from make_model_golden import Case
-from transformers import LlamaConfig, MistralConfig, MixtralConfig, SmolLM3Config
+from transformers import LlamaConfig, MistralConfig, SmolLM3Config
 
 BASE = dict(
     vocab_size=96, hidden_size=48, intermediate_size=80, num_hidden_layers=3, num_attention_heads=4,
@@ -32,7 +32,6 @@ CASES = [
     Case("llama-yarn-mscale", scaled(
         rope_type="yarn", factor=16.0, original_max_position_embeddings=16, mscale=0.707, mscale_all_dim=1.2)),
     Case("mistral", MistralConfig(**SMALL, sliding_window=9)),
-    Case("mixtral", MixtralConfig(**SMALL, num_local_experts=5, num_experts_per_tok=2)),
     Case("smollm3", SmolLM3Config(**BASE | dict(num_hidden_layers=4, tie_word_embeddings=True))),
     Case("smollm3-options", SmolLM3Config(**SMALL | dict(num_hidden_layers=3), no_rope_layers=[0, 1, 0], mlp_bias=True,
                                           use_sliding_window=True, sliding_window=11)),

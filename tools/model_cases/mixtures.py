@@ -1,4 +1,4 @@
-"""Mixtures of experts: Qwen2-MoE, Qwen3-MoE, gpt-oss, DeepSeek V2 and V3, ERNIE 4.5 MoE, GLM-4.5.
+"""Mixtures of experts: Mixtral, Qwen2-MoE, Qwen3-MoE, gpt-oss, DeepSeek V2 and V3, ERNIE 4.5 MoE, GLM-4.5.
 
 The first case of an architecture also records which experts its routers choose for 1,024 tokens of a second text.
 """
@@ -11,6 +11,7 @@ from transformers import (
     Ernie4_5_MoeConfig,
     Glm4MoeConfig,
     GptOssConfig,
+    MixtralConfig,
     Qwen2MoeConfig,
     Qwen3MoeConfig,
 )
@@ -69,6 +70,14 @@ SOFTMAX_BIAS = ("*e_score_correction_bias", (0.0, 0.1))
 ROWS = sorted({*range(0, 48, 3), 31, 32, 47})
 
 CASES = [
+    Case(
+        "mixtral",
+        MixtralConfig(
+            **BASE | dict(intermediate_size=80), num_key_value_heads=2, rms_norm_eps=1e-5, num_local_experts=5,
+            num_experts_per_tok=2,
+        ),
+        extra=record_routing,
+    ),
     Case("qwen3moe", Qwen3MoeConfig(**QWEN, head_dim=16, norm_topk_prob=True), rows=ROWS, extra=record_routing),
     Case(
         "qwen3moe-plain-weights",
