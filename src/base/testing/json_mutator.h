@@ -8,7 +8,7 @@
 #include "base/json.h"
 #include "base/random.h"
 
-namespace neutrino::weights::testing {
+namespace neutrino {
 
 class JsonMutator {
  public:
@@ -93,4 +93,4 @@ class JsonMutator {
   Random& random_;
 };
 
-}  // namespace neutrino::weights::testing
+}  // namespace neutrino

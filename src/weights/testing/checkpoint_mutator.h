@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "weights/testing/json_mutator.h"
+#include "base/testing/json_mutator.h"
 #include "weights/testing/safetensors_writer.h"
 #include "weights/testing/tiny_checkpoint.h"
 
