@@ -51,10 +51,11 @@ double kl_divergence(std::span<const float> reference, std::span<const float> ot
 
 // One arithmetic's side of the comparison.
 struct Side {
-  Side(const weights::WeightFile& file, compute::Arithmetic arithmetic, int64_t threads, int64_t window)
+  Side(const weights::WeightFile& file, compute::Arithmetic arithmetic, int64_t threads, int64_t window,
+       compute::KvType kv_type)
       : backend(compute::make_cpu_backend({.arithmetic = arithmetic, .threads = threads})),
         model(models::load_model(file, *backend)),
-        runner(*model, *backend, 1, window, kChunk, kChunk) {}
+        runner(*model, *backend, 1, window, kChunk, kChunk, kv_type) {}
   std::unique_ptr<compute::Backend> backend;
   std::unique_ptr<models::Model> model;
   ModelRunner runner;
@@ -124,6 +125,10 @@ int run_eval(int argc, char** argv) {
                         "a UTF-8 text file (default: a built-in one of prose, code and nine languages)");
   exactness->add_option("--threads", threads, "compute threads (default: one per core)")
       ->check(CLI::Range(1, 1024));
+  std::string kv_type = EngineConfig().kv_type;
+  exactness->add_option("--kv-type", kv_type, "how the normal arithmetic keeps keys and values")
+      ->check(CLI::IsMember(kv_type_names()))
+      ->capture_default_str();
   exactness->add_flag("--json", as_json, "print one JSON object");
   if (const auto exit_code = parse_options(app, argc, argv)) return *exit_code;
 
@@ -133,8 +138,8 @@ int run_eval(int argc, char** argv) {
   const auto tokens = tokenizer::encode_prompt(*tokenizer, text, tokenizer::Special::as_text);
   if (tokens.size() < 2) throw Error(ErrorCode::invalid_argument, "the text must have at least 2 tokens");
   const int64_t window = std::min(kWindow, models::read_model_config(*opened.file).max_position_embeddings);
-  Side reference(*opened.file, compute::Arithmetic::float32, threads, window);
-  Side fast(*opened.file, compute::Arithmetic::integer, threads, window);
+  Side reference(*opened.file, compute::Arithmetic::float32, threads, window, compute::KvType::bf16);
+  Side fast(*opened.file, compute::Arithmetic::integer, threads, window, parse_kv_type(kv_type));
   report(opened.name, fast, measure(reference, fast, tokens, window), as_json);
   return 0;
 }

@@ -78,7 +78,8 @@ int64_t choose_snapshots(const EngineConfig& config, int64_t state_bytes, int64_
 // Throws Error with the figures if the model does not fit.
 CacheSize choose_cache(const EngineConfig& config, const models::Model& model, compute::Arithmetic arithmetic,
                        const AvailableMemory& available, int64_t weights) {
-  const compute::KvCacheShape shape = model.kv_cache_shape(1, 1);
+  compute::KvCacheShape shape = model.kv_cache_shape(1, 1);
+  shape.type = parse_kv_type(config.kv_type);
   CacheSize size{.block_bytes = compute::kv_block_bytes(shape, arithmetic),
                  .state_bytes = model.config().recurrent ? compute::state_slot_bytes(shape) : 0,
                  .sequences = config.max_sequences};
@@ -114,6 +115,10 @@ class LocalModel final : public RunningModel {
       : opened_(open_model(name_or_path)),
         arithmetic_(config.exact ? compute::Arithmetic::float32 : compute::Arithmetic::integer) {
     const int64_t start = clock_.now_ns();
+    if (config.exact && config.kv_type != EngineConfig().kv_type)
+      throw make_error(ErrorCode::invalid_argument,
+                       "--kv-type {} and --exact exclude each other: exact keys and values are float32",
+                       config.kv_type);
     const models::ModelConfig facts = models::read_model_config(*opened_.file);
     if (config.context > facts.max_position_embeddings)
       throw make_error(ErrorCode::invalid_argument, "--context must be at most {} for this model, got {}",
@@ -188,10 +193,9 @@ class LocalModel final : public RunningModel {
   void set_fingerprint(const EngineConfig& config) {
     const std::string digest =
         opened_.manifest ? opened_.manifest->digest.hex() : sampled_digest(*opened_.file);
-    fingerprint_ =
-        "fp_" +
-        to_hex(sha256(fmt::format("{} {} {} {}", digest, NEUTRINO_VERSION, backend_->name(), config.exact)))
-            .substr(0, 16);
+    fingerprint_ = "fp_" + to_hex(sha256(fmt::format("{} {} {} {} {}", digest, NEUTRINO_VERSION,
+                                                     backend_->name(), config.exact, config.kv_type)))
+                               .substr(0, 16);
   }
 
   void start_engine(const EngineConfig& config, int64_t context, const CacheSize& cache) {
@@ -204,6 +208,7 @@ class LocalModel final : public RunningModel {
             .batch_tokens = config.batch_tokens,
             .context_tokens = context,
             .kv_blocks = cache.blocks,
+            .kv_type = parse_kv_type(config.kv_type),
             .prefix_cache = config.prefix_cache == "on" ? engine::PrefixCache::on : engine::PrefixCache::off,
             .state_snapshots = cache.state_snapshots,
             .vocab_size = tokenizer_->size(),
@@ -244,6 +249,7 @@ class LocalModel final : public RunningModel {
                      {"threads", backend_->threads()},
                      {"max_sequences", config.max_sequences},
                      {"batch_tokens", config.batch_tokens},
+                     {"kv_type", config.exact ? "f32" : config.kv_type},
                      {"prefix_cache", config.prefix_cache == "on"},
                      {"memory", json::object{{"weights_bytes", weights_bytes_}}}};
     if (engine_) info.metadata["memory"].as_object()["kv_bytes"] = engine_->kv_bytes();
@@ -286,6 +292,10 @@ void add_engine_options(CLI::App& app, EngineConfig& config) {
       "--kv-memory", config.kv_memory,
       "memory for keys, values and recurrent states, as 512M or 2G (default: four contexts, at most a "
       "quarter of the free memory)");
+  app.add_option("--kv-type", config.kv_type,
+                 "how keys and values are kept: bf16, f16 (finer) or q8_0 (about half the memory)")
+      ->check(CLI::IsMember(kv_type_names()))
+      ->capture_default_str();
   app.add_option("--prefix-cache", config.prefix_cache,
                  "share the keys and values of common prefixes: on or off")
       ->check(CLI::IsMember({"on", "off"}))
@@ -299,6 +309,17 @@ void add_engine_options(CLI::App& app, EngineConfig& config) {
 
 std::unique_ptr<RunningModel> start_model(const std::string& name_or_path, const EngineConfig& config) {
   return std::make_unique<LocalModel>(name_or_path, config);
+}
+
+std::vector<std::string> kv_type_names() {
+  return {std::begin(compute::kKvTypeNames), std::end(compute::kKvTypeNames)};
+}
+
+compute::KvType parse_kv_type(std::string_view name) {
+  const auto found = std::ranges::find(compute::kKvTypeNames, name);
+  if (found == std::end(compute::kKvTypeNames))
+    throw make_error(ErrorCode::invalid_argument, "--kv-type must be bf16, f16 or q8_0, got \"{}\"", name);
+  return static_cast<compute::KvType>(found - std::begin(compute::kKvTypeNames));
 }
 
 int64_t parse_size(std::string_view what, std::string_view text) {

@@ -4,10 +4,12 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/limits.h"
 #include "base/metrics.h"
 #include "chat/chat_model.h"
+#include "compute/kv_type.h"
 #include "weights/store.h"
 
 namespace CLI {
@@ -25,6 +27,7 @@ struct EngineConfig {
   int64_t context = 0;  // 0: what the model was trained for
   int64_t batch_tokens = limits::kBatchTokensDefault;
   std::string kv_memory;  // "512M", "2G"; empty: four contexts, but at most a quarter of the free memory
+  std::string kv_type = "bf16";
   std::string prefix_cache = "on";
   std::string weight_cache = "on";
   bool exact = false;
@@ -40,6 +43,10 @@ class RunningModel {
   virtual Metrics& metrics() = 0;
 };
 std::unique_ptr<RunningModel> start_model(const std::string& name_or_path, const EngineConfig& config);
+
+// "bf16", "f16", "q8_0": the values of --kv-type. Throws Error.
+std::vector<std::string> kv_type_names();
+compute::KvType parse_kv_type(std::string_view name);
 
 // "4096", "64K", "512M", "2G" (powers of 1024) in bytes. Throws Error naming `what`.
 int64_t parse_size(std::string_view what, std::string_view text);

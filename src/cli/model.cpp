@@ -8,6 +8,7 @@
 #include "base/limits.h"
 #include "base/memory.h"
 #include "cli/command.h"
+#include "cli/load.h"
 #include "cli/model_commands.h"
 #include "cli/model_details.h"
 #include "cli/model_pull.h"
@@ -210,6 +211,9 @@ int run_model(int argc, char** argv) {
       ->check(CLI::Range(int64_t{1}, limits::kContextTokens));
   show->add_option("--batch", options.details.batch, "sequences side by side, for the memory they take")
       ->check(CLI::Range(int64_t{1}, limits::kSequencesMax))
+      ->capture_default_str();
+  show->add_option("--kv-type", options.details.kv_type, "how keys and values are kept")
+      ->check(CLI::IsMember(kv_type_names()))
       ->capture_default_str();
   CLI::App* verify =
       add(app, "verify",

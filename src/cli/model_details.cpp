@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/limits.h"
 #include "base/memory.h"
+#include "cli/load.h"
 #include "compute/sizing_backend.h"
 #include "models/model.h"
 #include "weights/lineage.h"
@@ -34,7 +35,8 @@ json::object memory(const weights::WeightFile& file, const DetailOptions& option
   constexpr auto kNormal = compute::Arithmetic::integer;
   const auto backend = compute::make_sizing_backend(kNormal);
   const auto model = models::load_model(file, *backend, options.context);
-  const compute::KvCacheShape shape = model->kv_cache_shape(1, 1);
+  compute::KvCacheShape shape = model->kv_cache_shape(1, 1);
+  shape.type = parse_kv_type(options.kv_type);
   const int64_t blocks = ceil_div(model->context(), compute::kBlockPositions) * options.batch;
   const int64_t kv = blocks * compute::kv_block_bytes(shape, kNormal);
   const int64_t state = model->config().recurrent ? options.batch * compute::state_slot_bytes(shape) : 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "base/json.h"
 #include "weights/store.h"
@@ -11,6 +12,7 @@ namespace neutrino::cli {
 struct DetailOptions {
   int64_t context = 0;  // 0: the model's, at most kContextDefault
   int64_t batch = 1;    // sequences side by side
+  std::string kv_type = "bf16";
 };
 
 // tensors, types, sizes, memory, lineage. An architecture that this build does not run has no memory figures, but a reason.

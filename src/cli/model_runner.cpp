@@ -8,11 +8,13 @@
 namespace neutrino::cli {
 
 ModelRunner::ModelRunner(const models::Model& model, compute::Backend& backend, int64_t sequences,
-                         int64_t positions, int64_t rows, int64_t output_rows)
+                         int64_t positions, int64_t rows, int64_t output_rows, compute::KvType kv_type)
     : model_(model), backend_(backend), lengths_(sequences) {
   const int64_t blocks = ceil_div(positions, compute::kBlockPositions);
-  cache_ = backend.make_kv_cache(
-      model.kv_cache_shape(blocks * sequences, model.config().recurrent ? sequences : 0));
+  compute::KvCacheShape shape =
+      model.kv_cache_shape(blocks * sequences, model.config().recurrent ? sequences : 0);
+  shape.type = kv_type;
+  cache_ = backend.make_kv_cache(shape);
   for (int64_t i = 0; i < sequences; ++i) {
     std::vector<int32_t>& table = block_tables_.emplace_back(blocks);
     std::iota(table.begin(), table.end(), static_cast<int32_t>(i * blocks));

@@ -15,7 +15,7 @@ class ModelRunner {
  public:
   // Sequences of up to `positions` tokens; a call to forward() takes at most `rows` rows and wants `output_rows` logits.
   ModelRunner(const models::Model& model, compute::Backend& backend, int64_t sequences, int64_t positions,
-              int64_t rows, int64_t output_rows);
+              int64_t rows, int64_t output_rows, compute::KvType kv_type = compute::KvType::bf16);
 
   void clear();  // every sequence is empty again
   int64_t length(int64_t sequence) const { return lengths_[sequence]; }

@@ -47,9 +47,7 @@ void attend_integer(const Query& query, const PagedKvCache& cache, const KvTiles
   for (int64_t d = 0; d < place.key_dim; ++d) q[d] = round_bf16(query.q[d]);
   float m = query.sink ? *query.sink : -std::numeric_limits<float>::infinity(), l = query.sink ? 1.0f : 0.0f;
   for (int64_t b = query.visible.first / kBlock; b * kBlock < query.visible.end; ++b) {
-    const auto* k =
-        reinterpret_cast<const uint16_t*>(query.tiles + query.block_table[b] * cache.block_bytes());
-    const uint16_t* v = k + place.key_width * kBlock;
+    const std::byte* tile = query.tiles + query.block_table[b] * cache.block_bytes();
     const int64_t first = std::max<int64_t>(query.visible.first - b * kBlock, 0);
     const int64_t end = std::min(kBlock, query.visible.end - b * kBlock);
     float p[kBlock] = {}, largest = m;
@@ -57,7 +55,7 @@ void attend_integer(const Query& query, const PagedKvCache& cache, const KvTiles
       float score = 0;
       for (int64_t d = 0; d < place.key_width; d += 32)
         score += sum_of_32([&](int64_t i) { return q[d + i]; },
-                           [&](int64_t i) { return bf16_to_f32(k[((d + i) / 2 * kBlock + j) * 2 + i % 2]); });
+                           [&](int64_t i) { return cache.key(place, tile, j, d + i); });
       p[j] = scaled(query, score);
       largest = p[j] > largest ? p[j] : largest;
     }
@@ -69,10 +67,8 @@ void attend_integer(const Query& query, const PagedKvCache& cache, const KvTiles
     m = largest;
     for (float& probability : p) probability = round_bf16(probability);
     for (int64_t d = 0; d < place.value_dim; ++d)
-      sum[d] =
-          sum[d] * correction +
-          sum_of_32([&](int64_t i) { return p[i]; },
-                    [&](int64_t i) { return bf16_to_f32(v[(i / 2 * place.value_width + d) * 2 + i % 2]); });
+      sum[d] = sum[d] * correction + sum_of_32([&](int64_t i) { return p[i]; },
+                                               [&](int64_t i) { return cache.value(place, tile, i, d); });
   }
   for (int64_t d = 0; d < place.value_dim; ++d) out[d] = sum[d] / l;
 }

@@ -3,7 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
+
 #include "compute/backend.h"
+#include "compute/paged_kv_cache.h"
 #include "compute/test_support.h"
 
 namespace neutrino::compute {
@@ -61,20 +65,22 @@ constexpr int32_t kTable[] = {4, 0, 2, 1};
 constexpr int64_t kPositions = 100;
 
 // The cache of three layers, of which the operations use the middle one; the others have other shapes.
-KvCacheShape cache_shape(const AttentionShape& shape) {
+KvCacheShape cache_shape(const AttentionShape& shape, KvType type = KvType::bf16) {
   const KvLayer other = {.num_key_value_heads = 3, .key_dim = 5, .value_dim = 70};
   return {.layers = {other,
                      {.num_key_value_heads = shape.num_key_value_heads,
                       .key_dim = shape.head_dim,
                       .value_dim = width_of_values(shape)},
                      other},
-          .blocks = 5};
+          .blocks = 5,
+          .type = type};
 }
 
 // Outputs of a sequence of fixed rows in steps of these sizes.
-std::vector<float> attend(Backend& backend, const AttentionShape& shape, const std::vector<int64_t>& steps) {
+std::vector<float> attend(Backend& backend, const AttentionShape& shape, const std::vector<int64_t>& steps,
+                          KvType type = KvType::bf16) {
   const std::vector<float> all = random_floats(kPositions * row_width(shape), 3, 2.0f);
-  const auto cache = backend.make_kv_cache(cache_shape(shape));
+  const auto cache = backend.make_kv_cache(cache_shape(shape, type));
   std::vector<float> out;
   int64_t first = 0;
   for (const int64_t count : steps) {
@@ -108,6 +114,81 @@ TEST_P(AttentionOnEveryTable, EveryShapeHasTheBitsOfTheReferenceInAnyChunking) {
       expect_same({5, 28, 1, 66});
       if (shape.head_dim < 100) expect_same(std::vector<int64_t>(kPositions, 1));
     }
+}
+
+TEST_P(AttentionOnEveryTable, EveryTypeOfCacheHasTheBitsOfTheReferenceInAnyChunking) {
+  const auto fast = cpu(GetParam(), Arithmetic::integer), slow = reference(Arithmetic::integer);
+  for (const KvType type : {KvType::f16, KvType::q8_0})
+    for (const AttentionShape& shape : kShapes) {
+      if (type == KvType::f16 && shape.head_dim > 100) continue;  // seconds; q8_0 has it
+      const std::vector<float> want = attend(*slow, shape, {kPositions}, type);
+      EXPECT_FALSE(same_bits(want, attend(*slow, shape, {kPositions}))) << "bf16 is another type";
+      const auto expect_same = [&](const std::vector<int64_t>& steps) {
+        EXPECT_TRUE(same_bits(attend(*fast, shape, steps, type), want))
+            << "shape " << &shape - kShapes << ", steps " << steps.size();
+      };
+      expect_same({kPositions});
+      if (!shape.causal) continue;
+      expect_same({5, 28, 1, 66});
+      if (shape.head_dim < 100) expect_same(std::vector<int64_t>(kPositions, 1));
+    }
+}
+
+// The finer the type, the closer to the float32 cache.
+TEST(Attention, TypesOfCacheHaveTheErrorsOfTheirWidths) {
+  const AttentionShape& shape = kShapes[1];
+  const std::vector<float> exact = attend(*reference(Arithmetic::float32), shape, {kPositions});
+  const auto error = [&](KvType type) {
+    const std::vector<float> values = attend(*reference(Arithmetic::integer), shape, {kPositions}, type);
+    double sum = 0, all = 0;
+    for (size_t i = 0; i < exact.size(); ++i) {
+      sum += (values[i] - exact[i]) * (values[i] - exact[i]);
+      all += exact[i] * exact[i];
+    }
+    return std::sqrt(sum / all);
+  };
+  EXPECT_LT(error(KvType::f16), 0.005);  // the probabilities and queries are bfloat16
+  EXPECT_LT(error(KvType::bf16), 0.006);
+  EXPECT_LT(error(KvType::q8_0), 0.015);
+  EXPECT_GT(error(KvType::q8_0), error(KvType::f16));
+}
+
+TEST(PagedKvCache, ValuesOfEachTypeAreRoundedSaturatedAndNeverInfinite) {
+  const auto stored = [](KvType type, float x, float other) {
+    KvCacheShape shape = uniform_kv_cache(1, 1, 2, 1);
+    shape.type = type;
+    PagedKvCache cache(shape, Arithmetic::integer);
+    const float key[] = {x, other}, value[] = {other, x};
+    cache.store(0, 0, 0, 0, key, value);
+    const float k = cache.key(cache.layer(0), cache.tiles(0, 0), 0, 0);
+    const float v = cache.value(cache.layer(0), cache.tiles(0, 0), 0, 1);
+    EXPECT_TRUE(k == v || (std::isnan(k) && std::isnan(v)));
+    return k;
+  };
+  EXPECT_EQ(stored(KvType::f16, 1.5f, 0), 1.5f);
+  EXPECT_EQ(stored(KvType::f16, 1e9f, 0), kF16Max);
+  EXPECT_EQ(stored(KvType::f16, -1e9f, 0), -kF16Max);
+  EXPECT_EQ(stored(KvType::f16, -1e-5f, 0), 0.0f);
+  EXPECT_TRUE(std::isnan(stored(KvType::f16, std::nanf(""), 0)));
+  EXPECT_EQ(stored(KvType::q8_0, 127.0f, -3.0f), 127.0f);
+  EXPECT_EQ(stored(KvType::q8_0, 2.4f, 127.0f), 2.0f);
+  EXPECT_EQ(stored(KvType::q8_0, 0, 0), 0.0f);
+  EXPECT_EQ(stored(KvType::q8_0, 1e-35f, 0), 0.0f);
+  for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
+    EXPECT_TRUE(std::isnan(stored(KvType::q8_0, bad, 1)));
+    EXPECT_TRUE(std::isnan(stored(KvType::q8_0, 1, bad))) << "they share a scale";
+  }
+}
+
+TEST(PagedKvCache, BytesFollowTheType) {
+  KvCacheShape shape = uniform_kv_cache(2, 3, 64, 1);
+  const auto bytes = [&](KvType type) {
+    shape.type = type;
+    return kv_block_bytes(shape, Arithmetic::integer);
+  };
+  EXPECT_EQ(bytes(KvType::bf16), 2 * 3 * 2 * 64 * 32 * 2);
+  EXPECT_EQ(bytes(KvType::f16), bytes(KvType::bf16));
+  EXPECT_EQ(bytes(KvType::q8_0), 2 * 3 * 2 * 64 * 32 * 9 / 8);
 }
 
 // Bidirectional sequences beside each other see themselves alone.

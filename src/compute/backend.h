@@ -22,6 +22,7 @@
 
 #include "compute/batch.h"
 #include "compute/function.h"
+#include "compute/kv_type.h"
 #include "compute/tensor.h"
 
 namespace neutrino::compute {
@@ -52,16 +53,18 @@ struct KvCacheShape {
   std::vector<KvLayer> layers = {};  // those that attend; the operations count cache layers by this list
   int64_t blocks = 0;                // of kBlockPositions positions each
   std::vector<int64_t> states =
-      {};                   // floats of recurrent state of each layer that has one (Mamba2, delta net)
-  int64_t state_slots = 0;  // each holds one sequence's states, or a snapshot of them
+      {};                      // floats of recurrent state of each layer that has one (Mamba2, delta net)
+  int64_t state_slots = 0;     // each holds one sequence's states, or a snapshot of them
+  KvType type = KvType::bf16;  // in integer arithmetic
 };
 
 // The same keys and values in every layer.
 KvCacheShape uniform_kv_cache(int64_t layers, int64_t num_key_value_heads, int64_t head_dim, int64_t blocks);
 
 // Storage of keys and values: for each layer, block and key/value head one tile of kBlockPositions positions.
-// integer: bfloat16, K as [key_dim_padded/2][32 positions][2 dims], V as [32/2][value_dim_padded][2 positions], the padding
-// (up to a multiple of 32) and unwritten positions zero. float32: K and V as [32 positions][dim].
+// integer: K as [key_dim_padded/2][32 positions][2 dims], V as [32/2][value_dim_padded][2 positions], the padding (up to a
+// multiple of 32) and unwritten positions zero; in q8_0 the scales behind each: [dim_padded/32][32 positions]. float32: K and V
+// as [32 positions][dim].
 // Beside them the recurrent states: float32 in both arithmetics, `state_slots` times all layers' states in a row.
 class KvCache {
  public:

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "base/checked.h"
@@ -16,9 +17,10 @@ int64_t tile_width(int64_t dim, Arithmetic arithmetic) {
   return arithmetic == Arithmetic::integer ? ceil_div(dim, 32) * 32 : dim;
 }
 
-int64_t tile_bytes(int64_t dim, Arithmetic arithmetic) {
-  const int64_t element = arithmetic == Arithmetic::integer ? 2 : 4;
-  return tile_width(dim, arithmetic) * kBlockPositions * element;
+int64_t tile_bytes(int64_t dim, Arithmetic arithmetic, KvType type) {
+  const int64_t elements = tile_width(dim, arithmetic) * kBlockPositions;
+  if (arithmetic == Arithmetic::float32) return 4 * elements;
+  return type == KvType::q8_0 ? elements + elements / 32 * static_cast<int64_t>(sizeof(float)) : 2 * elements;
 }
 
 void check_layer(const KvLayer& layer) {
@@ -38,12 +40,65 @@ std::vector<KvTiles> place_layers(const KvCacheShape& shape, Arithmetic arithmet
                       .value_dim = layer.value_dim,
                       .key_width = tile_width(layer.key_dim, arithmetic),
                       .value_width = tile_width(layer.value_dim, arithmetic),
-                      .key_bytes = tile_bytes(layer.key_dim, arithmetic),
-                      .value_bytes = tile_bytes(layer.value_dim, arithmetic),
+                      .key_bytes = tile_bytes(layer.key_dim, arithmetic, shape.type),
+                      .value_bytes = tile_bytes(layer.value_dim, arithmetic, shape.type),
                       .offset = offset});
     offset += (places.back().key_bytes + places.back().value_bytes) * layer.num_key_value_heads;
   }
   return places;
+}
+
+// Where a position's dimensions stand: K [dim / 2][32 positions][2 dims], V [position / 2][padded value_dim][2 positions].
+auto key_index(int64_t position) {
+  return [=](int64_t d) { return d / 2 * kBlockPositions * 2 + position * 2 + d % 2; };
+}
+auto value_index(const KvTiles& place, int64_t position) {
+  return [first = position / 2 * place.value_width * 2 + position % 2](int64_t d) { return first + d * 2; };
+}
+
+uint16_t encode_f16(float x) {
+  if (std::abs(x) < kF16Min) return 0;
+  return f32_to_f16(std::isnan(x) ? x : std::clamp(x, -kF16Max, kF16Max));
+}
+
+// 32 dimensions with one scale. A value that is not finite makes all of them NaN.
+template <typename Index>
+void store_q8_0(const float* x, int64_t first, int64_t count, int8_t* q, float* scale, Index at) {
+  float largest = 0;
+  bool finite = true;
+  for (int64_t d = first; d < first + count; ++d) {
+    finite = finite && std::isfinite(x[d]);
+    largest = std::max(largest, std::abs(x[d]));
+  }
+  const bool some = finite && largest >= kActivationTiny;
+  *scale = !finite ? std::nanf("") : some ? largest / 127 : 0;
+  const float inverse = some ? 127 / largest : 0;
+  for (int64_t d = first; d < first + count; ++d)
+    q[at(d)] = finite ? static_cast<int8_t>(std::nearbyint(x[d] * inverse)) : int8_t{1};
+}
+
+template <typename Index>
+void store_encoded(KvType type, std::byte* tile, const float* x, int64_t dim, Index at, int64_t position) {
+  if (type != KvType::q8_0) {
+    auto* halves = reinterpret_cast<uint16_t*>(tile);
+    for (int64_t d = 0; d < dim; ++d)
+      halves[at(d)] = type == KvType::f16 ? encode_f16(x[d]) : f32_to_bf16(x[d]);
+    return;
+  }
+  auto* scales = reinterpret_cast<float*>(tile + ceil_div(dim, 32) * 32 * kBlockPositions);
+  for (int64_t d = 0; d < dim; d += 32)
+    store_q8_0(x, d, std::min<int64_t>(32, dim - d), reinterpret_cast<int8_t*>(tile),
+               scales + d / 32 * kBlockPositions + position, at);
+}
+
+float load_element(KvType type, const std::byte* tile, int64_t width, int64_t index, int64_t position,
+                   int64_t d) {
+  const auto* halves = reinterpret_cast<const uint16_t*>(tile);
+  if (type == KvType::bf16) return bf16_to_f32(halves[index]);
+  if (type == KvType::f16) return f16_to_f32(halves[index]);
+  const auto* scales = reinterpret_cast<const float*>(tile + width * kBlockPositions);
+  return scales[d / 32 * kBlockPositions + position] *
+         static_cast<float>(reinterpret_cast<const int8_t*>(tile)[index]);
 }
 
 // count * bytes of zeroed pages, taken as they are touched; null for nothing.
@@ -70,7 +125,8 @@ KvCacheShape uniform_kv_cache(int64_t layers, int64_t num_key_value_heads, int64
 int64_t kv_block_bytes(const KvCacheShape& shape, Arithmetic arithmetic) {
   int64_t bytes = 0;
   for (const KvLayer& layer : shape.layers)
-    bytes += (tile_bytes(layer.key_dim, arithmetic) + tile_bytes(layer.value_dim, arithmetic)) *
+    bytes += (tile_bytes(layer.key_dim, arithmetic, shape.type) +
+              tile_bytes(layer.value_dim, arithmetic, shape.type)) *
              layer.num_key_value_heads;
   return bytes;
 }
@@ -137,21 +193,36 @@ std::byte* PagedKvCache::open_tile(int64_t layer, int64_t head, int64_t block, i
 void PagedKvCache::store(int64_t layer, int64_t head, int64_t block, int64_t offset, const float* key,
                          const float* value) {
   const KvTiles& place = this->layer(layer);
-  auto* keys = reinterpret_cast<float*>(open_tile(layer, head, block, offset));
+  std::byte* const tile = open_tile(layer, head, block, offset);
+  if (arithmetic_ == Arithmetic::integer) {
+    store_encoded(shape_.type, tile, key, place.key_dim, key_index(offset), offset);
+    store_encoded(shape_.type, tile + place.key_bytes, value, place.value_dim, value_index(place, offset),
+                  offset);
+    return;
+  }
+  auto* keys = reinterpret_cast<float*>(tile);
   std::copy_n(key, place.key_dim, keys + offset * place.key_dim);
   std::copy_n(value, place.value_dim, keys + kBlockPositions * place.key_dim + offset * place.value_dim);
 }
 
-// K [dim / 2][32 positions][2 dims], V [position / 2][padded value_dim][2 positions].
 void PagedKvCache::store(int64_t layer, int64_t head, int64_t block, int64_t offset, const uint16_t* key,
                          const uint16_t* value) {
   const KvTiles& place = this->layer(layer);
   auto* keys = reinterpret_cast<uint16_t*>(open_tile(layer, head, block, offset));
-  uint16_t* values =
-      keys + place.key_width * kBlockPositions + offset / 2 * place.value_width * 2 + offset % 2;
-  keys += offset * 2;
-  for (int64_t d = 0; d < place.key_dim; ++d) keys[d / 2 * kBlockPositions * 2 + d % 2] = key[d];
-  for (int64_t d = 0; d < place.value_dim; ++d) values[d * 2] = value[d];
+  uint16_t* values = keys + place.key_width * kBlockPositions;
+  const auto at_key = key_index(offset);
+  const auto at_value = value_index(place, offset);
+  for (int64_t d = 0; d < place.key_dim; ++d) keys[at_key(d)] = key[d];
+  for (int64_t d = 0; d < place.value_dim; ++d) values[at_value(d)] = value[d];
+}
+
+float PagedKvCache::key(const KvTiles& place, const std::byte* tile, int64_t position, int64_t d) const {
+  return load_element(shape_.type, tile, place.key_width, key_index(position)(d), position, d);
+}
+
+float PagedKvCache::value(const KvTiles& place, const std::byte* tile, int64_t position, int64_t d) const {
+  return load_element(shape_.type, tile + place.key_bytes, place.value_width, value_index(place, position)(d),
+                      position, d);
 }
 
 }  // namespace neutrino::compute

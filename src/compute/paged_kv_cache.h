@@ -32,6 +32,7 @@ class PagedKvCache final : public KvCache {
   void copy_state(int32_t from, int32_t to) override;
 
   Arithmetic arithmetic() const { return arithmetic_; }
+  bool has_bf16() const { return arithmetic_ == Arithmetic::integer && shape_.type == KvType::bf16; }
   const KvTiles& layer(int64_t layer) const { return layers_[static_cast<size_t>(layer)]; }
   int64_t block_bytes() const { return block_bytes_; }
 
@@ -44,13 +45,17 @@ class PagedKvCache final : public KvCache {
   // One layer's recurrent state in a slot: shape().states[layer] floats.
   float* state(int32_t slot, int64_t layer) const;
 
-  // Write one position's key and value (key_dim and value_dim elements), in bfloat16 for integer arithmetic. The first
-  // position of a block zeroes the block's tiles first: what an earlier owner left behind, a NaN above all, must not reach a
+  // Write one position's key and value (key_dim and value_dim elements); as bfloat16 if has_bf16(). The first position of a
+  // block zeroes the block's tiles first: what an earlier owner left behind, a NaN above all, must not reach a
   // product with a zero probability.
   void store(int64_t layer, int64_t head, int64_t block, int64_t offset, const uint16_t* key,
              const uint16_t* value);
   void store(int64_t layer, int64_t head, int64_t block, int64_t offset, const float* key,
              const float* value);
+
+  // One element of a tile in integer arithmetic, as float32.
+  float key(const KvTiles& place, const std::byte* tile, int64_t position, int64_t d) const;
+  float value(const KvTiles& place, const std::byte* tile, int64_t position, int64_t d) const;
 
  private:
   std::byte* open_tile(int64_t layer, int64_t head, int64_t block, int64_t offset);

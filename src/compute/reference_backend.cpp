@@ -180,7 +180,7 @@ void rotate(float* head, const RopeTable& rope, int64_t position) {
 
 void store(PagedKvCache& cache, int64_t layer, int64_t head, int64_t block, int64_t offset, const float* key,
            const float* value) {
-  if (cache.arithmetic() == Arithmetic::float32) return cache.store(layer, head, block, offset, key, value);
+  if (!cache.has_bf16()) return cache.store(layer, head, block, offset, key, value);
   uint16_t k[kHeadDimMax], v[kHeadDimMax];
   std::transform(key, key + cache.layer(layer).key_dim, k, f32_to_bf16);
   std::transform(value, value + cache.layer(layer).value_dim, v, f32_to_bf16);

@@ -40,6 +40,13 @@ StateSlots make_state_slots(const EngineOptions& options, const models::Model& m
                     options.kv_blocks);
 }
 
+compute::KvCacheShape cache_shape(const EngineOptions& options, const models::Model& model,
+                                  int64_t state_slots) {
+  compute::KvCacheShape shape = model.kv_cache_shape(options.kv_blocks, state_slots);
+  shape.type = options.kv_type;
+  return shape;
+}
+
 EngineLimits engine_limits(const EngineOptions& options) {
   return {options.max_sequences, options.batch_tokens, options.context_tokens, options.kv_blocks,
           options.prefix_cache == PrefixCache::on};
@@ -61,7 +68,7 @@ Engine::Engine(const models::Model& model, compute::Backend& backend, EngineOpti
       metrics_(metrics, options_.model_name, engine_limits(options_)),
       blocks_(options_.kv_blocks, options_.prefix_cache),
       states_(make_state_slots(options_, model)),
-      cache_(backend.make_kv_cache(model.kv_cache_shape(options_.kv_blocks, states_.slots()))),
+      cache_(backend.make_kv_cache(cache_shape(options_, model, states_.slots()))),
       scheduler_(scheduler_options(options_), blocks_, states_),
       pace_(options_.batch_tokens),
       sampler_(options_.vocab_size, std::max<int64_t>(1, backend.threads())),

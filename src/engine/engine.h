@@ -37,6 +37,7 @@ struct EngineOptions {
   int64_t batch_tokens = 0;    // token budget of a step
   int64_t context_tokens = 0;  // 0: the model's
   int64_t kv_blocks = 0;       // 0: enough for max_sequences quarter-full contexts
+  compute::KvType kv_type = compute::KvType::bf16;
   PrefixCache prefix_cache = PrefixCache::on;
   // Of a recurrent model, beside one state a sequence; absent: kSnapshotsPerSequence times max_sequences. Only with a prefix
   // cache.

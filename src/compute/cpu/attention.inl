@@ -4,10 +4,13 @@
 // fused multiply-adds each, from zero, both added at the end. Keys lie as [dim / 2][32 positions][2] and values as
 // [position / 2][dim][2], so both are the same loop: 16 pairs of (row of lanes, 2 broadcast elements).
 
-// out[query][16 * lanes] of: a, 32 floats per query, times b, 16 rows of 16 * lanes pairs of bfloat16. What stands `ahead`
+// 16 pairs of an expanded tile (expand_tile): the firsts, then the seconds.
+inline void load_pairs(const float* p, V& even, V& odd) { even = load(p), odd = load(p + 16); }
+
+// out[query][16 * lanes] of: a, 32 floats per query, times b, 16 rows of 16 * lanes pairs of T (bfloat16, or expanded). What stands `ahead`
 // elements further is prefetched: the same place in the next block, for tiles are too small for the hardware to see a stream.
-template <int queries, int lanes>
-inline void multiply_32(const float* a, int64_t a_stride, const uint16_t* b, int64_t b_stride, int64_t ahead,
+template <int queries, int lanes, typename T>
+inline void multiply_32(const float* a, int64_t a_stride, const T* b, int64_t b_stride, int64_t ahead,
                         V out[queries][lanes]) {
   V even[queries][lanes], odd[queries][lanes];
 #pragma GCC unroll 8
@@ -63,11 +66,58 @@ struct TileWork {
   float* q;       // [queries][key_width], rounded to bfloat16
   float* sum;     // [queries][value_width]
   float* scores;  // [queries][32], then the probabilities
+  float* keys;    // the block's tiles, expanded
+  float* values;
 };
 
-template <int queries>
-inline void score_block(const AttentionTask& task, const TileWork& work, const uint16_t* keys,
-                        int64_t ahead) {
+// f16 of what store() makes: no infinities, no denormals.
+inline float f16_value(uint16_t half) {
+  const uint32_t sign = (half & 0x8000u) << 16, rest = (half & 0x7FFFu) << 13;
+  const uint32_t bits = rest >= 0x0F800000 ? 0x7FC00000 : rest == 0 ? 0 : rest + (112u << 23);
+  return __builtin_bit_cast(float, bits | sign);
+}
+
+// Tiles of f16 and q8_0 as float32, for load_pairs(). A K tile is width / 2 rows of 32 pairs, a V tile 16 rows of `width`.
+inline void expand_f16(const uint16_t* tile, int64_t elements, float* out) {
+  for (int64_t i = 0; i < elements; i += 32, tile += 32, out += 32)
+    for (int64_t j = 0; j < 16; ++j)
+      out[j] = f16_value(tile[2 * j]), out[16 + j] = f16_value(tile[2 * j + 1]);
+}
+inline void expand_q8_keys(const uint8_t* tile, int64_t width, float* out) {
+  const auto* q = reinterpret_cast<const int8_t*>(tile);
+  const auto* scales = reinterpret_cast<const float*>(tile + width * 32);
+  for (int64_t d = 0; d < width; d += 2)  // two dimensions of all positions
+    for (int64_t half = 0; half < 32; half += 16, q += 32, out += 32) {
+      const float* scale = scales + d / 32 * 32 + half;
+      for (int64_t j = 0; j < 16; ++j)
+        out[j] = scale[j] * static_cast<float>(q[2 * j]),
+        out[16 + j] = scale[j] * static_cast<float>(q[2 * j + 1]);
+    }
+}
+inline void expand_q8_values(const uint8_t* tile, int64_t width, float* out) {
+  const auto* q = reinterpret_cast<const int8_t*>(tile);
+  const auto* scales = reinterpret_cast<const float*>(tile + width * 32);
+  for (int64_t position = 0; position < 32; position += 2)  // all dimensions of two positions
+    for (int64_t d = 0; d < width; d += 16, q += 32, out += 32) {
+      const float* scale = scales + d / 32 * 32 + position;
+      const float even = scale[0], odd = scale[1];
+      for (int64_t j = 0; j < 16; ++j)
+        out[j] = even * static_cast<float>(q[2 * j]), out[16 + j] = odd * static_cast<float>(q[2 * j + 1]);
+    }
+}
+inline void expand_block(const AttentionTask& task, const uint8_t* tile, const TileWork& work) {
+  const uint8_t* values = tile + task.key_bytes;
+  if (task.kv_type == KvType::f16) {
+    expand_f16(reinterpret_cast<const uint16_t*>(tile), task.key_width * 32, work.keys);
+    expand_f16(reinterpret_cast<const uint16_t*>(values), task.value_width * 32, work.values);
+  } else {
+    expand_q8_keys(tile, task.key_width, work.keys);
+    expand_q8_values(values, task.value_width, work.values);
+  }
+}
+
+template <int queries, typename T>
+inline void score_block(const AttentionTask& task, const TileWork& work, const T* keys, int64_t ahead) {
   for (int half = 0; half < 2; half += kAttentionLanes) {
     V score[queries][kAttentionLanes];
 #pragma GCC unroll 8
@@ -76,8 +126,8 @@ inline void score_block(const AttentionTask& task, const TileWork& work, const u
       for (int v = 0; v < kAttentionLanes; ++v) score[q][v] = splat(0.0f);
     for (int64_t d = 0; d < task.key_width; d += 32) {
       V part[queries][kAttentionLanes];
-      multiply_32<queries, kAttentionLanes>(work.q + d, task.key_width, keys + d * 32 + half * 32, 64, ahead,
-                                            part);
+      multiply_32<queries, kAttentionLanes, T>(work.q + d, task.key_width, keys + d * 32 + half * 32, 64,
+                                               ahead, part);
 #pragma GCC unroll 8
       for (int q = 0; q < queries; ++q)
 #pragma GCC unroll 8
@@ -122,13 +172,13 @@ inline void softmax_block(QueryState& state, float* scores, int64_t first, int64
   store(scores + 16, round_bf16(p1));
 }
 
-template <int queries>
+template <int queries, typename T>
 inline void add_values(const AttentionTask& task, const TileWork& work, const QueryState* state,
-                       const bool* active, const uint16_t* values, int64_t ahead) {
+                       const bool* active, const T* values, int64_t ahead) {
   const int64_t width = task.value_width;
   for (int64_t d = 0; d < width; d += 16 * kAttentionLanes) {
     V part[queries][kAttentionLanes];
-    multiply_32<queries, kAttentionLanes>(work.scores, 32, values + 2 * d, 2 * width, ahead, part);
+    multiply_32<queries, kAttentionLanes, T>(work.scores, 32, values + 2 * d, 2 * width, ahead, part);
 #pragma GCC unroll 8
     for (int q = 0; q < queries; ++q)
 #pragma GCC unroll 8
@@ -143,7 +193,9 @@ template <int queries>
 void attend_tile(const AttentionTask& task, int64_t first) {
   const int64_t key_width = task.key_width, value_width = task.value_width;
   const TileWork work = {task.work, task.work + queries * key_width,
-                         task.work + queries * (key_width + value_width)};
+                         task.work + queries * (key_width + value_width),
+                         task.work + kQueryTileMax * (2 * kHeadDimMax + 64),
+                         task.work + kQueryTileMax * (2 * kHeadDimMax + 64) + kExpandedTileFloats};
   QueryState state[queries];
   Range all = {task.positions, 0};
 #pragma GCC unroll 8
@@ -159,12 +211,16 @@ void attend_tile(const AttentionTask& task, int64_t first) {
   }
   const int64_t blocks = (all.end + 31) / 32;
   for (int64_t b = all.first / 32; b < blocks; ++b) {
-    const auto* keys = reinterpret_cast<const uint16_t*>(task.tiles + task.block_table[b] * task.block_bytes);
+    const uint8_t* tile = task.tiles + task.block_table[b] * task.block_bytes;
+    const bool expanded = task.kv_type != KvType::bf16;
+    const auto* keys = reinterpret_cast<const uint16_t*>(tile);
+    const auto* values = reinterpret_cast<const uint16_t*>(tile + task.key_bytes);
+    if (expanded) expand_block(task, tile, work);
     // Only the first tile reads the blocks from memory, the others find them in the cache.
-    const bool prefetch = first == 0 && b + 1 < blocks;
+    const bool prefetch = first == 0 && b + 1 < blocks && !expanded;
     const int64_t ahead =
         prefetch ? (task.block_table[b + 1] - task.block_table[b]) * task.block_bytes / 2 : 0;
-    score_block<queries>(task, work, keys, ahead);
+    expanded ? score_block<queries>(task, work, work.keys, 0) : score_block<queries>(task, work, keys, ahead);
     bool active[queries];
 #pragma GCC unroll 8
     for (int q = 0; q < queries; ++q) {
@@ -175,7 +231,8 @@ void attend_tile(const AttentionTask& task, int64_t first) {
       cap_scores(task, work.scores + q * 32, 32);
       softmax_block(state[q], work.scores + q * 32, from, to);
     }
-    add_values<queries>(task, work, state, active, keys + 32 * key_width, ahead);
+    expanded ? add_values<queries>(task, work, state, active, work.values, 0)
+             : add_values<queries>(task, work, state, active, values, ahead);
   }
 #pragma GCC unroll 8
   for (int q = 0; q < queries; ++q)

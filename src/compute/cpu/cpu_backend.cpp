@@ -395,7 +395,7 @@ void CpuBackend::rope_and_store(Tensor& qkv, const RopeTable& rope, const Attent
     for (int64_t h = 0; h < kv_heads; ++h) {
       const float *key = values + (heads + h) * head_dim,
                   *value = values + (heads + kv_heads) * head_dim + h * width;
-      if (arithmetic_ == Arithmetic::float32) {
+      if (!paged.has_bf16()) {
         paged.store(layer, h, block, position % kBlockPositions, key, value);
         continue;
       }
@@ -435,6 +435,8 @@ void CpuBackend::attend_rows(const Tensor& qkv, const AttentionShape& shape, con
         .window = shape.window,
         .causal = shape.causal,
         .tiles = reinterpret_cast<const uint8_t*>(cache.tiles(layer, head)),
+        .kv_type = cache.shape().type,
+        .key_bytes = place.key_bytes,
         .block_bytes = cache.block_bytes(),
         .block_table = sequence.block_table.data(),
         .key_dim = place.key_dim,

@@ -20,7 +20,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "compute/constants.h"
 #include "compute/function.h"
+#include "compute/kv_type.h"
 #include "compute/state_task.h"
 
 namespace neutrino::compute::cpu {
@@ -68,6 +70,8 @@ struct AttentionTask {
   int64_t window;     // 0: none; else only keys less than this far away
   bool causal;
   const uint8_t* tiles;  // of this head in block 0
+  KvType kv_type;        // float32 arithmetic: any
+  int64_t key_bytes;     // of a K tile; the V tile stands behind it
   int64_t block_bytes;
   const int32_t* block_table;
   int64_t key_dim, key_width;  // width: with the tile's padding
@@ -78,9 +82,11 @@ struct AttentionTask {
   float* work;         // kAttentionWorkFloats; for float32 arithmetic one float a position
 };
 
-// Queries that the integer kernels take at once, at most, and what they keep of each: q, sum, scores.
+// Queries that the integer kernels take at once, at most, and what they keep of each: q, sum, scores. And a block's tiles as
+// floats, where the cache has another type than bf16.
 constexpr int64_t kQueryTileMax = 8;
-constexpr int64_t kAttentionWorkFloats = kQueryTileMax * (576 + 576 + 64);
+constexpr int64_t kExpandedTileFloats = kHeadDimMax * 32;
+constexpr int64_t kAttentionWorkFloats = kQueryTileMax * (2 * kHeadDimMax + 64) + 2 * kExpandedTileFloats;
 
 struct RopeTask {
   float* head;          // (head_dim), rotated in place
