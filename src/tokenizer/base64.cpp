@@ -24,7 +24,9 @@ std::string decode_base64(std::string_view text) {
   int bits = 0;
   for (const char c : digits) {
     const int value = text.size() % 4 == 0 ? sextet(c) : -1;
-    if (value < 0) throw make_error(ErrorCode::invalid_argument, "a base64 text holds what is not base64");
+    if (value < 0)
+      throw make_error(ErrorCode::invalid_argument, "a base64 text holds what is not base64")
+          .with_reason("base64");
     held = held << 6 | static_cast<uint32_t>(value);
     if ((bits += 6) < 8) continue;
     bits -= 8;

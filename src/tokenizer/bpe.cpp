@@ -152,7 +152,8 @@ constexpr size_t kMergedBytesMax = 1024;
 Error too_long(int32_t id, size_t bytes) {
   return make_error(ErrorCode::invalid_argument,
                     "token {} must have at most {} bytes to be merged by its score, got {}", id,
-                    kMergedBytesMax, bytes);
+                    kMergedBytesMax, bytes)
+      .with_reason("token_length");
 }
 
 bool is_plain(TokenKind kind) { return kind == TokenKind::normal || kind == TokenKind::user_defined; }
@@ -180,7 +181,8 @@ void BytePairModel::index_merges(const Vocabulary& vocabulary) {
   for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
     const std::string& merge = vocabulary.merges[rank];
     const auto fail = [&](std::string_view why) {
-      return make_error(ErrorCode::invalid_argument, "merge {} (\"{:.100}\") {}", rank, merge, why);
+      return make_error(ErrorCode::invalid_argument, "merge {} (\"{:.100}\") {}", rank, merge, why)
+          .with_reason("merge");
     };
     const size_t space = merge.find(' ');
     if (space == std::string::npos || space == 0 || space + 1 == merge.size() ||

@@ -9,7 +9,8 @@ namespace {
 
 Error unknown(std::string_view what, std::string_view regex) {
   return make_error(ErrorCode::unimplemented,
-                    "{} is not known in a tokenizer's regular expression, at \"{:.60}\"", what, regex);
+                    "{} is not known in a tokenizer's regular expression, at \"{:.60}\"", what, regex)
+      .with_reason("regular_expression");
 }
 
 struct Property {

@@ -20,7 +20,8 @@ class Charsmap {
     if (size == 0 || size % 4 != 0 || bytes.size() < 4 || size > bytes.size() - 4)
       throw make_error(ErrorCode::invalid_argument,
                        "the precompiled charsmap must begin with the size of its trie, got {} of {} bytes",
-                       size, bytes.size());
+                       size, bytes.size())
+          .with_reason("charsmap");
     units_ = bytes.substr(4, size);
     texts_ = bytes.substr(4 + size);
   }

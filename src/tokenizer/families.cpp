@@ -173,7 +173,8 @@ const Family& find_family(std::string_view name) {
     if (family.name == name) return family;
     known += (known.empty() ? "" : ", ") + std::string(family.name);
   }
-  throw make_error(ErrorCode::unimplemented, "pre-tokenizer must be one of {}; got \"{:.100}\"", known, name);
+  throw make_error(ErrorCode::unimplemented, "pre-tokenizer must be one of {}; got \"{:.100}\"", known, name)
+      .with_reason("pre_tokenizer_name");
 }
 
 Normalizer replace(std::string_view from, std::string_view to) {

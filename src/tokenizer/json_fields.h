@@ -10,10 +10,11 @@
 
 namespace neutrino::tokenizer {
 
+// `check_name` becomes Error::reason(): a stable word, so that tests can count which check refused what.
 template <typename... Args>
-Error bad_json(fmt::format_string<Args...> format, Args&&... args) {
+Error bad_json(std::string_view check_name, fmt::format_string<Args...> format, Args&&... args) {
   return make_error(ErrorCode::invalid_argument, format, std::forward<Args>(args)...)
-      .with_reason("tokenizer_json");
+      .with_reason(std::string(check_name));
 }
 
 // Null counts as absent everywhere: nullptr.
@@ -23,23 +24,23 @@ inline const json::value* find_field(const json::object& object, std::string_vie
 }
 
 inline const json::object& as_object(const json::value& value, std::string_view what) {
-  if (!value.is_object()) throw bad_json("{} must be an object", what);
+  if (!value.is_object()) throw bad_json("json_type", "{} must be an object", what);
   return value.get_object();
 }
 
 inline const json::array& as_array(const json::value& value, std::string_view what) {
-  if (!value.is_array()) throw bad_json("{} must be an array", what);
+  if (!value.is_array()) throw bad_json("json_type", "{} must be an array", what);
   return value.get_array();
 }
 
 inline std::string_view as_text(const json::value& value, std::string_view what) {
-  if (!value.is_string()) throw bad_json("{} must be a string", what);
+  if (!value.is_string()) throw bad_json("json_type", "{} must be a string", what);
   return value.get_string();
 }
 
 inline std::string_view text_field(const json::object& object, std::string_view name) {
   const json::value* value = find_field(object, name);
-  if (!value) throw bad_json("\"{}\" must be there, in {:.100}", name, to_text(object));
+  if (!value) throw bad_json("json_field", "\"{}\" must be there, in {:.100}", name, to_text(object));
   return as_text(*value, name);
 }
 
@@ -51,7 +52,7 @@ inline std::optional<std::string> optional_text(const json::object& object, std:
 inline std::optional<bool> optional_bool(const json::object& object, std::string_view name) {
   const json::value* value = find_field(object, name);
   if (!value) return std::nullopt;
-  if (!value->is_bool()) throw bad_json("\"{}\" must be true or false", name);
+  if (!value->is_bool()) throw bad_json("json_type", "\"{}\" must be true or false", name);
   return value->get_bool();
 }
 
@@ -64,7 +65,7 @@ inline int64_t as_count(const json::value& value, int64_t most, std::string_view
   json::error_code ec;
   const auto number = value.is_number() ? value.to_number<int64_t>(ec) : -1;
   if (ec || number < 0 || number > most)
-    throw bad_json("{} must be 0-{}, got {:.100}", what, most, to_text(value));
+    throw bad_json("json_number", "{} must be 0-{}, got {:.100}", what, most, to_text(value));
   return number;
 }
 

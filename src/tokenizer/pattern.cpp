@@ -64,7 +64,8 @@ std::vector<std::string_view> split_alternatives(std::string_view regex) {
 
 Error refuse(std::string_view regex) {
   return make_error(ErrorCode::unimplemented,
-                    "the pre-tokenizer's regular expression \"{:.300}\" is not known", regex);
+                    "the pre-tokenizer's regular expression \"{:.300}\" is not known", regex)
+      .with_reason("regular_expression");
 }
 
 // Takes "+", "*", "?" or "{m,n}" off the front.

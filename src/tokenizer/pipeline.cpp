@@ -15,7 +15,8 @@ constexpr std::string_view kGpt2 =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 Error unknown(std::string_view what, std::string_view type) {
-  return make_error(ErrorCode::unimplemented, "the {} \"{:.100}\" is not known", what, type);
+  return make_error(ErrorCode::unimplemented, "the {} \"{:.100}\" is not known", what, type)
+      .with_reason("unknown_step");
 }
 
 // The steps of a component that may be a sequence of them.
@@ -31,7 +32,7 @@ std::vector<const json::object*> steps_of(const json::object& file, std::string_
       continue;
     }
     const json::value* members = find_field(*step, list);
-    if (!members) throw bad_json("a Sequence must have \"{}\"", list);
+    if (!members) throw bad_json("json_field", "a Sequence must have \"{}\"", list);
     const json::array& array = as_array(*members, list);
     for (auto member = array.rbegin(); member != array.rend(); ++member)
       open.push_back(&as_object(*member, list));
@@ -42,7 +43,7 @@ std::vector<const json::object*> steps_of(const json::object& file, std::string_
 // {"String": "x"} or {"Regex": "x"}
 Pattern read_pattern(const json::object& step) {
   const json::value* value = find_field(step, "pattern");
-  if (!value) throw bad_json("a step must have a \"pattern\"");
+  if (!value) throw bad_json("json_field", "a step must have a \"pattern\"");
   const json::object& pattern = as_object(*value, "\"pattern\"");
   if (const auto text = optional_text(pattern, "String")) return Pattern::literal(*text);
   return Pattern::regex(text_field(pattern, "Regex"));
@@ -110,7 +111,8 @@ PreTokenizer read_metaspace(const json::object& step) {
     metaspace.prepend = PreTokenizer::Prepend::first;
   else if (scheme != "never")
     throw unknown("prepend scheme", scheme);
-  if (metaspace.content.empty()) throw bad_json("the \"replacement\" of Metaspace must be a character");
+  if (metaspace.content.empty())
+    throw bad_json("metaspace", "the \"replacement\" of Metaspace must be a character");
   return metaspace;
 }
 
@@ -150,7 +152,9 @@ std::vector<PreTokenizer> read_pre_tokenizers(const json::object& file) {
   bool bytes = false;
   for (const json::object* step : steps_of(file, "pre_tokenizer", "pretokenizers")) {
     // Behind ByteLevel a step would see bytes in disguise.
-    if (bytes) throw make_error(ErrorCode::unimplemented, "a pre-tokenizer behind ByteLevel is not known");
+    if (bytes)
+      throw make_error(ErrorCode::unimplemented, "a pre-tokenizer behind ByteLevel is not known")
+          .with_reason("unknown_step");
     bytes = text_field(*step, "type") == "ByteLevel";
     read_pre_tokenizer(*step, steps);
   }
@@ -167,7 +171,8 @@ std::vector<AddedToken> read_added_tokens(const json::object& file, const IdByTe
     const json::object& token = as_object(value, "an added token");
     const std::string_view text = text_field(token, "content");
     const auto id = ids.find(text);
-    if (id == ids.end()) throw bad_json("the added token \"{:.100}\" is not in the vocabulary", text);
+    if (id == ids.end())
+      throw bad_json("added_token", "the added token \"{:.100}\" is not in the vocabulary", text);
     const bool special = bool_field(token, "special", false);
     if (text.empty()) continue;
     tokens.push_back({.id = id->second,
@@ -190,7 +195,8 @@ class TemplateReader {
     const std::string_view type = text_field(step, "type");
     if (type == "ByteLevel") return;  // about offsets only
     if (!out_.single.empty())
-      throw make_error(ErrorCode::unimplemented, "two templates in a row are not known");
+      throw make_error(ErrorCode::unimplemented, "two templates in a row are not known")
+          .with_reason("template");
     if (type == "TemplateProcessing") {
       out_.single = read_template(step, "single");
       out_.pair = read_template(step, "pair");
@@ -218,7 +224,7 @@ class TemplateReader {
   int32_t token_of(const json::object& step, std::string_view name) const {
     const json::value* value = find_field(step, name);
     if (!value || !value->is_array() || value->get_array().size() != 2)
-      throw bad_json("\"{}\" must be a token and its id", name);
+      throw bad_json("template", "\"{}\" must be a token and its id", name);
     return checked(value->get_array()[1], name);
   }
 
@@ -235,7 +241,7 @@ class TemplateReader {
       } else if (const json::value* special = find_field(item, "SpecialToken")) {
         add_special(step, as_object(*special, "\"SpecialToken\""), items);
       } else {
-        throw bad_json("a template's item must be a Sequence or a SpecialToken");
+        throw bad_json("template", "a template's item must be a Sequence or a SpecialToken");
       }
     }
     return items;
@@ -247,7 +253,7 @@ class TemplateReader {
     const json::value* all = find_field(step, "special_tokens");
     const json::value* one = all ? find_field(as_object(*all, "\"special_tokens\""), name) : nullptr;
     const json::value* ids = one ? find_field(as_object(*one, name), "ids") : nullptr;
-    if (!ids) throw bad_json("the template's special token \"{:.100}\" has no ids", name);
+    if (!ids) throw bad_json("template", "the template's special token \"{:.100}\" has no ids", name);
     for (const json::value& id : as_array(*ids, "\"ids\""))
       items.push_back({Kind::token, checked(id, name), type_of(special)});
   }
@@ -330,7 +336,7 @@ Pipeline read_pipeline(const Vocabulary& vocabulary) {
   for (const json::object* step : steps_of(file, "post_processor", "processors")) templates.read(*step);
   pipeline.decoding = read_decoding(file, vocabulary.model);
   const json::value* model = find_field(file, "model");
-  if (!model) throw bad_json("the tokenizer's pipeline must have a \"model\"");
+  if (!model) throw bad_json("model_missing", "the tokenizer's pipeline must have a \"model\"");
   pipeline.model = read_options(as_object(*model, "\"model\""));
   return pipeline;
 }

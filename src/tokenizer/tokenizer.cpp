@@ -34,7 +34,8 @@ std::unique_ptr<Tokenizer> make_tokenizer(Vocabulary vocabulary) {
     known += (known.empty() ? "" : ", ") + std::string(algorithm.name);
   }
   throw make_error(ErrorCode::unimplemented, "tokenizer model must be one of {}; got \"{:.100}\"", known,
-                   vocabulary.model);
+                   vocabulary.model)
+      .with_reason("model_type");
 }
 
 std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, std::string_view text, Special special) {

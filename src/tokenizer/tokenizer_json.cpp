@@ -12,14 +12,25 @@ namespace {
 
 constexpr std::string_view kWordStart = "\u2581";
 
+// Ids that no token has become unused tokens. A small file must not ask for millions of those.
+constexpr int64_t kUnusedIdsMax = 65536;
+
 // The tokens by id while they are gathered: from the model first, then the added ones.
 class TokenList {
  public:
+  // `entries`: of the lists that the tokens come from.
+  explicit TokenList(size_t entries) : ids_max_(static_cast<int64_t>(entries) + kUnusedIdsMax) {}
+
   void add(int32_t id, std::string text, TokenKind kind, double score = 0) {
+    if (id >= ids_max_)
+      throw bad_json("token_id",
+                     "token \"{:.100}\" must have an id below {}, so that few ids are unused; got {}", text,
+                     ids_max_, id);
     if (static_cast<size_t>(id) >= slots_.size()) slots_.resize(static_cast<size_t>(id) + 1);
     Slot& slot = slots_[static_cast<size_t>(id)];
     if (slot.taken)
-      throw bad_json("tokens \"{:.100}\" and \"{:.100}\" have the same id {}", slot.text, text, id);
+      throw bad_json("token_id_twice", "tokens \"{:.100}\" and \"{:.100}\" have the same id {}", slot.text,
+                     text, id);
     ids_.emplace(text, id);
     slot = {std::move(text), kind, score, true};
   }
@@ -49,6 +60,7 @@ class TokenList {
     double score = 0;
     bool taken = false;
   };
+  int64_t ids_max_;
   std::vector<Slot> slots_;
   std::unordered_map<std::string, int32_t> ids_;
 };
@@ -61,7 +73,7 @@ int32_t token_id(const json::value& value, std::string_view text) {
 // {"token": id, ...}: of BPE and WordPiece.
 void read_vocabulary_object(const json::object& model, TokenList& tokens) {
   const json::value* vocabulary = find_field(model, "vocab");
-  if (!vocabulary) throw bad_json("the model must have a \"vocab\"");
+  if (!vocabulary) throw bad_json("vocabulary_missing", "the model must have a \"vocab\"");
   for (const auto& [text, id] : as_object(*vocabulary, "\"vocab\""))
     tokens.add(token_id(id, text), std::string(text), TokenKind::normal);
 }
@@ -69,13 +81,15 @@ void read_vocabulary_object(const json::object& model, TokenList& tokens) {
 // [["token", score], ...] by id: of Unigram.
 void read_scored_vocabulary(const json::object& model, TokenList& tokens) {
   const json::value* vocabulary = find_field(model, "vocab");
-  if (!vocabulary) throw bad_json("the model must have a \"vocab\"");
+  if (!vocabulary) throw bad_json("vocabulary_missing", "the model must have a \"vocab\"");
   const json::array& list = as_array(*vocabulary, "\"vocab\"");
   if (static_cast<int64_t>(list.size()) > limits::kVocabularyTokens)
-    throw bad_json("\"vocab\" must have at most {} tokens, got {}", limits::kVocabularyTokens, list.size());
+    throw bad_json("vocabulary_size", "\"vocab\" must have at most {} tokens, got {}",
+                   limits::kVocabularyTokens, list.size());
   for (size_t id = 0; id < list.size(); ++id) {
     const json::array& pair = as_array(list[id], "a token of \"vocab\"");
-    if (pair.size() != 2 || !pair[1].is_number()) throw bad_json("token {} must be a text and a score", id);
+    if (pair.size() != 2 || !pair[1].is_number())
+      throw bad_json("token_score", "token {} must be a text and a score", id);
     tokens.add(static_cast<int32_t>(id), std::string(as_text(pair[0], "a token of \"vocab\"")),
                TokenKind::normal, pair[1].to_number<double>());
   }
@@ -92,10 +106,12 @@ std::vector<std::string> read_merges(const json::object& model) {
       continue;
     }
     const json::array& pair = as_array(merge, "a merge");
-    if (pair.size() != 2) throw bad_json("merge {} must be two tokens, got {}", merges.size(), pair.size());
+    if (pair.size() != 2)
+      throw bad_json("merge", "merge {} must be two tokens, got {}", merges.size(), pair.size());
     const std::string_view left = as_text(pair[0], "a merge"), right = as_text(pair[1], "a merge");
     if (left.find(' ') != left.npos || right.find(' ') != right.npos)
-      throw make_error(ErrorCode::unimplemented, "merge {} must be of tokens without a space", merges.size());
+      throw make_error(ErrorCode::unimplemented, "merge {} must be of tokens without a space", merges.size())
+          .with_reason("merge");
     merges.push_back(fmt::format("{} {}", left, right));
   }
   return merges;
@@ -113,7 +129,7 @@ void read_added_tokens(const json::object& file, TokenList& tokens) {
       continue;
     }
     const json::value* id = find_field(token, "id");
-    if (!id) throw bad_json("the added token \"{:.100}\" must have an id", text);
+    if (!id) throw bad_json("added_token", "the added token \"{:.100}\" must have an id", text);
     tokens.add(token_id(*id, text), text, kind);
   }
 }
@@ -200,16 +216,25 @@ void score_by_merges(Vocabulary& vocabulary) {
   }
 }
 
+size_t entries(const json::object& object, std::string_view name) {
+  const json::value* value = find_field(object, name);
+  return !value               ? 0
+         : value->is_array()  ? value->get_array().size()
+         : value->is_object() ? value->get_object().size()
+                              : 0;
+}
+
 void read_model(const json::object& file, const json::object& model, Vocabulary& vocabulary) {
   const std::string_view type = model_type(model);
-  TokenList tokens;
+  TokenList tokens(entries(model, "vocab") + entries(file, "added_tokens"));
   if (type == "Unigram")
     read_scored_vocabulary(model, tokens);
   else if (type == "BPE" || type == "WordPiece")
     read_vocabulary_object(model, tokens);
   else
     throw make_error(ErrorCode::unimplemented,
-                     "the tokenizer's model must be BPE, Unigram or WordPiece; got \"{:.100}\"", type);
+                     "the tokenizer's model must be BPE, Unigram or WordPiece; got \"{:.100}\"", type)
+        .with_reason("model_type");
   if (type == "BPE") vocabulary.merges = read_merges(model);
   read_added_tokens(file, tokens);
   if (const json::value* id = find_field(model, "unk_id"))
@@ -298,7 +323,7 @@ void read_generation_config(const json::object& config, Vocabulary& vocabulary) 
   for (const json::value& id : list) {
     const int32_t token = token_id(id, "eos_token_id");
     if (static_cast<size_t>(token) >= vocabulary.tokens.size())
-      throw bad_json("eos_token_id must be 0-{}, got {}", vocabulary.tokens.size() - 1, token);
+      throw bad_json("special_id", "eos_token_id must be 0-{}, got {}", vocabulary.tokens.size() - 1, token);
     vocabulary.stops.push_back(token);
     if (!vocabulary.eos) vocabulary.eos = token;
   }
@@ -307,7 +332,8 @@ void read_generation_config(const json::object& config, Vocabulary& vocabulary) 
 json::object parse_file(std::string_view text, std::string_view name) {
   if (text.empty()) return {};
   if (static_cast<int64_t>(text.size()) > limits::kTokenizerJsonBytes)
-    throw bad_json("{} must have at most {} bytes, got {}", name, limits::kTokenizerJsonBytes, text.size());
+    throw bad_json("file_size", "{} must have at most {} bytes, got {}", name, limits::kTokenizerJsonBytes,
+                   text.size());
   json::value value = parse_json(text, limits::kTokenizerJsonValues);
   as_object(value, name);
   return std::move(value.get_object());
@@ -319,7 +345,7 @@ Vocabulary read_tokenizer_json(std::string_view tokenizer_json, std::string_view
                                std::string_view special_tokens_map, std::string_view generation_config) {
   const json::object file = parse_file(tokenizer_json, "tokenizer.json");
   const json::value* model = find_field(file, "model");
-  if (!model) throw bad_json("tokenizer.json must have a \"model\"");
+  if (!model) throw bad_json("model_missing", "tokenizer.json must have a \"model\"");
   Vocabulary vocabulary;
   read_model(file, as_object(*model, "\"model\""), vocabulary);
   vocabulary.pipeline = pipeline_text(file, as_object(*model, "\"model\""));

@@ -60,6 +60,7 @@ TEST(TokenizerJson, RefusesWhatContradictsItself) {
       {replaced("\"b\": 1", "\"b\": -1"), "must be 0-"},
       {replaced("\"b\": 1", "\"b\": 4000000000"), "must be 0-"},
       {replaced("\"b\": 1", "\"b\": \"1\""), "must be 0-"},
+      {replaced("\"id\": 6", "\"id\": 4000000"), "must have an id below 65542"},
       {replaced("\"b\": 1", "\"a\": 1"), "twice"},
       {replaced("\"id\": 4", "\"id\": 3"), "have the same id 3"},
       {replaced("[[\"a\", \"b\"]]", "[[\"a\"]]"), "must be two tokens"},

@@ -46,7 +46,9 @@ class UnigramModel final : public Model {
 
 UnigramModel::UnigramModel(const Vocabulary& vocabulary, const ModelOptions& options)
     : scores_(vocabulary.scores), unknown_(vocabulary.unknown.value_or(-1)) {
-  if (scores_.empty()) throw make_error(ErrorCode::invalid_argument, "a Unigram vocabulary must have scores");
+  if (scores_.empty())
+    throw make_error(ErrorCode::invalid_argument, "a Unigram vocabulary must have scores")
+        .with_reason("token_score");
   bytes_.fill(-1);
   words_.reserve(vocabulary.tokens.size());
   std::vector<std::pair<std::string_view, int32_t>> tokens;
@@ -58,7 +60,8 @@ UnigramModel::UnigramModel(const Vocabulary& vocabulary, const ModelOptions& opt
     if (kind == TokenKind::normal || kind == TokenKind::user_defined) {
       if (text.size() > kTokenBytesMax)
         throw make_error(ErrorCode::invalid_argument, "token {} must have at most {} bytes, got {}", id,
-                         kTokenBytesMax, text.size());
+                         kTokenBytesMax, text.size())
+            .with_reason("token_length");
       tokens.emplace_back(text, id);
       words_.add(text, id);
     }

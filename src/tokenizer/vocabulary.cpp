@@ -19,18 +19,20 @@ constexpr std::string_view kStopTexts[] = {
 };
 
 template <typename... Args>
-Error bad(fmt::format_string<Args...> format, Args&&... args) {
-  return make_error(ErrorCode::invalid_argument, format, std::forward<Args>(args)...);
+Error bad(std::string_view check_name, fmt::format_string<Args...> format, Args&&... args) {
+  return make_error(ErrorCode::invalid_argument, format, std::forward<Args>(args)...)
+      .with_reason(std::string(check_name));
 }
 
 void check_counts(const Vocabulary& v) {
   const size_t size = v.tokens.size();
   if (size == 0 || size > static_cast<size_t>(limits::kVocabularyTokens))
-    throw bad("the vocabulary must have 1-{} tokens, got {}", limits::kVocabularyTokens, size);
+    throw bad("vocabulary_size", "the vocabulary must have 1-{} tokens, got {}", limits::kVocabularyTokens,
+              size);
   if (!v.kinds.empty() && v.kinds.size() != size)
-    throw bad("the vocabulary has {} tokens but {} token types", size, v.kinds.size());
+    throw bad("vocabulary_count", "the vocabulary has {} tokens but {} token types", size, v.kinds.size());
   if (!v.scores.empty() && v.scores.size() != size)
-    throw bad("the vocabulary has {} tokens but {} scores", size, v.scores.size());
+    throw bad("vocabulary_count", "the vocabulary has {} tokens but {} scores", size, v.scores.size());
 }
 
 void check_tokens(const Vocabulary& v) {
@@ -39,14 +41,14 @@ void check_tokens(const Vocabulary& v) {
   for (size_t id = 0; id < v.tokens.size(); ++id) {
     const std::string& text = v.tokens[id];
     if (text.size() > static_cast<size_t>(limits::kTokenTextBytes))
-      throw bad("token {} must have at most {} bytes of text, got {}", id, limits::kTokenTextBytes,
-                text.size());
+      throw bad("token_length", "token {} must have at most {} bytes of text, got {}", id,
+                limits::kTokenTextBytes, text.size());
     if (!seen.insert(text).second)
-      throw bad("token {} has the text \"{:.100}\" of an earlier token", id, text);
+      throw bad("token_text_twice", "token {} has the text \"{:.100}\" of an earlier token", id, text);
     const int kind = v.kinds.empty() ? 1 : static_cast<int>(v.kinds[id]);
-    if (kind < 1 || kind > 6) throw bad("token {} must have a type of 1-6, got {}", id, kind);
+    if (kind < 1 || kind > 6) throw bad("token_kind", "token {} must have a type of 1-6, got {}", id, kind);
     if (!v.scores.empty() && std::isnan(v.scores[id]))
-      throw bad("token {} has a score that is not a number", id);
+      throw bad("token_score", "token {} has a score that is not a number", id);
   }
 }
 
@@ -57,10 +59,10 @@ void check_special_ids(const Vocabulary& v) {
       {"mask", v.mask}};
   for (const auto& [name, id] : named)
     if (id && (*id < 0 || *id >= static_cast<int64_t>(v.tokens.size())))
-      throw bad("the {} token id must be 0-{}, got {}", name, v.tokens.size() - 1, *id);
+      throw bad("special_id", "the {} token id must be 0-{}, got {}", name, v.tokens.size() - 1, *id);
   for (const int32_t id : v.stops)
     if (id < 0 || id >= static_cast<int64_t>(v.tokens.size()))
-      throw bad("a stop token id must be 0-{}, got {}", v.tokens.size() - 1, id);
+      throw bad("special_id", "a stop token id must be 0-{}, got {}", v.tokens.size() - 1, id);
 }
 
 // Printable characters of Latin-1 stand for themselves; the other 68 bytes take U+0100, U+0101, ... in order.
@@ -83,7 +85,8 @@ std::string unmap(std::string_view text, int32_t id) {
     const int byte =
         c.state == Utf8::valid && c.code < kByteOfCharacter.size() ? kByteOfCharacter[c.code] : -1;
     if (byte < 0)
-      throw bad("token {} (\"{:.100}\") holds U+{:04X}, which stands for no byte in a byte-level vocabulary",
+      throw bad("token_text",
+                "token {} (\"{:.100}\") holds U+{:04X}, which stands for no byte in a byte-level vocabulary",
                 id, text, static_cast<uint32_t>(c.code));
     bytes += static_cast<char>(byte);
     at += c.length;
@@ -100,7 +103,8 @@ int hex_digit(char c) {
 std::string byte_token(std::string_view text, int32_t id) {
   const bool framed = text.size() == 6 && text.starts_with("<0x") && text.ends_with(">");
   const int high = framed ? hex_digit(text[3]) : -1, low = framed ? hex_digit(text[4]) : -1;
-  if (high < 0 || low < 0) throw bad("byte token {} must read <0x00> ... <0xFF>, got \"{:.100}\"", id, text);
+  if (high < 0 || low < 0)
+    throw bad("byte_token", "byte token {} must read <0x00> ... <0xFF>, got \"{:.100}\"", id, text);
   return std::string(1, static_cast<char>(high * 16 + low));
 }
 
