@@ -38,7 +38,7 @@ float obvious_scale(const float* x, float last) {
 template <class Levels>
 float store_scale(uint8_t* at, const float* x, float last, std::initializer_list<fit::Candidates> tried) {
   float w[32], best = 0, best_error = INFINITY;
-  fit::importance<32>(x, w);
+  fit::scale_importance<Levels, 32>(x, w);
   for (const float d : {fit::best_scale<Levels, 32>(x, w, tried), obvious_scale(x, last)})
     for (const uint16_t bits : near_f16(d).bits) {
       const float error = fit::scale_error<Levels, 32>(x, w, f16_to_f32(bits));

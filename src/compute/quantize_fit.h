@@ -49,6 +49,7 @@ T at_most(T v, float high) {
 // The values that a quant can have. nearest(): for |v| < 2^22 adding 1.5 * 2^23 leaves the nearest integer, ties to even.
 template <int low, int high>
 struct Integers {
+  static constexpr bool kLargeCountMore = false;
   template <typename T>
   static T nearest(T v) {
     return (at_most(at_least(v, low), high) + 12582912.0f) - 12582912.0f;
@@ -68,6 +69,7 @@ T climb(const int8_t* levels, int count, T v) {
 }
 
 struct Iq4Levels {
+  static constexpr bool kLargeCountMore = true;
   template <typename T>
   static T nearest(T v) {
     return climb(kIq4Values, 16, v);
@@ -79,6 +81,7 @@ struct Iq4Levels {
 
 // A 4-bit float, doubled (kE2m1Doubled); its code has the sign on top.
 struct E2m1Levels {
+  static constexpr bool kLargeCountMore = false;
   template <typename T>
   static T nearest(T v) {
     const T level = climb(kE2m1Doubled, 8, v < T{} ? -v : v);
@@ -91,15 +94,28 @@ struct E2m1Levels {
   }
 };
 
+template <int n>
+float mean_square(const float* x) {
+  Sum squares;
+  for_lanes<n>([&](int i, int half) { squares.halves[half] += load_lanes(x + i) * load_lanes(x + i); });
+  return squares.total() / n;
+}
+
 // How much an error in each value counts: the root of the mean square plus its magnitude. Errors in large weights change a model's
 // output more than their squares say (q4_0 of SmolLM2 without these weights: 6 % more divergence), and a plain x^2 would
 // sacrifice the small ones, of which there are many.
 template <int n>
 void importance(const float* x, float* w) {
-  Sum squares;
-  for_lanes<n>([&](int i, int half) { squares.halves[half] += load_lanes(x + i) * load_lanes(x + i); });
-  const float rms = std::sqrt(squares.total() / n);
+  const float rms = std::sqrt(mean_square<n>(x));
   for (int i = 0; i < n; ++i) w[i] = rms + std::abs(x[i]);
+}
+
+// The same for the scales of `Levels`. Where the levels lie far apart at the ends (iq4) large weights have the largest errors, and
+// both terms are squared (iq4_nl of SmolLM2: 8 % less divergence).
+template <class Levels, int n>
+void scale_importance(const float* x, float* w) {
+  const float mean = mean_square<n>(x), rms = std::sqrt(mean);
+  for (int i = 0; i < n; ++i) w[i] = Levels::kLargeCountMore ? mean + x[i] * x[i] : rms + std::abs(x[i]);
 }
 
 inline float largest_magnitude(const float* x, int n) {

@@ -70,7 +70,7 @@ ScaledBlock<n> fit_scaled_block(const float* x, std::initializer_list<fit::Candi
                                 int high) {
   constexpr int kParts = ScaledBlock<n>::kParts;
   float w[256], real[kParts], largest = 0;
-  fit::importance<256>(x, w);
+  fit::scale_importance<Levels, 256>(x, w);
   for (int s = 0; s < kParts; ++s) {
     real[s] = fit::best_scale<Levels, n>(x + s * n, w + s * n, tried);
     if (std::abs(real[s]) > std::abs(largest)) largest = real[s];
