@@ -10,7 +10,7 @@ Two questions for each type, both in mean Kullback-Leibler divergence (nats) ove
 
 Two controls must miss the bars: a poorer type passed off as a better one, and llama.cpp beside --exact on other weights. The
 sources are made from SmolLM2 (quantisation_models.py says how). Needs a release build, clang++ and a Python with numpy and
-safetensors (tools/golden/requirements.txt), 4 GB of memory, 6 GB of disk and a quarter of an hour:
+safetensors (tools/golden/requirements.txt), 8 GB of memory, 6 GB of disk and a quarter of an hour:
 
     python bench/quantisation_peers.py --model ~/.local/share/neutrino/cache/models/SmolLM2-135M-Instruct.Q4_1.gguf
 """
