@@ -49,11 +49,21 @@ def timed(work):
     return time.perf_counter() - start
 
 
+def serve_encode(peer, texts):
+    peer.encode(texts[:BATCH])
+    print(json.dumps(texts), flush=True)
+    for line in sys.stdin:
+        print(timed(lambda size=int(line): peer.encode(texts, batch_size=size)), flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True, help="folder of all-MiniLM-L6-v2")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--worker", action="store_true",
+                        help="for `./dev bench peers`: print the sentences, then for each batch size on standard input encode "
+                             "them once and print the seconds")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
 
@@ -65,6 +75,9 @@ def main():
     torch.set_num_threads(options.threads)
     texts = list(sentences(1000, 2))
     peer = SentenceTransformer(options.model, device="cpu")
+    if options.worker:
+        serve_encode(peer, texts)
+        return
     ours = Server(options.model, options.threads)
     try:
         batches = [texts[i:i + BATCH] for i in range(0, len(texts), BATCH)]

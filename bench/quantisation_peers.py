@@ -19,11 +19,12 @@ import json
 import pathlib
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 
 import numpy as np
-import peers
+from peers import llama_cpp, report
 from quantisation_models import make_source
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -40,12 +41,12 @@ ROWS += [("experts", "mxfp4")]  # which both give to experts only, and Q8_0 to t
 
 
 def run(*command):
-    peers.run(command, stdout=sys.stderr)
+    subprocess.run([str(part) for part in command], stdout=sys.stderr, check=True)
 
 
 def compile_peer(work):
-    """llama_peer.cpp against the peer that peers.py builds."""
-    tools = peers.build_peer()
+    """llama_peer.cpp against the libraries of the peer that peers/llama_cpp.py builds."""
+    tools = llama_cpp.build_peer("native", ["llama-bench"])
     cache = (tools.parent / "CMakeCache.txt").read_text(encoding="utf-8")
     source = pathlib.Path(re.search(r"^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$", cache, re.MULTILINE).group(1))
     program = work / "llama_peer"
@@ -95,7 +96,7 @@ class Bench:
 
     def write_tokens(self, options):
         text = pathlib.Path(options.text).read_text(encoding="utf-8")
-        shown = peers.run([NEUTRINO, "tokenize", self.model, "--json"], input=text, text=True, capture_output=True)
+        shown = subprocess.run([NEUTRINO, "tokenize", self.model, "--json"], input=text, text=True, capture_output=True, check=True)
         tokens = np.array(json.loads(shown.stdout)["tokens"], np.int32)[:options.positions]
         tokens.tofile(self.work / "tokens")
         return len(tokens)
@@ -164,7 +165,7 @@ def check_controls(rows):
 
 
 def measure_all(bench, options):
-    print(f"{bench.tokens} positions, windows of {WINDOW}; KL in nats; {peers.cpu_name()}, commit {peers.commit()}\n\n"
+    print(f"{bench.tokens} positions, windows of {WINDOW}; KL in nats; {report.cpu_facts().get('model name')}, commit {report.commit()}\n\n"
           f"{'':15} {'file':>8}{'':7}   {'loss: KL to the source':30}   drift: llama.cpp to --exact\n"
           f"{'source':8} {'type':7}{'MB':>9}{'ratio':>7}   {'ours':>11}{'llama.cpp':>12}{'ratio':>7}   "
           f"{'our file':>11}{'its file':>12}{'ratio':>7}")

@@ -21,6 +21,7 @@ namespace {
 
 struct BenchConfig {
   std::string model;
+  std::vector<std::string> work{"prefill", "decode", "batch"};
   std::vector<int64_t> prefill{128, 512}, context{128, 512}, batch{8};
   int64_t decode = 64, batch_prompt = 128, batch_decode = 64, chunk = 512, threads = 0, repetitions = 3;
   bool as_json = false, exact = false;
@@ -45,15 +46,18 @@ class Bench {
   // Every row once per round, so that a slow moment of the machine spoils a round and not a row.
   std::vector<BenchRow> run() {
     std::vector<BenchRow> rows;
-    for (const int64_t size : config_.prefill) rows.push_back({"prefill", size, {}});
-    for (const int64_t size : config_.context) rows.push_back({"decode", size, {}});
-    for (const int64_t size : config_.batch) rows.push_back({"batch", size, {}});
+    for (const std::string& work : config_.work)
+      for (const int64_t size : sizes(work)) rows.push_back({work, size, {}});
     for (int64_t round = 0; round < config_.repetitions; ++round)
       for (BenchRow& row : rows) row.tokens_per_second.push_back(measure(row));
     return rows;
   }
 
  private:
+  const std::vector<int64_t>& sizes(const std::string& work) const {
+    return work == "prefill" ? config_.prefill : work == "decode" ? config_.context : config_.batch;
+  }
+
   double measure(const BenchRow& row) {
     if (row.work == "prefill") return prefill(row.size);
     if (row.work == "decode") return decode(1, row.size, config_.decode);
@@ -112,6 +116,12 @@ std::string describe(const BenchConfig& config, const BenchRow& row) {
   return fmt::format("batch of {}: {} + {}", row.size, config.batch_prompt, config.batch_decode);
 }
 
+// What a token of context adds to the bytes that a decode step reads.
+int64_t kv_bytes_per_position(const BenchConfig& config, const models::Model& model) {
+  const auto arithmetic = config.exact ? compute::Arithmetic::float32 : compute::Arithmetic::integer;
+  return compute::kv_block_bytes(model.kv_cache_shape(1, 1), arithmetic) / compute::kBlockPositions;
+}
+
 void print_json(const BenchConfig& config, const compute::Backend& backend, const models::Model& model,
                 const std::vector<BenchRow>& rows) {
   json::array list;
@@ -126,6 +136,7 @@ void print_json(const BenchConfig& config, const compute::Backend& backend, cons
                                  {"threads", backend.threads()},
                                  {"exact", config.exact},
                                  {"weight_bytes", model.weight_bytes()},
+                                 {"kv_bytes_per_position", kv_bytes_per_position(config, model)},
                                  {"rows", std::move(list)}})
                 .c_str());
 }
@@ -152,6 +163,10 @@ int run_bench(int argc, char** argv) {
       "--prefill 512",
       "neutrino bench");
   app.add_option("MODEL", config.model, "a name in the store or a path to a GGUF file")->required();
+  app.add_option("--work", config.work, "kinds of work to measure")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"prefill", "decode", "batch"}))
+      ->capture_default_str();
   app.add_option("--prefill", config.prefill, "prompt lengths to prefill")
       ->delimiter(',')
       ->capture_default_str();
