@@ -16,6 +16,8 @@ namespace neutrino::cli {
 namespace {
 
 constexpr int64_t kOutputRows = 64;  // of a step, for its scratch
+constexpr int64_t kProgramBytes = int64_t{48}
+                                  << 20;  // the program, its libraries, vocabulary and connections
 
 // {"q4_1": {"tensors": 211, "bytes": ...}, ...}, the largest first.
 json::object type_mix(const weights::WeightFile& file) {
@@ -41,13 +43,17 @@ json::object memory(const weights::WeightFile& file, const DetailOptions& option
   const int64_t kv = blocks * compute::kv_block_bytes(shape, kNormal);
   const int64_t state = model->config().recurrent ? options.batch * compute::state_slot_bytes(shape) : 0;
   const int64_t scratch = 2 * model->scratch_bytes(limits::kBatchTokensDefault, kOutputRows);
+  // Rows of the embedding are read where they stand in the file.
+  const weights::TensorEntry* embedding = file.find("token_embd.weight");
+  const int64_t program = kProgramBytes + (embedding ? embedding->bytes : 0);
   return {{"context", model->context()},
           {"batch", options.batch},
           {"weights_bytes", backend->weight_bytes()},
           {"kv_bytes", kv},
           {"state_bytes", state},
           {"scratch_bytes", scratch},
-          {"total_bytes", backend->weight_bytes() + kv + state + scratch}};
+          {"program_bytes", program},
+          {"total_bytes", backend->weight_bytes() + kv + state + scratch + program}};
 }
 
 std::string bytes_text(const json::object& object, std::string_view name) {
@@ -61,7 +67,8 @@ void print_memory(const json::object& memory) {
              memory.at("context").to_number<int64_t>());
   if (memory.at("state_bytes").to_number<int64_t>() > 0)
     fmt::print(", {} of recurrent state", bytes_text(memory, "state_bytes"));
-  fmt::print(", {} of scratch\n", bytes_text(memory, "scratch_bytes"));
+  fmt::print(", {} of scratch, {} of program, vocabulary and embedding\n",
+             bytes_text(memory, "scratch_bytes"), bytes_text(memory, "program_bytes"));
 }
 
 void print_lineage(const json::array& steps) {
