@@ -66,14 +66,18 @@ std::string short_license(const weights::License& license) {
 
 void print_json(const json::value& value) { fmt::print("{}\n", to_text(value)); }
 
+void print_facts(const weights::ModelFacts& facts) {
+  fmt::print("architecture   {}\n", facts.architecture);
+  fmt::print("quantization   {}\n", facts.quantization);
+  fmt::print("parameters     {} ({})\n", count_text(facts.parameters), facts.parameters);
+  fmt::print("license        {}\n", describe_license(facts.license));
+  fmt::print("chat template  {}\n", describe_template(facts.template_sha256));
+}
+
 void print_manifest(const Manifest& manifest) {
   fmt::print("name           {}\n", manifest.name.text());
-  fmt::print("architecture   {}\n", manifest.facts.architecture);
-  fmt::print("quantization   {}\n", manifest.facts.quantization);
-  fmt::print("parameters     {} ({})\n", count_text(manifest.facts.parameters), manifest.facts.parameters);
+  print_facts(manifest.facts);
   fmt::print("size           {}\n", size_text(manifest.bytes));
-  fmt::print("license        {}\n", describe_license(manifest.facts.license));
-  fmt::print("chat template  {}\n", describe_template(manifest.facts.template_sha256));
   fmt::print("sha256         {}\n", manifest.digest.hex());
   fmt::print("source         {}\n", manifest.source);
   fmt::print("imported       {}\n", manifest.created);
@@ -124,22 +128,27 @@ int run_pull_command(const ModelOptions& options) {
 }
 
 int run_show(const ModelOptions& options) {
-  const Store store(weights::store_folder());
-  const ModelName name = ModelName::parse(options.name);
+  const weights::OpenModel model = open_model(options.name);
   if (options.template_text) {
-    fmt::print("{}\n", store.open(name).file->chat_template().value_or(""));
+    fmt::print("{}\n", model.file->chat_template().value_or(""));
     return 0;
   }
-  const Manifest manifest = store.show(name);
-  const json::object details = model_details(*store.open(name).file, options.details);
+  const json::object details = model_details(*model.file, options.details);
+  const std::string path = model.file->path().string();
   if (options.as_json) {
-    json::object all = to_json(manifest);
+    json::object all = model.manifest ? to_json(*model.manifest) : to_json(model.facts);
+    if (!model.manifest) all["path"] = path;
     all["details"] = details;
     print_json(all);
-  } else {
-    print_manifest(manifest);
-    print_details(details);
+    return 0;
   }
+  if (model.manifest) {
+    print_manifest(*model.manifest);
+  } else {
+    fmt::print("path           {}\n", path);
+    print_facts(model.facts);
+  }
+  print_details(details);
   return 0;
 }
 
@@ -202,9 +211,10 @@ int run_model(int argc, char** argv) {
   import->add_option("--source", options.source, "where it comes from, to be noted (default: its path)");
   CLI::App* list =
       add(app, "list", "the models in the store\nExample: neutrino model list --json", run_list, action);
-  CLI::App* show =
-      add(app, "show", "what is known about a model\nExample: neutrino model show smollm2-135m-instruct",
-          run_show, action);
+  CLI::App* show = add(app, "show",
+                       "what is known about a model\nExample: neutrino model show smollm2-135m-instruct "
+                       "--context 4096 --batch 8",
+                       run_show, action);
   show->add_flag("--template", options.template_text, "print its chat template instead");
   show->add_option("--context", options.details.context,
                    "tokens a sequence, for the memory it takes (default: as trained)")
@@ -221,8 +231,8 @@ int run_model(int argc, char** argv) {
           run_verify, action);
   CLI::App* remove =
       add(app, "rm", "remove a model\nExample: neutrino model rm smollm2-135m-instruct", run_remove, action);
-  for (CLI::App* command : {show, verify})
-    command->add_option("NAME", options.name, "a name in the store")->required();
+  show->add_option("MODEL", options.name, "a name in the store or a path")->required();
+  verify->add_option("NAME", options.name, "a name in the store")->required();
   remove->add_option("NAME", options.name, "a name in the store");
   remove->add_flag("--partial", options.partial, "remove what unfinished downloads keep instead");
   for (CLI::App* command : {pull, import, list, show, verify})

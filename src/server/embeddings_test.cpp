@@ -93,6 +93,17 @@ TEST_F(Embeddings, WhatCannotBeHonouredIsRefusedByName) {
   expect_refused(R"("input":"a","normalize":false)", "normalize", "unsupported_parameter");
 }
 
+TEST_F(Embeddings, TextIsRefusedWithTheRightAddress) {
+  for (const auto& [path, body] : std::vector<std::pair<const char*, const char*>>{
+           {"/v1/chat/completions", R"({"model":"fake","messages":[{"role":"user","content":"x"}]})"},
+           {"/v1/completions", R"({"model":"fake","prompt":"x"})"}}) {
+    const Reply reply = replica_.post(path, body);
+    EXPECT_EQ(reply.status, 400) << path;
+    EXPECT_NE(reply.body.find("/v1/embeddings"), reply.body.npos) << reply.body;
+    EXPECT_NE(reply.body.find("not_a_text_model"), reply.body.npos) << reply.body;
+  }
+}
+
 TEST(EmbeddingsOfAChatModel, AreRefused) {
   TestReplica replica;
   const Reply reply = replica.post(kPath, R"({"model":"fake","input":"a"})");

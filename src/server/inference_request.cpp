@@ -157,6 +157,10 @@ std::vector<int32_t> read_tokens(const json::array& array, const chat::ChatModel
 void read_sampling(const json::object& body, const ModelView& model, InferenceRequest& request) {
   request.model = body.at("model").get_string();
   check_model_name(request.model, model);
+  if (model.info.embedding_size > 0)
+    throw invalid_field(
+        fmt::format("model {} makes embeddings and no text; use /v1/embeddings", request.model), "model",
+        "not_a_text_model");
   chat::SamplingParameters& sampling = request.sampling;
   const int64_t max_tokens = sampling.max_tokens;
   sampling = model.info.defaults;

@@ -216,6 +216,19 @@ Manifest make_manifest(const ModelName& name, std::vector<ModelFile> files) {
   return {.name = name, .files = std::move(files), .digest = digest, .bytes = bytes};
 }
 
+json::object to_json(const ModelFacts& facts) {
+  const License& license = facts.license;
+  return {{"architecture", facts.architecture},
+          {"quantization", facts.quantization},
+          {"parameters", facts.parameters},
+          {"license", license.id},
+          {"license_name", license.name},
+          {"license_link", license.link},
+          {"license_terms", license_terms_name(license_terms(license))},
+          {"gated", license.gated},
+          {"template_sha256", facts.template_sha256}};
+}
+
 json::object to_json(const Manifest& manifest) {
   json::array files;
   for (const ModelFile& file : manifest.files)
@@ -223,23 +236,14 @@ json::object to_json(const Manifest& manifest) {
                      {"sha256", file.digest.hex()},
                      {"bytes", file.bytes},
                      {"verified", file.verified}});
-  const License& license = manifest.facts.license;
-  return {{"format_version", kManifestFormat},
-          {"name", manifest.name.text()},
-          {"architecture", manifest.facts.architecture},
-          {"quantization", manifest.facts.quantization},
-          {"parameters", manifest.facts.parameters},
-          {"license", license.id},
-          {"license_name", license.name},
-          {"license_link", license.link},
-          {"license_terms", license_terms_name(license_terms(license))},
-          {"gated", license.gated},
-          {"template_sha256", manifest.facts.template_sha256},
-          {"source", manifest.source},
-          {"created", manifest.created},
-          {"sha256", manifest.digest.hex()},
-          {"bytes", manifest.bytes},
-          {"files", std::move(files)}};
+  json::object object{{"format_version", kManifestFormat}, {"name", manifest.name.text()}};
+  for (const auto& field : to_json(manifest.facts)) object.insert(field);
+  object["source"] = manifest.source;
+  object["created"] = manifest.created;
+  object["sha256"] = manifest.digest.hex();
+  object["bytes"] = manifest.bytes;
+  object["files"] = std::move(files);
+  return object;
 }
 
 Manifest parse_manifest(const ModelName& name, std::string_view text) {

@@ -79,6 +79,7 @@ struct Manifest {
 // too many, a name that is not allowed or is there twice.
 Manifest make_manifest(const ModelName& name, std::vector<ModelFile> files);
 
+json::object to_json(const ModelFacts& facts);
 json::object to_json(const Manifest& manifest);
 // Throws Error{data_loss} that says what is wrong with the text.
 Manifest parse_manifest(const ModelName& name, std::string_view text);

@@ -75,6 +75,8 @@ def test_the_life_of_a_model_in_the_store(neutrino):
     assert "tiny" in neutrino("model", "list").stdout
     shown = neutrino("model", "show", "tiny")
     assert shown.returncode == 0 and "llama" in shown.stdout
+    by_path = neutrino("model", "show", TINY)
+    assert by_path.returncode == 0 and "memory" in by_path.stdout and str(TINY) in by_path.stdout
     assert neutrino("model", "verify", "tiny").returncode == 0
     assert neutrino("run", "tiny", "hello", "--max-tokens", 3).returncode == 0
     assert neutrino("model", "rm", "tiny").returncode == 0
