@@ -29,8 +29,9 @@ using testing::values_of;
 using testing::view_of;
 
 // The types that kernels know by themselves; all others become 16-bit integers or float32 on their way in.
-constexpr DType kKernelTypes[] = {DType::q4_0, DType::q4_1, DType::q4_k, DType::q8_0,
-                                  DType::f32,  DType::f16,  DType::bf16};
+constexpr DType kKernelTypes[] = {DType::q4_0, DType::q4_1, DType::q4_k,   DType::q5_0,
+                                  DType::q5_k, DType::q6_k, DType::iq4_nl, DType::mxfp4,
+                                  DType::q8_0, DType::f32,  DType::f16,    DType::bf16};
 constexpr int64_t kRowCounts[] = {1, 2, 3, 5, 8, 17, 33};
 // ---- products
 

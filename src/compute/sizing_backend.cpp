@@ -125,17 +125,25 @@ class Sizing final : public SizingBackend {
   int64_t total_ = 0;
 };
 
+// A panel is 16 rows in blocks of 32 columns (cpu/kernels.h): bytes of one.
+int64_t block_bytes(WeightKind kind) {
+  switch (kind) {
+    case WeightKind::nibble:
+    case WeightKind::code: return 320;
+    case WeightKind::five: return 384;
+    case WeightKind::six: return 424;
+    case WeightKind::byte: return 576;
+    case WeightKind::word: break;
+  }
+  return 1024;
+}
+
 }  // namespace
 
-// A panel is 16 rows in blocks of 32 columns: 320 bytes of nibbles, 576 of bytes, 1024 of words, 2048 of floats.
 int64_t held_bytes(const WeightView& weights, Arithmetic arithmetic) {
   const int64_t blocks = ceil_div(weights.rows, 16) * ceil_div(weights.columns, 32);
   if (arithmetic == Arithmetic::float32) return blocks * 2048;
-  const WeightKind kind = weight_kind(weights.dtype);
-  return blocks * (kind == WeightKind::nibble ? 320
-                   : kind == WeightKind::byte ? 576
-                                              : 1024) +
-         weights.rows * 4;
+  return blocks * block_bytes(weight_kind(weights.dtype)) + weights.rows * 4;
 }
 
 std::unique_ptr<SizingBackend> make_sizing_backend(Arithmetic arithmetic) {

@@ -288,6 +288,7 @@ PanelTask CpuBackend::panel_task(const Activation& x, const PanelMatrix& w, cons
           .panels = panels,
           .panel_bytes = section.panel_bytes,
           .scales = section.scales ? section.scales + panel * kPanelRows : nullptr,
+          .codebook = section.codebook,
           .blocks = w.blocks(),
           .x = activation_row(x, row),
           .x_stride = x.row_bytes,

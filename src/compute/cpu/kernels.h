@@ -9,6 +9,13 @@
 // A panel is 16 rows of a weight matrix, cut into blocks of 32 columns (the last one padded with zeros):
 //   nibble block, 320 bytes: uint8 q[4][16 rows][4] (byte i of group j: column 4j+i low, column 16+4j+i high), then
 //                            int16 {e, f}[16 rows]; W = e (q - 8) + f
+//   five block,   384 bytes: q as there, uint8 bits[16 rows][4] (bit j of byte i: the fifth bit of column 4j+i, bit 4+j: of
+//                            column 16+4j+i), int16 {e, f}[16 rows]; W = e (q - 16) + f
+//   six block,    424 bytes, eight in a run of 256 columns: first of each block q as there and uint8 bits[2][16 rows][4] (bits
+//                            2j and 2j+1 of byte i: the upper two bits of column 4j+i, in the second half of column
+//                            16+4j+i), then of each block int8 s[16 rows][2] for the halves of its columns, then float
+//                            e[16 rows]; W = e s (q - 32)
+//   code block,   320 bytes: q as there, then float e[16 rows]; W = e codebook[q]
 //   byte block,   576 bytes: uint8 q[8][16 rows][4] (column 4j+i, plus 128), then float e[16 rows]; W = e (q - 128)
 //   word block,  1024 bytes: int16 W[16][16 rows][2] (column 2j+i)
 //   float block, 2048 bytes: the panel is row-major, float w[16 rows][padded columns]
@@ -29,8 +36,13 @@ namespace neutrino::compute::cpu {
 
 constexpr int64_t kPanelRows = 16;
 constexpr int64_t kColumnBlock = 32;
-constexpr int64_t kNibbleBlockBytes = 320, kByteBlockBytes = 576, kWordBlockBytes = 1024,
-                  kFloatBlockBytes = 2048;
+constexpr int64_t kNibbleBlockBytes = 320, kFiveBlockBytes = 384, kSixBlockBytes = 424, kCodeBlockBytes = 320,
+                  kByteBlockBytes = 576, kWordBlockBytes = 1024, kFloatBlockBytes = 2048;
+
+// A run of six blocks: how many, the bytes of one's q and bits, where the runs' s and e stand.
+constexpr int64_t kSixBlocks = 8, kSixBits = 384, kSixScalesAt = kSixBlocks * kSixBits,
+                  kSixFactorsAt = kSixScalesAt + kSixBlocks * 32;
+static_assert(kSixFactorsAt + 64 == kSixBlocks * kSixBlockBytes);
 
 struct alignas(64) ActivationHeader {
   float scale;
@@ -41,6 +53,7 @@ struct XBlock {
   int8_t h[32], l[32];
   int32_t minus_8h, high_h;  // -8 * sum(h); sum(h) in the upper half
   int32_t minus_8l, high_l;
+  int16_t minus_16h[2], minus_16l[2];  // -16 * sum over each half of the columns
 };
 
 // out[m][16 i + r] (+)= sum over columns of x[m] * W[r], for the 16 rows r of each panel i.
@@ -48,13 +61,14 @@ struct PanelTask {
   const uint8_t* panel;  // the first one; the others follow
   int64_t panels;
   int64_t panel_bytes;
-  const float* scales;  // (16 * panels)
-  int64_t blocks;       // of 32 columns
-  const uint8_t* x;     // activation rows
-  int64_t x_stride;     // bytes
-  int64_t rows;         // of x
-  float* out;           // 16 * panels floats a row
-  int64_t out_stride;   // floats
+  const float* scales;     // (16 * panels)
+  const int8_t* codebook;  // (16), of code blocks
+  int64_t blocks;          // of 32 columns
+  const uint8_t* x;        // activation rows
+  int64_t x_stride;        // bytes
+  int64_t rows;            // of x
+  float* out;              // 16 * panels floats a row
+  int64_t out_stride;      // floats
   bool add;
 };
 
@@ -99,6 +113,9 @@ struct RopeTask {
 struct Kernels {
   const char* name;
   void (*nibble_panels)(const PanelTask&);
+  void (*five_panels)(const PanelTask&);
+  void (*six_panels)(const PanelTask&);
+  void (*code_panels)(const PanelTask&);
   void (*byte_panels)(const PanelTask&);
   void (*word_panels)(const PanelTask&);
   void (*float_panels)(const PanelTask&);

@@ -335,6 +335,8 @@ inline void word_tile(const PanelTask& task, int64_t row, int64_t panel) {
       finish(task, row + m, panel * kPanelRows + 8 * half, total[m][half][0], total[m][half][1]);
 }
 
+#include "compute/cpu/packed_avx2.inl"
+
 #define PANEL_LOOPS(tile)                                                    \
   for (int64_t panel = 0; panel < task.panels; ++panel) {                    \
     int64_t row = 0;                                                         \
@@ -344,6 +346,9 @@ inline void word_tile(const PanelTask& task, int64_t row, int64_t panel) {
   }
 
 void nibble_panels(const PanelTask& task) { PANEL_LOOPS(nibble_tile) }
+void five_panels(const PanelTask& task) { PANEL_LOOPS(five_tile) }
+void six_panels(const PanelTask& task) { PANEL_LOOPS(six_tile) }
+void code_panels(const PanelTask& task) { PANEL_LOOPS(code_tile) }
 void byte_panels(const PanelTask& task) { PANEL_LOOPS(byte_tile) }
 void word_panels(const PanelTask& task) {
   for (int64_t panel = 0; panel < task.panels; ++panel) {
@@ -358,9 +363,9 @@ void word_panels(const PanelTask& task) {
 }  // namespace
 
 const Kernels kAvx2Kernels = {
-    "avx2",       nibble_panels, byte_panels, word_panels,    float_panels, rms_norm,
-    layer_norm,   apply,         gate,        softcap_values, quantize,     decay_state,
-    update_state, scan_state,    rotate,      round_to_bf16,  attend,       attend_float,
+    "avx2",       nibble_panels, five_panels, six_panels, code_panels,   byte_panels,    word_panels,
+    float_panels, rms_norm,      layer_norm,  apply,      gate,          softcap_values, quantize,
+    decay_state,  update_state,  scan_state,  rotate,     round_to_bf16, attend,         attend_float,
 };
 
 }  // namespace neutrino::compute::cpu

@@ -302,6 +302,8 @@ inline void word_tile(const PanelTask& task, int64_t row, int64_t panel) {
       finish(task, row + m, panel + p, _mm512_load_pd(total[m][p]), _mm512_load_pd(total[m][p] + 8));
 }
 
+#include "compute/cpu/packed_avx512.inl"
+
 // All rows over `panels` panels.
 template <int panels>
 void word_rows(const PanelTask& task, int64_t panel) {
@@ -332,6 +334,9 @@ void word_rows(const PanelTask& task, int64_t panel) {
   }
 
 void nibble_panels(const PanelTask& task) { PANEL_LOOPS(nibble_tile) }
+void five_panels(const PanelTask& task) { PANEL_LOOPS(five_tile) }
+void six_panels(const PanelTask& task) { PANEL_LOOPS(six_tile) }
+void code_panels(const PanelTask& task) { PANEL_LOOPS(code_tile) }
 void byte_panels(const PanelTask& task) { PANEL_LOOPS(byte_tile) }
 void word_panels(const PanelTask& task) {
   int64_t panel = 0;
@@ -343,9 +348,9 @@ void word_panels(const PanelTask& task) {
 }  // namespace
 
 const Kernels kAvx512Kernels = {
-    "avx512",     nibble_panels, byte_panels, word_panels,    float_panels, rms_norm,
-    layer_norm,   apply,         gate,        softcap_values, quantize,     decay_state,
-    update_state, scan_state,    rotate,      round_to_bf16,  attend,       attend_float,
+    "avx512",     nibble_panels, five_panels, six_panels, code_panels,   byte_panels,    word_panels,
+    float_panels, rms_norm,      layer_norm,  apply,      gate,          softcap_values, quantize,
+    decay_state,  update_state,  scan_state,  rotate,     round_to_bf16, attend,         attend_float,
 };
 
 }  // namespace neutrino::compute::cpu

@@ -174,26 +174,91 @@ inline void block_sums(const int16_t (*weights)[kColumnBlock], const int16_t* x,
 
 constexpr int64_t kRowTile = 8;  // activation rows that share an unpacked block
 
+// q[row][column] = value(nibble, row, column) for the 32 columns of a block.
+template <typename F>
+inline void unpack_nibbles(const uint8_t* w, F value, int16_t (*q)[kColumnBlock]) {
+  for (int64_t r = 0; r < kPanelRows; ++r)
+    for (int64_t k = 0; k < 16; ++k) {
+      const uint8_t byte = w[k / 4 * 64 + r * 4 + k % 4];
+      q[r][k] = static_cast<int16_t>(value(byte & 15, r, k));
+      q[r][k + 16] = static_cast<int16_t>(value(byte >> 4, r, k + 16));
+    }
+}
+
+// totals += e sum(q x) + f sum(x)
+inline void add_pairs(const PanelTask& task, int64_t row, int64_t b, const int16_t (*q)[kColumnBlock],
+                      const int16_t* ef, int64_t totals[kPanelRows]) {
+  const XBlock& x = x_blocks(task, row)[b];
+  const int32_t sum_x = 128 * (x.high_h / 65536) + x.high_l / 65536;
+  int32_t sums[kPanelRows];
+  block_sums(q, x_words(task, row) + b * kColumnBlock, sums);
+  for (int64_t r = 0; r < kPanelRows; ++r)
+    totals[r] += int64_t{ef[2 * r]} * sums[r] + int64_t{ef[2 * r + 1]} * sum_x;
+}
+
+// totals += e sum(q x)
+inline void add_block(const PanelTask& task, int64_t row, int64_t b, const int16_t (*q)[kColumnBlock],
+                      const float* e, int64_t totals[kPanelRows]) {
+  int32_t sums[kPanelRows];
+  block_sums(q, x_words(task, row) + b * kColumnBlock, sums);
+  for (int64_t r = 0; r < kPanelRows; ++r) totals[r] += static_cast<int64_t>(e[r]) * sums[r];
+}
+
 void nibble_tile(const PanelTask& task, int64_t first, int64_t rows, int64_t panel) {
   int64_t totals[kRowTile][kPanelRows] = {};
   const uint8_t* w = task.panel + panel * task.panel_bytes;
   for (int64_t b = 0; b < task.blocks; ++b, w += kNibbleBlockBytes) {
     int16_t q[kPanelRows][kColumnBlock];
-    for (int64_t r = 0; r < kPanelRows; ++r)
-      for (int64_t k = 0; k < 16; ++k) {
-        const uint8_t byte = w[k / 4 * 64 + r * 4 + k % 4];
-        q[r][k] = static_cast<int16_t>((byte & 15) - 8);
-        q[r][k + 16] = static_cast<int16_t>((byte >> 4) - 8);
-      }
+    unpack_nibbles(w, [](int nibble, int64_t, int64_t) { return nibble - 8; }, q);
     const auto* ef = reinterpret_cast<const int16_t*>(w + 256);
-    for (int64_t m = 0; m < rows; ++m) {
-      const XBlock& x = x_blocks(task, first + m)[b];
-      const int32_t sum_x = 128 * (x.high_h / 65536) + x.high_l / 65536;
-      int32_t sums[kPanelRows];
-      block_sums(q, x_words(task, first + m) + b * kColumnBlock, sums);
-      for (int64_t r = 0; r < kPanelRows; ++r)
-        totals[m][r] += int64_t{ef[2 * r]} * sums[r] + int64_t{ef[2 * r + 1]} * sum_x;
-    }
+    for (int64_t m = 0; m < rows; ++m) add_pairs(task, first + m, b, q, ef, totals[m]);
+  }
+  for (int64_t m = 0; m < rows; ++m) finish(task, first + m, panel, totals[m]);
+}
+
+void five_tile(const PanelTask& task, int64_t first, int64_t rows, int64_t panel) {
+  int64_t totals[kRowTile][kPanelRows] = {};
+  const uint8_t* w = task.panel + panel * task.panel_bytes;
+  for (int64_t b = 0; b < task.blocks; ++b, w += kFiveBlockBytes) {
+    int16_t q[kPanelRows][kColumnBlock];
+    const auto value = [=](int nibble, int64_t r, int64_t k) {
+      return (nibble | (w[256 + r * 4 + k % 4] >> k / 4 & 1) << 4) - 16;
+    };
+    unpack_nibbles(w, value, q);
+    const auto* ef = reinterpret_cast<const int16_t*>(w + 320);
+    for (int64_t m = 0; m < rows; ++m) add_pairs(task, first + m, b, q, ef, totals[m]);
+  }
+  for (int64_t m = 0; m < rows; ++m) finish(task, first + m, panel, totals[m]);
+}
+
+// s (q - 32) fits int16, and a block's sum of it int32: 2^7 * 2^5 * 16256 * 32 < 2^31.
+void six_tile(const PanelTask& task, int64_t first, int64_t rows, int64_t panel) {
+  int64_t totals[kRowTile][kPanelRows] = {};
+  const uint8_t* w = task.panel + panel * task.panel_bytes;
+  for (int64_t b = 0; b < task.blocks; ++b) {
+    const uint8_t* run = w + b / kSixBlocks * kSixBlocks * kSixBlockBytes;
+    const uint8_t* block = run + b % kSixBlocks * kSixBits;
+    const auto* s = reinterpret_cast<const int8_t*>(run + kSixScalesAt + b % kSixBlocks * 32);
+    int16_t q[kPanelRows][kColumnBlock];
+    const auto value = [=](int nibble, int64_t r, int64_t k) {
+      const int high = block[256 + k / 16 * 64 + r * 4 + k % 4] >> k % 16 / 4 * 2 & 3;
+      return s[2 * r + k / 16] * ((nibble | high << 4) - 32);
+    };
+    unpack_nibbles(block, value, q);
+    const auto* e = reinterpret_cast<const float*>(run + kSixFactorsAt);
+    for (int64_t m = 0; m < rows; ++m) add_block(task, first + m, b, q, e, totals[m]);
+  }
+  for (int64_t m = 0; m < rows; ++m) finish(task, first + m, panel, totals[m]);
+}
+
+void code_tile(const PanelTask& task, int64_t first, int64_t rows, int64_t panel) {
+  int64_t totals[kRowTile][kPanelRows] = {};
+  const uint8_t* w = task.panel + panel * task.panel_bytes;
+  for (int64_t b = 0; b < task.blocks; ++b, w += kCodeBlockBytes) {
+    int16_t q[kPanelRows][kColumnBlock];
+    unpack_nibbles(w, [&](int nibble, int64_t, int64_t) { return task.codebook[nibble]; }, q);
+    const auto* e = reinterpret_cast<const float*>(w + 256);
+    for (int64_t m = 0; m < rows; ++m) add_block(task, first + m, b, q, e, totals[m]);
   }
   for (int64_t m = 0; m < rows; ++m) finish(task, first + m, panel, totals[m]);
 }
@@ -207,11 +272,7 @@ void byte_tile(const PanelTask& task, int64_t first, int64_t rows, int64_t panel
       for (int64_t r = 0; r < kPanelRows; ++r)
         q[r][k] = static_cast<int16_t>(w[k / 4 * 64 + r * 4 + k % 4] - 128);
     const auto* e = reinterpret_cast<const float*>(w + 512);
-    for (int64_t m = 0; m < rows; ++m) {
-      int32_t sums[kPanelRows];
-      block_sums(q, x_words(task, first + m) + b * kColumnBlock, sums);
-      for (int64_t r = 0; r < kPanelRows; ++r) totals[m][r] += static_cast<int64_t>(e[r]) * sums[r];
-    }
+    for (int64_t m = 0; m < rows; ++m) add_block(task, first + m, b, q, e, totals[m]);
   }
   for (int64_t m = 0; m < rows; ++m) finish(task, first + m, panel, totals[m]);
 }
@@ -243,15 +304,18 @@ inline void panel_loops(const PanelTask& task, Tile tile) {
 }
 
 void nibble_panels(const PanelTask& task) { panel_loops(task, nibble_tile); }
+void five_panels(const PanelTask& task) { panel_loops(task, five_tile); }
+void six_panels(const PanelTask& task) { panel_loops(task, six_tile); }
+void code_panels(const PanelTask& task) { panel_loops(task, code_tile); }
 void byte_panels(const PanelTask& task) { panel_loops(task, byte_tile); }
 void word_panels(const PanelTask& task) { panel_loops(task, word_tile); }
 
 }  // namespace
 
 const Kernels kGenericKernels = {
-    "generic",    nibble_panels, byte_panels, word_panels,    float_panels, rms_norm,
-    layer_norm,   apply,         gate,        softcap_values, quantize,     decay_state,
-    update_state, scan_state,    rotate,      round_to_bf16,  attend,       attend_float,
+    "generic",    nibble_panels, five_panels, six_panels, code_panels,   byte_panels,    word_panels,
+    float_panels, rms_norm,      layer_norm,  apply,      gate,          softcap_values, quantize,
+    decay_state,  update_state,  scan_state,  rotate,     round_to_bf16, attend,         attend_float,
 };
 
 }  // namespace neutrino::compute::cpu

@@ -10,61 +10,106 @@
 namespace neutrino::compute::cpu {
 namespace {
 
+// The lower four bits of 32 columns of row `r`.
+void write_nibbles(const int32_t* q, int64_t r, uint8_t* block) {
+  for (int64_t i = 0; i < 16; ++i)
+    block[i / 4 * 64 + r * 4 + i % 4] = static_cast<uint8_t>((q[i] & 15) | (q[i + 16] & 15) << 4);
+}
+
+void write_pair(int32_t e, int32_t f, int64_t r, uint8_t* pairs) {
+  const int16_t ef[] = {static_cast<int16_t>(e), static_cast<int16_t>(f)};
+  std::memcpy(pairs + r * 4, ef, sizeof ef);
+}
+
+void write_float(int32_t e, int64_t r, uint8_t* factors) {
+  const auto value = static_cast<float>(e);
+  std::memcpy(factors + r * 4, &value, sizeof value);
+}
+
 // One row of a section, as it goes into row `r` of its panel.
-void write_nibbles(const IntegerRow& row, int64_t r, uint8_t* panel) {
+void write_nibble_row(const IntegerRow& row, int64_t r, uint8_t* panel) {
   for (size_t b = 0; b < row.e.size(); ++b, panel += kNibbleBlockBytes) {
-    const int32_t* q = row.q.data() + b * kColumnBlock;
-    for (int64_t i = 0; i < 16; ++i)
-      panel[i / 4 * 64 + r * 4 + i % 4] = static_cast<uint8_t>(q[i] | q[i + 16] << 4);
-    const int16_t ef[] = {static_cast<int16_t>(row.e[b]), static_cast<int16_t>(row.f[b])};
-    std::memcpy(panel + 256 + r * sizeof ef, ef, sizeof ef);
+    write_nibbles(row.q.data() + b * kColumnBlock, r, panel);
+    write_pair(row.e[b], row.f[b], r, panel + 256);
   }
 }
 
-void write_bytes(const IntegerRow& row, int64_t r, uint8_t* panel) {
+void write_five_row(const IntegerRow& row, int64_t r, uint8_t* panel) {
+  for (size_t b = 0; b < row.e.size(); ++b, panel += kFiveBlockBytes) {
+    const int32_t* q = row.q.data() + b * kColumnBlock;
+    write_nibbles(q, r, panel);
+    for (int64_t i = 0; i < kColumnBlock; ++i)
+      panel[256 + r * 4 + i % 4] |= static_cast<uint8_t>(q[i] >> 4 << i / 4);
+    write_pair(row.e[b], row.f[b], r, panel + 320);
+  }
+}
+
+void write_six_row(const IntegerRow& row, int64_t r, uint8_t* panel) {
+  for (size_t run = 0; run < row.e.size(); ++run, panel += kSixBlocks * kSixBlockBytes) {
+    for (int64_t b = 0; b < kSixBlocks; ++b) {
+      const int32_t* q = row.q.data() + (static_cast<int64_t>(run) * kSixBlocks + b) * kColumnBlock;
+      const int32_t* s = row.f.data() + (static_cast<int64_t>(run) * kSixBlocks + b) * 2;
+      uint8_t* block = panel + b * kSixBits;
+      write_nibbles(q, r, block);
+      for (int64_t i = 0; i < kColumnBlock; ++i)
+        block[256 + i / 16 * 64 + r * 4 + i % 4] |= static_cast<uint8_t>(q[i] >> 4 << i % 16 / 4 * 2);
+      for (int64_t half = 0; half < 2; ++half)
+        panel[kSixScalesAt + b * 32 + r * 2 + half] = static_cast<uint8_t>(s[half]);
+    }
+    write_float(row.e[run], r, panel + kSixFactorsAt);
+  }
+}
+
+void write_code_row(const IntegerRow& row, int64_t r, uint8_t* panel) {
+  for (size_t b = 0; b < row.e.size(); ++b, panel += kCodeBlockBytes) {
+    write_nibbles(row.q.data() + b * kColumnBlock, r, panel);
+    write_float(row.e[b], r, panel + 256);
+  }
+}
+
+void write_byte_row(const IntegerRow& row, int64_t r, uint8_t* panel) {
   for (size_t b = 0; b < row.e.size(); ++b, panel += kByteBlockBytes) {
     const int32_t* q = row.q.data() + b * kColumnBlock;
     for (int64_t i = 0; i < kColumnBlock; ++i)
       panel[i / 4 * 64 + r * 4 + i % 4] = static_cast<uint8_t>(q[i] + 128);
-    const auto e = static_cast<float>(row.e[b]);
-    std::memcpy(panel + 512 + r * sizeof e, &e, sizeof e);
+    write_float(row.e[b], r, panel + 512);
   }
 }
 
-void write_words(const IntegerRow& row, int64_t r, uint8_t* panel) {
+void write_word_row(const IntegerRow& row, int64_t r, uint8_t* panel) {
   auto* words = reinterpret_cast<int16_t*>(panel);
   for (size_t i = 0; i < row.q.size(); ++i)
     words[(i / 2 * kPanelRows + r) * 2 + i % 2] = static_cast<int16_t>(row.q[i]);
 }
 
-int64_t block_bytes(DType dtype, Arithmetic arithmetic) {
-  if (arithmetic == Arithmetic::float32) return kFloatBlockBytes;
+// What a kind of weights is in memory, and who multiplies it.
+struct Layout {
+  int64_t panel_step;  // bytes of 32 columns
+  PanelProduct product;
+  void (*write_row)(const IntegerRow& row, int64_t r, uint8_t* panel);  // null: float32
+};
+
+Layout layout_of(DType dtype, Arithmetic arithmetic, const Kernels& kernels) {
+  if (arithmetic == Arithmetic::float32) return {kFloatBlockBytes, kernels.float_panels, nullptr};
   switch (weight_kind(dtype)) {
-    case WeightKind::nibble: return kNibbleBlockBytes;
-    case WeightKind::byte: return kByteBlockBytes;
-    case WeightKind::word: return kWordBlockBytes;
+    case WeightKind::nibble: return {kNibbleBlockBytes, kernels.nibble_panels, write_nibble_row};
+    case WeightKind::five: return {kFiveBlockBytes, kernels.five_panels, write_five_row};
+    case WeightKind::six: return {kSixBlockBytes, kernels.six_panels, write_six_row};
+    case WeightKind::code: return {kCodeBlockBytes, kernels.code_panels, write_code_row};
+    case WeightKind::byte: return {kByteBlockBytes, kernels.byte_panels, write_byte_row};
+    case WeightKind::word: return {kWordBlockBytes, kernels.word_panels, write_word_row};
   }
-  return 0;
+  return {};
 }
 
-PanelProduct product_of(DType dtype, Arithmetic arithmetic, const Kernels& kernels) {
-  if (arithmetic == Arithmetic::float32) return kernels.float_panels;
-  switch (weight_kind(dtype)) {
-    case WeightKind::nibble: return kernels.nibble_panels;
-    case WeightKind::byte: return kernels.byte_panels;
-    case WeightKind::word: return kernels.word_panels;
-  }
-  return nullptr;
-}
-
-// Padding rows and columns stay zero, as the memory came (a byte's zero is 128, but its e is zero).
-void pack_panel(const Section& section, int64_t panel, Arithmetic arithmetic, int64_t blocks, uint8_t* out,
+// Padding rows and columns stay zero, as the memory came (where zero is not the zero of q, e is).
+void pack_panel(const Section& section, int64_t panel, const Layout& layout, int64_t blocks, uint8_t* out,
                 float* scales) {
   thread_local IntegerRow row;
   const int64_t stride = row_bytes(section.file.dtype, section.file.columns).value();
   for (int64_t r = 0; r < section.panel_rows(panel); ++r) {
     const std::byte* source = section.file.data + (panel * kPanelRows + r) * stride;
-    if (arithmetic == Arithmetic::float32) {
+    if (layout.write_row == nullptr) {
       float* floats = reinterpret_cast<float*>(out) + r * blocks * kColumnBlock;
       dequantize_row(section.file.dtype, source, section.file.columns, floats);
       for (int64_t c = 0; c < section.file.columns; ++c) floats[c] *= section.file.scale;
@@ -72,11 +117,7 @@ void pack_panel(const Section& section, int64_t panel, Arithmetic arithmetic, in
     }
     integer_row(section.file.dtype, source, section.file.columns, row);
     scales[r] = row.scale * section.file.scale;
-    switch (weight_kind(section.file.dtype)) {
-      case WeightKind::nibble: write_nibbles(row, r, out); break;
-      case WeightKind::byte: write_bytes(row, r, out); break;
-      case WeightKind::word: write_words(row, r, out); break;
-    }
+    layout.write_row(row, r, out);
   }
 }
 
@@ -94,13 +135,14 @@ PanelMatrix::PanelMatrix(std::span<const WeightView> parts, KeepFile keep, Arith
   int64_t first_row = 0, panels = 0;
   for (const WeightView& part : parts) {
     check(part.columns == columns_, "stacked matrices have the same number of columns");
-    const int64_t bytes = blocks_ * block_bytes(part.dtype, arithmetic),
-                  count = ceil_div(part.rows, kPanelRows);
+    const Layout layout = layout_of(part.dtype, arithmetic, kernels);
+    const int64_t bytes = blocks_ * layout.panel_step, count = ceil_div(part.rows, kPanelRows);
     sections_.push_back({.file = part,
                          .first_row = first_row,
                          .panels = count,
                          .panel_bytes = bytes,
-                         .product = product_of(part.dtype, arithmetic, kernels)});
+                         .codebook = codebook_of(part.dtype),
+                         .product = layout.product});
     first_row += part.rows, panels += count, bytes_ += bytes * count;
   }
   const int64_t scales_at = bytes_;
@@ -114,18 +156,19 @@ PanelMatrix::PanelMatrix(std::span<const WeightView> parts, KeepFile keep, Arith
     next += section.panels * section.panel_bytes, scales += section.panels * kPanelRows;
   }
   const uint64_t name = signature(arithmetic);
-  if (!cache.read(name, {data_.get(), static_cast<size_t>(bytes_)}, team)) pack(arithmetic, team);
+  if (!cache.read(name, {data_.get(), static_cast<size_t>(bytes_)}, team)) pack(arithmetic, kernels, team);
   cache.keep(name, data_, bytes_);
   for (Section& section : sections_)
     if (keep == KeepFile::no) section.file.data = nullptr, section.file.owner = nullptr;
 }
 
-void PanelMatrix::pack(Arithmetic arithmetic, ThreadTeam& team) {
+void PanelMatrix::pack(Arithmetic arithmetic, const Kernels& kernels, ThreadTeam& team) {
   for (const Section& section : sections_) {
+    const Layout layout = layout_of(section.file.dtype, arithmetic, kernels);
     auto* const panels = const_cast<uint8_t*>(section.data);
     auto* const scales = const_cast<float*>(section.scales);
     team.run(section.panels, [&](int64_t panel, int64_t) {
-      pack_panel(section, panel, arithmetic, blocks_, panels + panel * section.panel_bytes,
+      pack_panel(section, panel, layout, blocks_, panels + panel * section.panel_bytes,
                  scales ? scales + panel * kPanelRows : nullptr);
     });
   }

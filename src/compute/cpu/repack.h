@@ -15,7 +15,7 @@ namespace neutrino::compute::cpu {
 
 // Of what pack_panel() writes: raise it with every change of a layout or of the integers in it, or files of WeightCache give
 // wrong results.
-constexpr uint64_t kLayoutVersion = 1;
+constexpr uint64_t kLayoutVersion = 2;
 
 using PanelProduct = void (*)(const PanelTask&);
 
@@ -26,7 +26,8 @@ struct Section {
   int64_t panels = 0;
   int64_t panel_bytes = 0;
   const uint8_t* data = nullptr;
-  const float* scales = nullptr;  // (panels * 16); null in float32 arithmetic
+  const float* scales = nullptr;     // (panels * 16); null in float32 arithmetic
+  const int8_t* codebook = nullptr;  // of the type, if it has one
   PanelProduct product = nullptr;
 
   int64_t panel_rows(int64_t panel) const { return std::min(kPanelRows, file.rows - panel * kPanelRows); }
@@ -45,7 +46,7 @@ class PanelMatrix final : public Matrix {
 
  private:
   uint64_t signature(Arithmetic arithmetic) const;
-  void pack(Arithmetic arithmetic, ThreadTeam& team);
+  void pack(Arithmetic arithmetic, const Kernels& kernels, ThreadTeam& team);
 
   std::vector<Section> sections_;
   int64_t blocks_;

@@ -148,14 +148,17 @@ inline float largest_magnitude(const float* x, int64_t n) {
   return __builtin_bit_cast(float, largest);
 }
 
-inline void quantize_half(const float* x, int64_t n, float inverse, int half, XBlock& block, int16_t* out,
-                          I& sum_h, I& sum_l) {
+struct HalfSums {
+  int32_t h, l;
+};
+inline HalfSums quantize_half(const float* x, int64_t n, float inverse, int half, XBlock& block,
+                              int16_t* out) {
   const I v = to_int(multiply(load_some(x, n), splat(inverse)));
   const I h = shift_right_7(v), l = low_7_bits(v);
   store_bytes(block.h + 16 * half, h);
   store_bytes(block.l + 16 * half, l);
   store_words(out + 16 * half, v);
-  sum_h = add(sum_h, h), sum_l = add(sum_l, l);
+  return {tree_sum(h), tree_sum(l)};
 }
 
 void quantize(const float* x, int64_t n, uint8_t* row) {
@@ -173,10 +176,14 @@ void quantize(const float* x, int64_t n, uint8_t* row) {
   header->scale = largest / kActivationMax;
   const float inverse = kActivationMax / largest;
   for (int64_t b = 0; b < blocks; ++b, x += kColumnBlock, n -= kColumnBlock) {
-    I sum_h = splat_int(0), sum_l = splat_int(0);
-    quantize_half(x, n, inverse, 0, block[b], words + b * kColumnBlock, sum_h, sum_l);
-    quantize_half(x + 16, n - 16, inverse, 1, block[b], words + b * kColumnBlock, sum_h, sum_l);
-    const int32_t h = tree_sum(sum_h), l = tree_sum(sum_l);
+    int32_t h = 0, l = 0;
+    for (int half = 0; half < 2; ++half) {
+      const HalfSums sums =
+          quantize_half(x + 16 * half, n - 16 * half, inverse, half, block[b], words + b * kColumnBlock);
+      block[b].minus_16h[half] = static_cast<int16_t>(-16 * sums.h);
+      block[b].minus_16l[half] = static_cast<int16_t>(-16 * sums.l);
+      h += sums.h, l += sums.l;
+    }
     block[b].minus_8h = -8 * h, block[b].high_h = h * 65536;
     block[b].minus_8l = -8 * l, block[b].high_l = l * 65536;
   }

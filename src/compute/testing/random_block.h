@@ -56,8 +56,12 @@ inline void put16(void* block, int offset, uint16_t value) {
   std::memcpy(static_cast<char*>(block) + offset, &value, sizeof value);
 }
 
-// The f16 scales of one block into another.
+// The scales of one block into another.
 inline void copy_scales(DType dtype, const void* from, void* to) {
+  if (dtype == DType::mxfp4) {
+    std::memcpy(to, from, 1);
+    return;
+  }
   const ScaleFields fields = scale_fields(dtype);
   for (const int at : {fields.d, fields.min})
     if (at >= 0) std::memcpy(static_cast<char*>(to) + at, static_cast<const char*>(from) + at, 2);
