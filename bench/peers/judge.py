@@ -66,6 +66,12 @@ def calibrate(stages, measure, lower=False):
     return best, tried
 
 
+def is_doubtful(tried, best, median, lower=False):
+    """Whether another setting was more than a dip better in calibration than the chosen one is in the rounds."""
+    others = [score for setting, score in tried if setting != best and score is not None]
+    return any(score < (1 - DIP) * median if lower else (1 - DIP) * score > median for score in others)
+
+
 def upper_quartile(values):
     return statistics.quantiles(values, n=4, method="inclusive")[2] if len(values) > 1 else values[0]
 
@@ -137,5 +143,7 @@ def verdict(demand, row, peer, run_is_steady):
         return "failed"
     if not (run_is_steady and row["steady"]):
         return "unsteady"
+    if row.get("doubtful"):
+        return "doubtful: another setting of the peer did better in calibration"
     ratio = row["peers"].get(peer, {}).get("ratio")
     return demand.verdict(row["neutrino"], ratio, row["share"])

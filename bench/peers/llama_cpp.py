@@ -98,9 +98,9 @@ class LlamaCpp:
         """What calibration tries: each stage upon the best of the ones before."""
         attention = [{"fa": "off"}, {"fa": "on"}]
         if work.kind == "decode":
-            return [attention, [{"t": threads} for threads in sorted({self.threads, 1}, reverse=True)]]
+            return [attention, [{}, {"t": 1}] if self.threads > 1 else [{}]]
         if work.kind == "prefill":
-            return [attention, [{"ub": ub} for ub in ((512, 128) if work.size <= 512 else (512, 2048))]]
+            return [attention, [{}, {"ub": 128 if work.size <= 512 else 2048}]]  # the default is 512
         return {"batch": [attention], "server": [attention, [{}, {"cram": 0}]], "stall": [attention, [{}, {"b": 256}]],
                 "start": [[{}, {"warmup": "off"}]]}[work.kind]
 
@@ -145,7 +145,9 @@ class LlamaCpp:
     def server(self, work, model, setting, sequences, context):
         port = free_port()
         command = [self.tools / "llama-server", "-m", model, "--host", "127.0.0.1", "--port", port, "-t", self.threads,
-                   "-tb", self.threads, "-np", sequences, "-c", context, "-fa", setting.get("fa", "auto")]
+                   "-tb", self.threads, "-np", sequences, "-c", context]
+        if "fa" in setting:
+            command += ["-fa", setting["fa"]]
         if "cram" in setting:
             command += ["--cache-ram", setting["cram"]]
         if "b" in setting:

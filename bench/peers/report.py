@@ -50,9 +50,18 @@ def table(run):
                 continue
             row |= judge.summarise(metric.key, pairs, run.limit(work) if metric.limited else None)
             row["setting"] = {peer: best for peer, best in run.settings.get(work.key, {}).items() if best}
+            row["doubtful"] = is_doubtful(run, work, metric, row)
             row["verdict"] = judge.verdict(demand, row, main_peer(work), run.steady)
             rows.append(row)
     return rows
+
+
+def is_doubtful(run, work, metric, row):
+    """Calibration against the rounds, where both measure the same."""
+    peer = main_peer(work)
+    if metric is not work.metrics[0] or work.kind in works.LIGHTER or peer not in row["peers"]:
+        return False
+    return judge.is_doubtful(run.calibration[work.key][peer], run.settings[work.key][peer], row["peers"][peer]["median"], metric.lower)
 
 
 def number(value):
@@ -84,7 +93,7 @@ def line(row):
 def show(run, rows):
     entry = run.facts
     print(f"\n{entry['cpu']}, {entry['threads']} threads, {entry['backend']} beside {entry['peer']}\n"
-          f"commit {entry['commit']}, load {entry['load_1m']}, {run.rounds} rounds, medians (spread); "
+          f"commit {entry['commit']}, load {entry['load_1m']}, {run.rounds} rounds in {run.seconds / 60:.0f} minutes, medians (spread); "
           f"demands of the column '{run.column}'\n")
     print(f"{'':<49}{'demand':<19}{'neutrino':>8}  {'':<14}{'peer':>8} {'':<14}{'ratio':>7} {'':<12}{'limit':>6}  kept")
     for row in rows:

@@ -35,6 +35,7 @@ class Work:
 DECODE_STEPS = 64         # from the context on: the figure is that of the context plus half of them
 BATCH_PROMPT, BATCH_DECODE = 128, 64
 CLIENTS, REQUESTS, OUTPUT = 8, 32, 64
+LIGHTER = ("batch", "server")  # kinds that calibration measures in a shorter form
 RATE = "tokens/s"
 
 

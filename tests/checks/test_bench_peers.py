@@ -48,6 +48,14 @@ def test_calibration_goes_round_settings_that_fail():
     assert judge.calibrate(STAGES[:1], lambda setting: None)[0] == {}
 
 
+def test_a_choice_is_doubtful_when_another_setting_had_done_better_than_the_rounds():
+    tried = [({"fa": "off"}, 100), ({"fa": "on"}, 110), ({"fa": "x"}, None)]
+    assert judge.is_doubtful(tried, {"fa": "on"}, median=80)
+    assert not judge.is_doubtful(tried, {"fa": "on"}, median=86)
+    assert judge.is_doubtful(tried, {"fa": "on"}, median=120, lower=True)
+    assert not judge.is_doubtful(tried[1:], {"fa": "on"}, median=1)
+
+
 # ---- rounds that do not count
 
 @pytest.mark.parametrize("odd, why", [
@@ -135,6 +143,7 @@ def test_an_unsteady_run_or_row_gives_no_verdict():
     assert judge.verdict(demand, row, "llama.cpp", True) == "met"
     assert judge.verdict(demand, row, "llama.cpp", False) == "unsteady"
     assert judge.verdict(demand, row | {"steady": False}, "llama.cpp", True) == "unsteady"
+    assert judge.verdict(demand, row | {"doubtful": True}, "llama.cpp", True).startswith("doubtful")
     assert judge.verdict(demand, row, "another", True) == "not measured"
     assert judge.verdict(demand, row | {"errors": ["x"], "kept": 0}, "llama.cpp", True) == "failed"
     assert judge.verdict(None, row, "llama.cpp", True) == ""
@@ -166,7 +175,7 @@ def test_a_column_follows_the_kernels():
 def test_every_engine_knows_what_to_do_with_every_kind():
     for work in works.WORKS:
         assert hasattr(ours.Neutrino, f"sample_{work.kind}")
-        if work.kind in llama_cpp.LlamaCpp.KINDS:
+        if work.kind in llama_cpp.LlamaCpp.KINDS:  # each stage has the default in it, which is not measured twice
             assert hasattr(llama_cpp.LlamaCpp, f"sample_{work.kind}")
             assert llama_cpp.LlamaCpp("/nowhere", 2).stages(work)
 
