@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/sha256.h"
+#include "compute/cpu/repack.h"
 #include "compute/test_support.h"
 
 namespace neutrino::compute::cpu {
@@ -124,6 +126,37 @@ TEST_F(WeightCacheTest, AFolderThatCannotBeMadeStopsNothing) {
   const auto matrix = testing::random_matrix(DType::q8_0, 16, 32, 1);
   EXPECT_NE(backend->load_matrix({&matrix.view, 1}), nullptr);
   backend->loaded();
+}
+
+// What a file holds, by type, for this kLayoutVersion. If this fails, the layout or the integers in it have changed: raise the
+// version, or files of earlier builds will be read as something that they are not.
+struct PackedBytes {
+  DType dtype;
+  const char* hash;
+};
+constexpr PackedBytes kPackedBytes[] = {
+    {DType::f32, "53284f07bf61c858"},    {DType::f16, "71361e705c8b1472"},
+    {DType::bf16, "490a8e9aa8dab862"},   {DType::q4_0, "5e5685cced2eaf1b"},
+    {DType::q4_1, "9e36405fc1a590ce"},   {DType::q5_0, "0494450b8e93411d"},
+    {DType::q5_1, "f2bd8ec5b220123d"},   {DType::q8_0, "3700afb9be8b365c"},
+    {DType::q2_k, "3042aed47b0b5a2e"},   {DType::q4_k, "5df80fbcae09d720"},
+    {DType::q5_k, "a02957c47eba9f28"},   {DType::q6_k, "3f20862b620f152f"},
+    {DType::iq4_nl, "922b7c18bad9cdf1"}, {DType::iq4_xs, "64dc121dc9802e4b"},
+    {DType::mxfp4, "8d14bdd09229355c"},
+};
+
+TEST_F(WeightCacheTest, TheLayoutIsTheOneOfItsVersion) {
+  EXPECT_EQ(kLayoutVersion, 2U);
+  for (const auto& [dtype, hash] : kPackedBytes) {
+    fs::remove(path_);
+    {
+      const auto backend = make_cpu_backend({.threads = 1, .weight_cache = path_});
+      const auto matrix = testing::random_matrix(dtype, 20, 256, 1);
+      const auto loaded = backend->load_matrix({&matrix.view, 1});
+      backend->loaded();
+    }
+    EXPECT_EQ(to_hex(sha256(contents())).substr(0, 16), hash) << dtype_info(dtype).name;
+  }
 }
 
 }  // namespace
