@@ -155,16 +155,14 @@ void read_row(DType dtype, const void* row, int64_t columns, RealRow& real, Inte
 // The first scale to try: what maps the largest value to the largest integer. NaN if a value is not finite.
 double first_scale(WeightKind kind, const RealRow& real) {
   double largest = 0;
-  bool finite = true;
-  const auto take = [&](double value) {
-    finite = finite && std::isfinite(value);
-    largest = std::max(largest, std::abs(value));
-  };
-  if (!kind_info(kind).wide)
-    for (const float w : real.w) take(w);
-  else
-    for (const double d : real.d) take(d);
-  if (!finite) return std::nan("");
+  if (kind_info(kind).wide) {
+    for (const double d : real.d) largest = std::isfinite(d) ? std::max(largest, std::abs(d)) : HUGE_VAL;
+  } else {
+    int32_t bits = 0;  // magnitudes compare as their bits do
+    for (const float w : real.w) bits = std::max(bits, __builtin_bit_cast(int32_t, w) & 0x7FFFFFFF);
+    largest = bits < 0x7F800000 ? __builtin_bit_cast(float, bits) : HUGE_VAL;
+  }
+  if (largest == HUGE_VAL) return std::nan("");
   return largest / (kind_info(kind).wide ? 1 << 17 : kind == WeightKind::word ? 32767 : 16383);
 }
 
@@ -186,6 +184,31 @@ double largest_run(const IntegerRow& row) {
   return largest;
 }
 
+// Of all |W|, in pieces of 16 columns, which have one e and one f in every kind. A |W| is below 2^30.
+int64_t sum_of_magnitudes(WeightKind kind, const IntegerRow& row) {
+  constexpr size_t kPiece = 16;
+  int64_t sum = 0;
+  const auto add = [&](const int32_t* q, auto weight) {
+    int64_t piece = 0;
+    for (size_t i = 0; i < kPiece; ++i) piece += std::abs(weight(q[i]));
+    sum += piece;
+  };
+  for (size_t i = 0; i < row.q.size(); i += kPiece) {
+    const int32_t* q = row.q.data() + i;
+    const int32_t e = row.e[kind == WeightKind::six ? i / 256 : i / 32];
+    const int32_t f = row.f.empty() ? 0 : row.f[kind == WeightKind::six ? i / 16 : i / 32];
+    switch (kind) {
+      case WeightKind::nibble: add(q, [=](int32_t v) { return e * (v - 8) + f; }); break;
+      case WeightKind::five: add(q, [=](int32_t v) { return e * (v - 16) + f; }); break;
+      case WeightKind::six: add(q, [ef = e * f](int32_t v) { return ef * (v - 32); }); break;
+      case WeightKind::code: add(q, [&](int32_t v) { return e * row.codebook[v]; }); break;
+      case WeightKind::byte: add(q, [=](int32_t v) { return e * v; }); break;
+      case WeightKind::word: check(false, "words have sums of runs");
+    }
+  }
+  return sum;
+}
+
 // Rounds the row to multiples of `scale`; false if an integer or the sum of magnitudes is too large for the kernels.
 bool round_row(WeightKind kind, const RealRow& real, double scale, IntegerRow& out) {
   const KindInfo info = kind_info(kind);
@@ -198,9 +221,7 @@ bool round_row(WeightKind kind, const RealRow& real, double scale, IntegerRow& o
     if (!round_into(real.d[i] / scale, info.limit, out.e[i])) return false;
   for (size_t i = 0; i < real.m.size(); ++i)
     if (!round_into(real.m[i] / scale, info.limit, out.f[i])) return false;
-  double sum = 0;
-  for (size_t i = 0; i < real.w.size(); ++i)
-    sum += std::abs(static_cast<double>(integer_weight(kind, out, static_cast<int64_t>(i))));
+  const auto sum = static_cast<double>(sum_of_magnitudes(kind, out));
   return info.wide ? kActivationMax * sum < 0x1p53 : 127 * sum < 0x1p31;
 }
 
