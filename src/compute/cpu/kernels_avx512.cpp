@@ -335,7 +335,17 @@ void word_rows(const PanelTask& task, int64_t panel) {
 
 void nibble_panels(const PanelTask& task) { PANEL_LOOPS(nibble_tile) }
 void five_panels(const PanelTask& task) { PANEL_LOOPS(five_tile) }
-void six_panels(const PanelTask& task) { PANEL_LOOPS(six_tile) }
+void six_panels(
+    const PanelTask& task) {  // by one panel at all times: two would need more registers than there are
+  for (int64_t panel = 0; panel < task.panels; ++panel) {
+    int64_t row = 0;
+    if (task.rows >= 6) six_tile<6, 1, true>(task, 0, panel), row = 6;
+    for (; task.rows - row >= 6; row += 6) six_tile<6, 1, false>(task, row, panel);
+    if (task.rows - row >= 4) six_tile<4, 1, true>(task, row, panel), row += 4;
+    if (task.rows - row >= 2) six_tile<2, 1, true>(task, row, panel), row += 2;
+    if (task.rows - row >= 1) six_tile<1, 1, true>(task, row, panel);
+  }
+}
 void code_panels(const PanelTask& task) { PANEL_LOOPS(code_tile) }
 void byte_panels(const PanelTask& task) { PANEL_LOOPS(byte_tile) }
 void word_panels(const PanelTask& task) {
