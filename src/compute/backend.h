@@ -170,8 +170,9 @@ struct DeltaNetShape {
 
 struct BackendOptions {
   Arithmetic arithmetic = Arithmetic::integer;
-  int64_t threads = 0;   // 0: one per core
-  std::string isa = {};  // "", "generic", "avx2", "avx512"; "": NEUTRINO_ISA, else the best this CPU has
+  int64_t threads = 0;  // 0: one per core
+  std::string isa =
+      {};  // "", "generic", "avx2", "avx512", "amx"; "": NEUTRINO_ISA, else the best this CPU has
   // A file for this model's repacked weights: read if it is there and fits, else written after loaded(). Empty: none.
   std::filesystem::path weight_cache = {};
 };
@@ -289,7 +290,7 @@ std::unique_ptr<Backend> make_reference_backend(Arithmetic arithmetic);
 std::unique_ptr<Backend> make_cpu_backend(
     const BackendOptions& options);  // throws Error for an unknown or missing isa
 
-// Kernel tables that this CPU can run, best first: {"avx512", "avx2", "generic"}.
+// Kernel tables that this CPU can run, best first: {"amx", "avx512", "avx2", "generic"}.
 std::span<const std::string_view> available_isas();
 
 }  // namespace neutrino::compute

@@ -66,8 +66,7 @@ std::vector<std::vector<float>> products(Backend& backend, DType dtype, Shape sh
 }
 
 class EveryTable : public ::testing::TestWithParam<std::string_view> {};
-INSTANTIATE_TEST_SUITE_P(Isa, EveryTable,
-                         ::testing::ValuesIn(available_isas().begin(), available_isas().end()),
+INSTANTIATE_TEST_SUITE_P(Isa, EveryTable, ::testing::ValuesIn(testing::every_table()),
                          [](const auto& param) { return std::string(param.param); });
 
 TEST_P(EveryTable, ProductsHaveTheBitsOfTheReference) {

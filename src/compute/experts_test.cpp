@@ -23,8 +23,7 @@ using testing::same_bits;
 using testing::view_of;
 
 class ExpertsOnEveryTable : public ::testing::TestWithParam<std::string_view> {};
-INSTANTIATE_TEST_SUITE_P(Isa, ExpertsOnEveryTable,
-                         ::testing::ValuesIn(available_isas().begin(), available_isas().end()),
+INSTANTIATE_TEST_SUITE_P(Isa, ExpertsOnEveryTable, ::testing::ValuesIn(testing::every_table()),
                          [](const auto& param) { return std::string(param.param); });
 
 struct Chosen {

@@ -26,8 +26,7 @@ constexpr Function kFunctions[] = {Function::silu,         Function::gelu_tanh, 
                                    Function::relu_squared, Function::sigmoid,   Function::tanh};
 
 class RowsOnEveryTable : public ::testing::TestWithParam<std::string_view> {};
-INSTANTIATE_TEST_SUITE_P(Isa, RowsOnEveryTable,
-                         ::testing::ValuesIn(available_isas().begin(), available_isas().end()),
+INSTANTIATE_TEST_SUITE_P(Isa, RowsOnEveryTable, ::testing::ValuesIn(testing::every_table()),
                          [](const auto& param) { return std::string(param.param); });
 
 using Outputs = std::vector<std::vector<float>>;

@@ -19,8 +19,7 @@ using testing::same_bits;
 using testing::view_of;
 
 class RecurrenceOnEveryTable : public ::testing::TestWithParam<std::string_view> {};
-INSTANTIATE_TEST_SUITE_P(Isa, RecurrenceOnEveryTable,
-                         ::testing::ValuesIn(available_isas().begin(), available_isas().end()),
+INSTANTIATE_TEST_SUITE_P(Isa, RecurrenceOnEveryTable, ::testing::ValuesIn(testing::every_table()),
                          [](const auto& param) { return std::string(param.param); });
 
 // ---- the three layers, on one sequence's rows [first, first + count) of fixed inputs

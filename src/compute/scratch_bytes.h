@@ -8,7 +8,7 @@ namespace neutrino::compute::scratch {
 
 // A Tensor or an Activation of this shape. This is all that the products, the norms, attention and the scans leave behind;
 // what they need while they run is counted by the backend itself, except for the operations below.
-constexpr int64_t result(int64_t rows, int64_t columns) { return rows * (columns * 5 + 256) + 64; }
+constexpr int64_t result(int64_t rows, int64_t columns) { return rows * (columns * 7 + 512) + 64; }
 
 // Backend::route(): the routing, and while it runs the probabilities.
 constexpr int64_t route(int64_t rows, int64_t experts, int64_t experts_used) {

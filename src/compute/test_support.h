@@ -76,12 +76,11 @@ inline RopeValues rope_values(int64_t positions, int64_t rotary_dim, RopePairs p
 
 inline constexpr Arithmetic kArithmetics[] = {Arithmetic::integer, Arithmetic::float32};
 
-inline std::unique_ptr<Backend> cpu(std::string_view isa, Arithmetic arithmetic, int64_t threads = 2) {
-  auto backend = make_cpu_backend({.arithmetic = arithmetic, .threads = threads, .isa = std::string(isa)});
-  backend->reserve(64 << 20);
-  backend->begin_step();
-  return backend;
-}
+// The kernel tables to test: this CPU's, and "amx_emulated" where it has AVX-512 (cpu/kernels_amx_test.cpp; in the test binary
+// only, as is a backend on one of them).
+std::vector<std::string_view> every_table();
+std::unique_ptr<Backend> cpu(std::string_view table, Arithmetic arithmetic, int64_t threads = 2);
+
 inline std::unique_ptr<Backend> reference(Arithmetic arithmetic) {
   auto backend = make_reference_backend(arithmetic);
   backend->reserve(64 << 20);

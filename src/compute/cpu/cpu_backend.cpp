@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "compute/arithmetic.h"
 #include "compute/attention_query.h"
+#include "compute/cpu/cpu_backend.h"
 #include "compute/cpu/repack.h"
 #include "compute/cpu/select.h"
 #include "compute/cpu/thread_team.h"
@@ -28,7 +29,8 @@ constexpr int64_t kQueriesPerItem = 16;  // rows of one sequence in an attention
 
 struct Floats {
   explicit Floats(int64_t count)
-      : data(static_cast<float*>(std::aligned_alloc(64, static_cast<size_t>(ceil_div(count * 4, 64) * 64)))) {
+      : data(static_cast<float*>(std::aligned_alloc(
+            64, static_cast<size_t>(ceil_div(std::max<int64_t>(count, 1) * 4, 64) * 64)))) {
     if (!data) throw std::bad_alloc();
   }
   ~Floats() { std::free(data); }
@@ -38,7 +40,7 @@ struct Floats {
 
 class CpuBackend final : public HostBackend {
  public:
-  CpuBackend(const BackendOptions& options, int64_t threads);
+  CpuBackend(const BackendOptions& options, const Kernels& kernels, int64_t threads);
   std::string_view name() const override { return name_; }
   int64_t threads() const override { return team_.size(); }
 
@@ -112,13 +114,13 @@ class CpuBackend final : public HostBackend {
                    const PagedKvCache& cache, int64_t layer, const Tensor& out);
   void multiply_panels(const Activation& x, const PanelMatrix& w, const Tensor& out, bool add);
   void multiply_section(const Activation& x, const PanelMatrix& w, const Section& section, int64_t first,
-                        int64_t end, const Tensor& out, bool add, float* tile);
+                        int64_t end, const Tensor& out, bool add, int64_t thread);
   PanelTask panel_task(const Activation& x, const PanelMatrix& w, const Section& section, int64_t panel,
-                       int64_t panels, int64_t row, int64_t rows) const;
+                       int64_t panels, int64_t row, int64_t rows, int64_t thread) const;
   void multiply_last_panel(const Activation& x, const PanelMatrix& w, const Section& section, int64_t row,
-                           int64_t rows, const Tensor& out, bool add, float* tile);
+                           int64_t rows, const Tensor& out, bool add, int64_t thread);
   void gate_panels(const Activation& x, const PanelMatrix& w, int64_t panel, int64_t panels,
-                   Function function, const Tensor& gated, float* tiles);
+                   Function function, const Tensor& gated, int64_t thread);
   template <typename F>
   void for_panels(int64_t panels, F f);
 
@@ -127,18 +129,23 @@ class CpuBackend final : public HostBackend {
   ThreadTeam team_;
   WeightMemory weights_;
   WeightCache cache_;
-  std::vector<std::unique_ptr<Floats>> work_;    // one a thread
+  std::vector<std::unique_ptr<Floats>> work_;          // one a thread
+  std::vector<std::unique_ptr<Floats>> product_work_;  // one a thread: PanelTask::work
   std::vector<std::unique_ptr<Floats>> scores_;  // one a thread: float32 attention, one float a position
   int64_t positions_ = 0;
 };
 
-CpuBackend::CpuBackend(const BackendOptions& options, int64_t threads)
+CpuBackend::CpuBackend(const BackendOptions& options, const Kernels& kernels, int64_t threads)
     : HostBackend(options.arithmetic),
-      kernels_(select_kernels(options.isa)),
+      kernels_(kernels),
       name_(std::string("cpu/") + kernels_.name),
       team_(threads),
       cache_(options.arithmetic == Arithmetic::integer ? options.weight_cache : std::filesystem::path()) {
-  for (int64_t i = 0; i < threads; ++i) work_.push_back(std::make_unique<Floats>(kWorkFloats));
+  const int64_t product_floats = kernels.product_work_bytes / static_cast<int64_t>(sizeof(float));
+  for (int64_t i = 0; i < threads; ++i) {
+    work_.push_back(std::make_unique<Floats>(kWorkFloats));
+    product_work_.push_back(std::make_unique<Floats>(product_floats));
+  }
 }
 
 std::unique_ptr<KvCache> CpuBackend::make_kv_cache(const KvCacheShape& shape) {
@@ -158,7 +165,10 @@ Activation CpuBackend::make_activation(int64_t rows, int64_t columns) {
                                   : static_cast<int64_t>(sizeof(XBlock) + kColumnBlock * sizeof(int16_t));
   const int64_t header =
       arithmetic_ == Arithmetic::float32 ? 0 : static_cast<int64_t>(sizeof(ActivationHeader));
-  const int64_t bytes = ceil_div(header + blocks * block_bytes, 64) * 64;
+  int64_t bytes = ceil_div(header + blocks * block_bytes, 64) * 64;
+  // An odd number of cache lines: the rows of a tile lie in different sets of the cache.
+  if (arithmetic_ == Arithmetic::integer && kernels_.planes)
+    bytes = (planes_offset(blocks) + ceil_div(blocks, 2) * kPlanePairBytes) | 64;
   return {.data = scratch_.take(rows * bytes), .rows = rows, .columns = columns, .row_bytes = bytes};
 }
 
@@ -261,7 +271,7 @@ void CpuBackend::multiply_panels(const Activation& x, const PanelMatrix& w, cons
     for (const Section& section : w.sections()) {  // the range's part of each
       if (first < section.panels && end > 0)
         multiply_section(x, w, section, std::max<int64_t>(first, 0), std::min(end, section.panels), out, add,
-                         work(thread));
+                         thread);
       first -= section.panels, end -= section.panels;
     }
   });
@@ -269,21 +279,22 @@ void CpuBackend::multiply_panels(const Activation& x, const PanelMatrix& w, cons
 
 // The panels [first, end) of one section.
 void CpuBackend::multiply_section(const Activation& x, const PanelMatrix& w, const Section& section,
-                                  int64_t first, int64_t end, const Tensor& out, bool add, float* tile) {
+                                  int64_t first, int64_t end, const Tensor& out, bool add, int64_t thread) {
   const int64_t whole = section.file.rows / kPanelRows;
   for (int64_t row = 0; row < x.rows; row += kRowChunk) {
     const int64_t rows = std::min(kRowChunk, x.rows - row);
-    PanelTask task = panel_task(x, w, section, first, std::min(end, whole) - first, row, rows);
+    PanelTask task = panel_task(x, w, section, first, std::min(end, whole) - first, row, rows, thread);
     task.out = out.row(row) + section.first_row + first * kPanelRows;
     task.out_stride = out.stride;
     task.add = add;
     section.product(task);
-    if (end > whole) multiply_last_panel(x, w, section, row, rows, out, add, tile);
+    if (end > whole) multiply_last_panel(x, w, section, row, rows, out, add, thread);
   }
 }
 
 PanelTask CpuBackend::panel_task(const Activation& x, const PanelMatrix& w, const Section& section,
-                                 int64_t panel, int64_t panels, int64_t row, int64_t rows) const {
+                                 int64_t panel, int64_t panels, int64_t row, int64_t rows,
+                                 int64_t thread) const {
   return {.panel = section.data + panel * section.panel_bytes,
           .panels = panels,
           .panel_bytes = section.panel_bytes,
@@ -295,14 +306,16 @@ PanelTask CpuBackend::panel_task(const Activation& x, const PanelMatrix& w, cons
           .rows = rows,
           .out = nullptr,
           .out_stride = 0,
-          .add = false};
+          .add = false,
+          .work = reinterpret_cast<uint8_t*>(product_work_[thread]->data)};
 }
 
 // A section's last panel, if it has fewer than 16 rows: by way of a tile of whole width.
 void CpuBackend::multiply_last_panel(const Activation& x, const PanelMatrix& w, const Section& section,
-                                     int64_t row, int64_t rows, const Tensor& out, bool add, float* tile) {
+                                     int64_t row, int64_t rows, const Tensor& out, bool add, int64_t thread) {
   const int64_t panel = section.panels - 1, width = section.panel_rows(panel);
-  PanelTask task = panel_task(x, w, section, panel, 1, row, rows);
+  PanelTask task = panel_task(x, w, section, panel, 1, row, rows, thread);
+  float* const tile = work(thread);
   task.out = tile;
   task.out_stride = kPanelRows;
   section.product(task);
@@ -323,7 +336,7 @@ Activation CpuBackend::gated_matmul(const Activation& x, const Matrix& gate_up, 
   const Tensor gated = direct ? float_rows(out) : scratch_.tensor(x.rows, columns);
   for_panels(w.sections()[0].panels, [&](int64_t first, int64_t end, int64_t thread) {
     for (int64_t panel = first; panel < end; panel += kGatePanels)
-      gate_panels(x, w, panel, std::min(kGatePanels, end - panel), function, gated, work(thread));
+      gate_panels(x, w, panel, std::min(kGatePanels, end - panel), function, gated, thread);
   });
   for (int64_t r = 0; direct && r < x.rows; ++r) pad_row(gated.row(r), columns);
   if (!direct) write_rows(gated, out);
@@ -333,14 +346,14 @@ Activation CpuBackend::gated_matmul(const Activation& x, const Matrix& gate_up, 
 
 // f(gate) * up for some panels: both products into tiles, then together.
 void CpuBackend::gate_panels(const Activation& x, const PanelMatrix& w, int64_t panel, int64_t panels,
-                             Function function, const Tensor& gated, float* tiles) {
+                             Function function, const Tensor& gated, int64_t thread) {
   const int64_t stride = panels * kPanelRows, column = panel * kPanelRows;
   const int64_t width = std::min(stride, gated.columns - column);
-  float* const ups = tiles + kRowChunk * stride;
+  float *const tiles = work(thread), *const ups = tiles + kRowChunk * stride;
   for (int64_t row = 0; row < x.rows; row += kRowChunk) {
     const int64_t rows = std::min(kRowChunk, x.rows - row);
     for (int64_t part = 0; part < 2; ++part) {
-      PanelTask task = panel_task(x, w, w.sections()[part], panel, panels, row, rows);
+      PanelTask task = panel_task(x, w, w.sections()[part], panel, panels, row, rows, thread);
       task.out = part == 0 ? tiles : ups;
       task.out_stride = stride;
       w.sections()[part].product(task);
@@ -474,8 +487,12 @@ Activation CpuBackend::attention(const Tensor& qkv, const AttentionShape& shape,
 }  // namespace cpu
 
 std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options) {
+  return cpu::make_backend(options, cpu::select_kernels(options.isa));
+}
+
+std::unique_ptr<Backend> cpu::make_backend(const BackendOptions& options, const Kernels& kernels) {
   const int64_t cores = std::max<int64_t>(1, std::thread::hardware_concurrency());
-  return std::make_unique<cpu::CpuBackend>(options, options.threads > 0 ? options.threads : cores);
+  return std::make_unique<cpu::CpuBackend>(options, kernels, options.threads > 0 ? options.threads : cores);
 }
 
 }  // namespace neutrino::compute

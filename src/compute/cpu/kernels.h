@@ -21,7 +21,8 @@
 //   float block, 2048 bytes: the panel is row-major, float w[16 rows][padded columns]
 //
 // An integer activation row: ActivationHeader, then one XBlock per 32 columns, then int16 x[padded columns]. A float one:
-// float x[padded columns]. Padding is zero.
+// float x[padded columns]. Padding is zero. Where the table asks for planes, they follow at planes_offset(): the upper bytes of
+// 64 columns' x, then their lower bytes, and so on.
 #pragma once
 
 #include <stddef.h>
@@ -56,6 +57,16 @@ struct XBlock {
   int16_t minus_16h[2], minus_16l[2];  // -16 * sum over each half of the columns
 };
 
+// Of an activation row, for each 64 columns: their upper bytes, their lower bytes.
+constexpr int64_t kPlanePairBytes = 128;
+
+// Where the planes of a row of `blocks` blocks begin: at a cache line.
+constexpr int64_t planes_offset(int64_t blocks) {
+  const auto bytes = static_cast<int64_t>(sizeof(ActivationHeader)) +
+                     blocks * static_cast<int64_t>(sizeof(XBlock) + kColumnBlock * sizeof(int16_t));
+  return (bytes + 63) / 64 * 64;
+}
+
 // out[m][16 i + r] (+)= sum over columns of x[m] * W[r], for the 16 rows r of each panel i.
 struct PanelTask {
   const uint8_t* panel;  // the first one; the others follow
@@ -70,6 +81,7 @@ struct PanelTask {
   float* out;              // 16 * panels floats a row
   int64_t out_stride;      // floats
   bool add;
+  uint8_t* work;  // Kernels::product_work_bytes
 };
 
 // Queries of one key/value head: `group` heads side by side in each of `rows` rows, the rows at consecutive positions.
@@ -134,10 +146,23 @@ struct Kernels {
   void (*round_bf16)(const float* x, int64_t n, uint16_t* out);
   void (*attend)(const AttentionTask&);
   void (*attend_float)(const AttentionTask&);
+
+  bool planes;                 // whether quantize() writes them behind an activation row
+  int64_t product_work_bytes;  // that each thread has for integer products; aligned to 64 bytes
+};
+
+// What a table of matrix tiles puts in the place of kAvx512Kernels' (select.h: with_tiles()).
+struct TileKernels {
+  const char* name;
+  void (*quantize)(const float* x, int64_t n, uint8_t* row);
+  void (*nibble_panels)(const PanelTask&);
+  void (*word_panels)(const PanelTask&);
+  int64_t product_work_bytes;
 };
 
 extern const Kernels kGenericKernels;
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
+extern const TileKernels kAmxTiles;
 
 }  // namespace neutrino::compute::cpu

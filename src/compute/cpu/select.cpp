@@ -1,10 +1,14 @@
 #include "compute/cpu/select.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <cstdlib>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "compute/backend.h"
 
 namespace neutrino::compute {
@@ -21,17 +25,43 @@ bool has_avx2() {
 }
 bool has_anything() { return true; }
 
+// Linux gives a process the eight kilobytes of tile registers only on request, once, for all its threads.
+bool request_tiles() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+const Kernels& amx_kernels() {
+  static const Kernels table = with_tiles(kAmxTiles);
+  return table;
+}
+
+// The compiler's answers include that the operating system saves the registers (XCR0). No table is trusted here that gives
+// other bits than AVX-512's: this one was written without such a CPU at hand.
+bool has_amx() {
+  static const bool usable = [] {
+    if (!has_avx512() || !__builtin_cpu_supports("amx-tile") || !__builtin_cpu_supports("amx-int8") ||
+        !request_tiles())
+      return false;
+    if (same_products(amx_kernels(), kAvx512Kernels)) return true;
+    spdlog::warn("kernel table amx gives wrong products on this CPU: avx512 is used");
+    return false;
+  }();
+  return usable;
+}
+
 struct Entry {
   std::string_view name;
-  const Kernels& kernels;
+  const Kernels& (*kernels)();
   bool (*runs_here)();
 };
 
 // Best first. A new instruction set is its kernel file and a line here (and its flags in CMakeLists.txt).
 constexpr Entry kTables[] = {
-    {"avx512", kAvx512Kernels, has_avx512},
-    {"avx2", kAvx2Kernels, has_avx2},
-    {"generic", kGenericKernels, has_anything},
+    {"amx", amx_kernels, has_amx},
+    {"avx512", []() -> const Kernels& { return kAvx512Kernels; }, has_avx512},
+    {"avx2", []() -> const Kernels& { return kAvx2Kernels; }, has_avx2},
+    {"generic", []() -> const Kernels& { return kGenericKernels; }, has_anything},
 };
 
 std::vector<std::string_view> find_available() {
@@ -49,12 +79,23 @@ std::string list_available() {
 
 }  // namespace
 
+Kernels with_tiles(const TileKernels& tiles) {
+  Kernels table = kAvx512Kernels;
+  table.name = tiles.name;
+  table.quantize = tiles.quantize;
+  table.nibble_panels = tiles.nibble_panels;
+  table.word_panels = tiles.word_panels;
+  table.planes = true;
+  table.product_work_bytes = tiles.product_work_bytes;
+  return table;
+}
+
 const Kernels& select_kernels(std::string_view name) {
   const char* environment = std::getenv("NEUTRINO_ISA");
   if (name.empty() && environment != nullptr) name = environment;
   for (const Entry& entry : kTables) {
     if (!name.empty() && entry.name != name) continue;
-    if (entry.runs_here()) return entry.kernels;
+    if (entry.runs_here()) return entry.kernels();
     if (!name.empty())
       throw make_error(ErrorCode::failed_precondition,
                        "this CPU cannot run the kernel table \"{}\"; it has {}", name, list_available());

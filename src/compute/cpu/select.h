@@ -11,4 +11,11 @@ namespace neutrino::compute::cpu {
 // Error{failed_precondition} for a table that this CPU cannot run.
 const Kernels& select_kernels(std::string_view name);
 
+// kAvx512Kernels with the products of `tiles`.
+Kernels with_tiles(const TileKernels& tiles);
+
+// Whether small integer products of every kind have the same bits in both tables: activation rows are `table`'s, which
+// `expected` can read as well. Under a millisecond.
+bool same_products(const Kernels& table, const Kernels& expected);
+
 }  // namespace neutrino::compute::cpu

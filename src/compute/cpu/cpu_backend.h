@@ -1,0 +1,14 @@
+// The CPU backend on a kernel table of the caller's.
+#pragma once
+
+#include <memory>
+
+#include "compute/backend.h"
+#include "compute/cpu/kernels.h"
+
+namespace neutrino::compute::cpu {
+
+// make_cpu_backend() with `kernels`, which must outlive the backend, in the place of options.isa.
+std::unique_ptr<Backend> make_backend(const BackendOptions& options, const Kernels& kernels);
+
+}  // namespace neutrino::compute::cpu

@@ -1,0 +1,88 @@
+// Two tables beside each other on small products, before one of them is trusted.
+
+#include <cstring>
+#include <vector>
+
+#include "base/random.h"
+#include "compute/cpu/select.h"
+
+namespace neutrino::compute::cpu {
+namespace {
+
+constexpr int64_t kBlocks = 5, kPanels = 2, kRows = 37;
+
+struct Kind {
+  void (*Kernels::*product)(const PanelTask&);
+  int64_t block;  // bytes
+  void (*fill)(Random& random, uint8_t* block);
+};
+
+int64_t between(Random& random, int64_t low, int64_t high) {
+  return low + static_cast<int64_t>(random.below(static_cast<uint64_t>(high - low + 1)));
+}
+
+void fill_nibbles(Random& random, uint8_t* block) {
+  for (int i = 0; i < 256; ++i) block[i] = static_cast<uint8_t>(random.next());
+  auto* ef = reinterpret_cast<int16_t*>(block + 256);
+  for (int i = 0; i < 2 * kPanelRows; ++i) ef[i] = static_cast<int16_t>(between(random, -1500, 1500));
+}
+
+void fill_bytes(Random& random, uint8_t* block) {
+  for (int i = 0; i < 512; ++i) block[i] = static_cast<uint8_t>(random.next());
+  auto* e = reinterpret_cast<float*>(block + 512);
+  for (int i = 0; i < kPanelRows; ++i) e[i] = static_cast<float>(between(random, -65535, 65535));
+}
+
+void fill_words(Random& random, uint8_t* block) {
+  auto* w = reinterpret_cast<int16_t*>(block);
+  for (int i = 0; i < 512; ++i) w[i] = static_cast<int16_t>(between(random, -1000, 1000));
+}
+
+constexpr Kind kKinds[] = {
+    {&Kernels::nibble_panels, kNibbleBlockBytes, fill_nibbles},
+    {&Kernels::byte_panels, kByteBlockBytes, fill_bytes},
+    {&Kernels::word_panels, kWordBlockBytes, fill_words},
+};
+
+// What the kernels want aligned is: the vectors' memory is cut to a multiple of 64.
+uint8_t* aligned(std::vector<uint8_t>& bytes) {
+  return bytes.data() + (64 - reinterpret_cast<uintptr_t>(bytes.data()) % 64) % 64;
+}
+
+}  // namespace
+
+bool same_products(const Kernels& table, const Kernels& expected) {
+  Random random(1);
+  const int64_t stride = planes_offset(kBlocks) + (kBlocks + 1) / 2 * kPlanePairBytes;
+  std::vector<uint8_t> x_bytes(static_cast<size_t>(kRows * stride + 64)),
+      work(static_cast<size_t>(table.product_work_bytes + 64));
+  for (int64_t r = 0; r < kRows; ++r) {
+    float values[kBlocks * kColumnBlock];
+    for (float& value : values) value = static_cast<float>(random.uniform()) - 0.5f;
+    table.quantize(values, kBlocks * kColumnBlock, aligned(x_bytes) + r * stride);
+  }
+  std::vector<float> scales(kPanels * kPanelRows, 0.01f), want(kRows * kPanels * kPanelRows), got = want;
+  for (const Kind& kind : kKinds) {
+    std::vector<uint8_t> panel(static_cast<size_t>(kPanels * kBlocks * kind.block + 64));
+    for (int64_t b = 0; b < kPanels * kBlocks; ++b) kind.fill(random, aligned(panel) + b * kind.block);
+    PanelTask task = {.panel = aligned(panel),
+                      .panels = kPanels,
+                      .panel_bytes = kBlocks * kind.block,
+                      .scales = scales.data(),
+                      .blocks = kBlocks,
+                      .x = aligned(x_bytes),
+                      .x_stride = stride,
+                      .rows = kRows,
+                      .out = got.data(),
+                      .out_stride = kPanels * kPanelRows,
+                      .add = false,
+                      .work = aligned(work)};
+    (table.*kind.product)(task);
+    task.out = want.data();
+    (expected.*kind.product)(task);
+    if (std::memcmp(got.data(), want.data(), got.size() * sizeof(float)) != 0) return false;
+  }
+  return true;
+}
+
+}  // namespace neutrino::compute::cpu
