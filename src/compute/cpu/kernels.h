@@ -156,6 +156,7 @@ struct TileKernels {
   const char* name;
   void (*quantize)(const float* x, int64_t n, uint8_t* row);
   void (*nibble_panels)(const PanelTask&);
+  void (*five_panels)(const PanelTask&);
   void (*word_panels)(const PanelTask&);
   int64_t product_work_bytes;
 };

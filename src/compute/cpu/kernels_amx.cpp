@@ -14,6 +14,6 @@ namespace {
 
 }  // namespace
 
-const TileKernels kAmxTiles = {"amx", quantize, nibble_panels, word_panels, kWorkBytes};
+const TileKernels kAmxTiles = {"amx", quantize, nibble_panels, five_panels, word_panels, kWorkBytes};
 
 }  // namespace neutrino::compute::cpu

@@ -51,24 +51,46 @@ inline void prefetch_next(const uint8_t* block, int64_t panel_bytes) {
 
 // Each kind: its block, and how a block becomes eight rows of each plane. A pair of blocks is a tile of H and a tile of L.
 
+// A row of both planes: W = e q + f of four columns, 16 bits each. W fits int16, so it is computed modulo 2^16.
+inline void put_weights(I even, I odd, I e, I f, uint8_t* out) {
+  const I w_even = _mm512_add_epi16(_mm512_mullo_epi16(even, e), f),
+          w_odd = _mm512_add_epi16(_mm512_mullo_epi16(odd, e), f);
+  store(out, high_bytes(w_even, w_odd));
+  store(out + kTileBytes, low_bytes(w_even, w_odd));
+}
+
 struct Nibbles {
   static constexpr int64_t block_bytes = kNibbleBlockBytes;
 
-  // W fits int16, so it is computed modulo 2^16.
   static void unpack(const uint8_t* block, uint8_t* out) {
     const I nibble = _mm512_set1_epi16(15), ef = load(block + 256);
     const I e = twice_low(ef), f = _mm512_sub_epi16(twice_high(ef), _mm512_slli_epi16(e, 3));
-    const auto put = [&](I even, I odd, int64_t row) {
-      const I w_even = _mm512_add_epi16(_mm512_mullo_epi16(even, e), f),
-              w_odd = _mm512_add_epi16(_mm512_mullo_epi16(odd, e), f);
-      store(out + row * kTileRowBytes, high_bytes(w_even, w_odd));
-      store(out + kTileBytes + row * kTileRowBytes, low_bytes(w_even, w_odd));
-    };
 #pragma GCC unroll 4
     for (int64_t j = 0; j < 4; ++j) {
       const I q = load(block + 64 * j);
-      put(_mm512_and_si512(q, nibble), _mm512_and_si512(_mm512_srli_epi16(q, 8), nibble), j);
-      put(_mm512_and_si512(_mm512_srli_epi16(q, 4), nibble), _mm512_srli_epi16(q, 12), 4 + j);
+      put_weights(_mm512_and_si512(q, nibble), _mm512_and_si512(_mm512_srli_epi16(q, 8), nibble), e, f,
+                  out + j * kTileRowBytes);
+      put_weights(_mm512_and_si512(_mm512_srli_epi16(q, 4), nibble), _mm512_srli_epi16(q, 12), e, f,
+                  out + (4 + j) * kTileRowBytes);
+    }
+  }
+};
+
+struct Fives {
+  static constexpr int64_t block_bytes = kFiveBlockBytes;
+
+  static void unpack(const uint8_t* block, uint8_t* out) {
+    const I nibbles = _mm512_set1_epi8(15), sixteens = _mm512_set1_epi8(16);
+    const I bits = load(block + 256), ef = load(block + 320);
+    const I e = twice_low(ef), f = _mm512_sub_epi16(twice_high(ef), _mm512_slli_epi16(e, 4));
+#pragma GCC unroll 8
+    for (int row = 0; row < 8; ++row) {
+      const I pairs = load(block + 64 * (row % 4));
+      const I low = _mm512_and_si512(row < 4 ? pairs : _mm512_srli_epi16(pairs, 4), nibbles);
+      const __mmask64 fifth = _mm512_test_epi8_mask(bits, _mm512_set1_epi8(static_cast<char>(1 << row)));
+      const I q = _mm512_or_si512(low, _mm512_maskz_mov_epi8(fifth, sixteens));
+      put_weights(_mm512_and_si512(q, _mm512_set1_epi16(255)), _mm512_srli_epi16(q, 8), e, f,
+                  out + row * kTileRowBytes);
     }
   }
 };
@@ -156,7 +178,7 @@ inline Sum multiply_add(const Sum& a, double factor, const Sum& b) {
   return {_mm512_fmadd_pd(a.low, f, b.low), _mm512_fmadd_pd(a.high, f, b.high)};
 }
 
-// S = 256 T + xl L with T = 256 xh H + (xh L + xl H), and T fits int32: |S| is below 2^38 for nibbles (16256 sum|W| with
+// S = 256 T + xl L with T = 256 xh H + (xh L + xl H), and T fits int32: |S| is below 2^38 for nibbles and fives (16256 sum|W| with
 // 127 sum|W| < 2^31) and below 2^31 a run of 128 columns for words, 2^36 a segment; xl L is below 2^28.
 inline Sum join_planes(const int32_t* sums) {
   const I middle = _mm512_add_epi32(load(sums + 256), load(sums + 512));
@@ -256,6 +278,9 @@ inline void multiply(const PanelTask& task) {
 
 void nibble_panels(const PanelTask& task) {
   task.rows < kTileRowsMin ? kAvx512Kernels.nibble_panels(task) : multiply<Nibbles>(task);
+}
+void five_panels(const PanelTask& task) {
+  task.rows < kTileRowsMin ? kAvx512Kernels.five_panels(task) : multiply<Fives>(task);
 }
 void word_panels(const PanelTask& task) {
   task.rows < kTileRowsMin ? kAvx512Kernels.word_panels(task) : multiply<Words>(task);

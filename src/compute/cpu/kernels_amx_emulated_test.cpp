@@ -16,6 +16,7 @@ namespace {
 }  // namespace
 
 extern const TileKernels kEmulatedTiles;
-const TileKernels kEmulatedTiles = {"amx_emulated", quantize, nibble_panels, word_panels, kWorkBytes};
+const TileKernels kEmulatedTiles = {"amx_emulated", quantize,    nibble_panels,
+                                    five_panels,    word_panels, kWorkBytes};
 
 }  // namespace neutrino::compute::cpu

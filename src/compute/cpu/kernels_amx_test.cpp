@@ -113,7 +113,7 @@ int64_t differences(const Kernels& kernels, std::span<const DType> dtypes, int64
   return different;
 }
 
-constexpr DType kKinds[] = {DType::q4_1, DType::f16};
+constexpr DType kKinds[] = {DType::q4_1, DType::q5_1, DType::f16};
 
 TEST_F(TilesOnAvx512, ProductsOfOneToFortyRowsHaveTheBitsOfTheReference) {
   EXPECT_EQ(differences(emulated_kernels(), types(), 1, 40), 0);
@@ -216,7 +216,7 @@ TEST_F(TilesOnAvx512, APlantedMistakeIsFound) {
   Kernels planes = emulated_kernels(), chunks = emulated_kernels();
   planes.quantize = quantize_wrong_planes;
   chunks.nibble_panels = nibble_panels_scale_per_chunk;
-  EXPECT_EQ(differences(planes, kKinds, 16, 20), 5 * 2);
+  EXPECT_EQ(differences(planes, kKinds, 16, 20), 5 * 3);
   EXPECT_EQ(differences(planes, kKinds, 1, 5), 0) << "one to five rows are the AVX-512 kernels'";
   EXPECT_EQ(differences(chunks, kKinds, 16, 20), 5) << "nibbles";
 }

@@ -27,6 +27,12 @@ void fill_nibbles(Random& random, uint8_t* block) {
   for (int i = 0; i < 2 * kPanelRows; ++i) ef[i] = static_cast<int16_t>(between(random, -1500, 1500));
 }
 
+void fill_fives(Random& random, uint8_t* block) {
+  for (int i = 0; i < 320; ++i) block[i] = static_cast<uint8_t>(random.next());
+  auto* ef = reinterpret_cast<int16_t*>(block + 320);
+  for (int i = 0; i < 2 * kPanelRows; ++i) ef[i] = static_cast<int16_t>(between(random, -900, 900));
+}
+
 void fill_bytes(Random& random, uint8_t* block) {
   for (int i = 0; i < 512; ++i) block[i] = static_cast<uint8_t>(random.next());
   auto* e = reinterpret_cast<float*>(block + 512);
@@ -40,6 +46,7 @@ void fill_words(Random& random, uint8_t* block) {
 
 constexpr Kind kKinds[] = {
     {&Kernels::nibble_panels, kNibbleBlockBytes, fill_nibbles},
+    {&Kernels::five_panels, kFiveBlockBytes, fill_fives},
     {&Kernels::byte_panels, kByteBlockBytes, fill_bytes},
     {&Kernels::word_panels, kWordBlockBytes, fill_words},
 };

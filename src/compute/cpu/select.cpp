@@ -84,6 +84,7 @@ Kernels with_tiles(const TileKernels& tiles) {
   table.name = tiles.name;
   table.quantize = tiles.quantize;
   table.nibble_panels = tiles.nibble_panels;
+  table.five_panels = tiles.five_panels;
   table.word_panels = tiles.word_panels;
   table.planes = true;
   table.product_work_bytes = tiles.product_work_bytes;
