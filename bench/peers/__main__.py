@@ -6,6 +6,7 @@ order, with a canary before, between and after. judge.py says which rounds count
 import argparse
 import json
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -164,6 +165,7 @@ def parse_arguments():
 
 def main():
     options = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped on the way out
     run = Run(options)
     try:
         run.prepare()
