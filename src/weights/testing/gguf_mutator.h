@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/testing/hostile_report.h"
 #include "weights/gguf.h"
 #include "weights/testing/gguf_writer.h"
 
@@ -35,6 +36,24 @@ class GgufMutator {
     file.resize(file.size() - std::min<size_t>(file.size(), tail_cut_));
     file.resize(file.size() + tail_added_, '\x5A');
     return file;
+  }
+
+  // One change to one key-value pair, or a pair that is gone or new.
+  void change_entry(GgufImage& image) {
+    if (image.metadata.empty()) return;
+    GgufKeyValue& entry = pick(image.metadata);
+    switch (random_.below(8)) {
+      case 0:
+        entry.type = static_cast<uint32_t>(random_.chance(0.8) ? random_.below(14) : odd_number());
+        return;
+      case 1: return retype(entry);
+      case 2: return poke(entry.payload, 0, odd_number(), 8);  // a length, or a number
+      case 3: return poke(entry.payload, 0, odd_number(), 4);  // a number, or an element type
+      case 4: return poke(entry.payload, 4, odd_number(), 8);  // an array's length
+      case 5: return flip_bit(entry.payload);
+      case 6: return rename(entry, image);
+      default: image.metadata.erase(image.metadata.begin() + (&entry - image.metadata.data()));
+    }
   }
 
  private:
@@ -105,22 +124,10 @@ class GgufMutator {
   // ---- metadata
 
   void change_metadata(GgufImage& image) {
-    if (image.metadata.empty()) return;
-    GgufKeyValue& entry = pick(image.metadata);
-    switch (random_.below(10)) {
-      case 0:
-        entry.type = static_cast<uint32_t>(random_.chance(0.8) ? random_.below(14) : odd_number());
-        return;
-      case 1: return retype(entry);
-      case 2: return poke(entry.payload, 0, odd_number(), 8);  // a length, or a number
-      case 3: return poke(entry.payload, 0, odd_number(), 4);  // a number, or an element type
-      case 4: return poke(entry.payload, 4, odd_number(), 8);  // an array's length
-      case 5: return flip_bit(entry.payload);
-      case 6: return rename(entry, image);
-      case 7: image.metadata.erase(image.metadata.begin() + (&entry - image.metadata.data())); return;
-      case 8: return set_number(image);
-      default: return change_vocabulary(image);
-    }
+    const int64_t which = random_.below(10);
+    if (which == 8) return set_number(image);
+    if (which == 9) return change_vocabulary(image);
+    change_entry(image);
   }
 
   // A well-formed value of another type: what a type confusion needs.
@@ -291,19 +298,6 @@ class GgufMutator {
 
 // ---- running many of them
 
-struct HostileReport {
-  int64_t files = 0;
-  int64_t past_header = 0;                 // magic, version and counts were accepted
-  int64_t accepted = 0;                    // opened, and used without an Error
-  std::map<std::string, int64_t> refused;  // by the check that refused: Error::reason()
-
-  void print() const {
-    std::printf("%ld hostile files: %ld past the header, %ld accepted and used; refused by\n", files,
-                past_header, accepted);
-    for (const auto& [check_name, count] : refused) std::printf("  %6ld  %s\n", count, check_name.c_str());
-  }
-};
-
 // The small models that are mutated: all weight types, tied and untied, versions 2 and 3.
 inline std::vector<GgufImage> hostile_seeds() {
   std::vector<GgufImage> images;
@@ -347,16 +341,6 @@ inline HostileReport run_hostile_files(int64_t files, uint64_t seed,
     report.past_header += !refused_by_header(reason, file);
   }
   return report;
-}
-
-inline bool is_set(const char* variable) {
-  const char* value = std::getenv(variable);
-  return value && *value && std::string_view(value) != "0";
-}
-
-// NEUTRINO_TEST_LONG=1 asks for the long form of a test.
-inline int64_t budget(int64_t usual, int64_t long_form) {
-  return is_set("NEUTRINO_TEST_LONG") ? long_form : usual;
 }
 
 // Files for T-FUZZ-GGUF: NEUTRINO_FUZZ_ROUNDS, else 2,000, or 200,000 in the long form.
