@@ -62,11 +62,13 @@ TEST_P(GoldenModel, ExactEqualsTransformers) {
   EXPECT_LE(largest_difference(golden_, outputs(loaded)), kTolerance);
 }
 
-// The canonical form survives being written down.
+// The canonical form survives being converted.
 TEST_P(GoldenModel, ExactEqualsTransformersFromGguf) {
   const auto path = folder_.path() / "model.gguf";
-  write_f32_gguf(*weights::open_weight_file(folder_.path()), path);
+  convert_to_f32_gguf(folder_.path(), path);
   const Loaded loaded(path, Arithmetic::float32, golden_.context);
+  for (const weights::TensorEntry& tensor : loaded.file->tensors())
+    EXPECT_EQ(tensor.dtype, compute::DType::f32) << tensor.name;
   EXPECT_LE(largest_difference(golden_, outputs(loaded)), kTolerance);
 }
 

@@ -14,7 +14,7 @@
 #include "base/file.h"
 #include "compute/dtype.h"
 #include "models/pooling.h"
-#include "weights/gguf_writer.h"
+#include "weights/convert.h"
 
 namespace neutrino::models::testing {
 namespace {
@@ -145,32 +145,24 @@ void write_checkpoint(const GoldenCase& golden, const std::filesystem::path& fol
 
 namespace {
 
-std::vector<float> as_floats(const weights::WeightFile& file, const weights::TensorEntry& tensor) {
-  const int64_t columns = tensor.shape.back();
-  const int64_t count =
-      std::accumulate(tensor.shape.begin(), tensor.shape.end(), int64_t{1}, std::multiplies<>());
-  const weights::TensorData data = file.read(tensor);
-  std::vector<float> values(static_cast<size_t>(count));
-  const int64_t row_bytes = *compute::matrix_bytes(tensor.dtype, 1, columns);
-  for (int64_t row = 0; row < count / columns; ++row)
-    compute::dequantize_row(tensor.dtype, data.data + row * row_bytes, columns,
-                            values.data() + row * columns);
-  return values;
+// Byte-level BPE of so many tokens: convert writes a vocabulary, which the golden cases do not have.
+void write_tokenizer(const std::filesystem::path& path) {
+  json::object vocab;
+  for (int64_t id = 0; id < 64; ++id) vocab["token" + std::to_string(id)] = id;
+  const json::object file = {
+      {"pre_tokenizer",
+       json::object{{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}},
+      {"decoder", json::object{{"type", "ByteLevel"}}},
+      {"model", json::object{{"type", "BPE"}, {"vocab", vocab}, {"merges", json::array()}}}};
+  std::ofstream(path, std::ios::trunc) << to_text(file);
 }
 
 }  // namespace
 
-void write_f32_gguf(const weights::WeightFile& file, const std::filesystem::path& path) {
-  weights::GgufKeyValues values;
-  for (const std::string& key : file.metadata().keys()) values.set(key, file.metadata().value(key));
-  values.set("tokenizer.ggml.model", "no_vocab");
-  std::vector<weights::GgufTensorInfo> tensors;
-  for (const weights::TensorEntry& tensor : file.tensors())
-    tensors.push_back({tensor.name, compute::DType::f32, tensor.shape});
-  weights::write_gguf(path, values, tensors, [&](size_t index, const weights::GgufSink& sink) {
-    const std::vector<float> floats = as_floats(file, file.tensors()[index]);
-    sink(std::as_bytes(std::span(floats)));
-  });
+void convert_to_f32_gguf(const std::filesystem::path& checkpoint, const std::filesystem::path& path) {
+  write_tokenizer(checkpoint / "tokenizer.json");
+  weights::ConvertOptions options{.mix = &weights::quant_mix_named("f32"), .lineage = {}, .threads = 1};
+  weights::convert_to_gguf(*weights::open_weight_file(checkpoint), path, options);
 }
 
 TemporaryFolder::TemporaryFolder() {

@@ -43,8 +43,8 @@ GoldenCase read_golden_case(const std::filesystem::path& folder, std::string_vie
 void write_checkpoint(const GoldenCase& golden, const std::filesystem::path& folder,
                       std::string_view corrupted = {});
 
-// Writes the GGUF file of an opened checkpoint, all tensors in float32. It has no vocabulary ("no_vocab", as llama.cpp says).
-void write_f32_gguf(const weights::WeightFile& file, const std::filesystem::path& path);
+// Converts a checkpoint as `model convert --type f32` does, after giving it a small tokenizer.json.
+void convert_to_f32_gguf(const std::filesystem::path& checkpoint, const std::filesystem::path& path);
 
 // u(name, i) for i in [0, count): multiples of 2^-23 in [-1, 1).
 std::vector<float> golden_uniform(std::string_view name, int64_t count);
