@@ -131,7 +131,7 @@ Placed read_tensor(std::string_view name, const json::value& value) {
   return placed;
 }
 
-// Each tensor's data begins where that of the one before it ends.
+// The tensors stand in the header in the order of their data, each where the one before it ends.
 void place(Placed& placed, std::span<const std::byte> data, int64_t expected_begin) {
   const std::string name = in_quotes(placed.tensor.name);
   if (placed.end < placed.begin)
@@ -146,21 +146,15 @@ void place(Placed& placed, std::span<const std::byte> data, int64_t expected_beg
     throw refuse("tensor_range", "tensor {} ends at offset {} of the data, which has {} bytes", name,
                  placed.end, data.size());
   if (placed.begin < expected_begin)
-    throw refuse("tensor_overlap", "tensor {} begins at offset {}: the tensor before it ends at {}", name,
-                 placed.begin, expected_begin);
+    throw refuse("tensor_overlap", "tensor {} begins at offset {}: the tensor listed before it ends at {}",
+                 name, placed.begin, expected_begin);
   if (placed.begin > expected_begin)
-    throw refuse(
-        "unused_bytes",
-        "tensor {} begins at offset {}, but the tensor before it ends at {}: tensors must leave no hole",
-        name, placed.begin, expected_begin);
+    throw refuse("unused_bytes",
+                 "tensor {} begins at offset {}, but the tensor listed before it ends at {}: tensors must be "
+                 "listed in the "
+                 "order of their data and leave no hole",
+                 name, placed.begin, expected_begin);
   placed.tensor.data = data.data() + placed.begin;
-}
-
-// By offset, whatever the order of their names in the header: old writers listed them in none. An empty tensor comes before
-// the one that begins at the same offset.
-void sort_by_offset(std::vector<Placed>& tensors) {
-  std::ranges::stable_sort(tensors, {},
-                           [](const Placed& placed) { return std::pair(placed.begin, placed.end); });
 }
 
 void read_metadata(const json::value& value, SafetensorsFile& file) {
@@ -187,17 +181,13 @@ SafetensorsFile parse_safetensors(std::span<const std::byte> bytes) {
   const auto data = bytes.subspan(8 + text.size());
   const json::value header = parse_json(text);
   SafetensorsFile file;
-  std::vector<Placed> tensors;
+  int64_t end = 0;
   for (const auto& [name, value] : header.as_object()) {
     if (name == "__metadata__") {
       read_metadata(value, file);
       continue;
     }
-    tensors.push_back(read_tensor(name, value));
-  }
-  sort_by_offset(tensors);
-  int64_t end = 0;
-  for (Placed& placed : tensors) {
+    Placed placed = read_tensor(name, value);
     place(placed, data, end);
     end = placed.end;
     file.tensors.push_back(std::move(placed.tensor));

@@ -64,8 +64,8 @@ struct SafetensorsFile {
 
 // Checks all that the header says. `bytes` must outlive the result. Throws Error with the check's name as its reason: the
 // header's length (at most limits::kSafetensorsHeaderBytes, and within the file), strict JSON without a key twice, names,
-// types, shapes whose size is that of their bytes, data that the tensors fill without hole or overlap (the header may list them
-// in any order, as the format's own library allows), no bytes behind the last.
+// types, shapes whose size is that of their bytes, data that the tensors fill in their order without hole or overlap, no
+// bytes behind the last.
 SafetensorsFile parse_safetensors(std::span<const std::byte> bytes);
 
 // One file, or the shards of a set, opened: tensors by name. Every tensor is in one shard only.
