@@ -75,7 +75,10 @@ TEST_F(ModelCommand, prints_json) {
 }
 
 TEST_F(ModelCommand, bad_usage_is_exit_code_2) {
-  EXPECT_EQ(run({"show", "../x"}).exit_code, 2);
+  EXPECT_EQ(run({"verify", "../x"}).exit_code, 2);
+  EXPECT_EQ(run({"show", ".x"}).exit_code, 2);
+  EXPECT_EQ(run({"show", "../x"}).exit_code, 1);  // a path, where nothing is
+  EXPECT_THAT(run({"show", file_}).output, HasSubstr(file_));
   EXPECT_EQ(run({"import", file_, "--name", "a/b"}).exit_code, 2);
   ::testing::internal::CaptureStderr();
   EXPECT_EQ(run({}).exit_code, 2);
