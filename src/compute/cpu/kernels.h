@@ -47,6 +47,7 @@ static_assert(kSixFactorsAt + 64 == kSixBlocks * kSixBlockBytes);
 
 struct alignas(64) ActivationHeader {
   float scale;
+  float norm_16, norm_64;  // at least the largest Euclidean norms of x over 16 and 64 columns
 };
 
 // x = 128 h + l, and the sums that cancel the weights' zero point and carry f, ready to broadcast.

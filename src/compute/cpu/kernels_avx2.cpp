@@ -336,6 +336,8 @@ inline void word_tile(const PanelTask& task, int64_t row, int64_t panel) {
 }
 
 #include "compute/cpu/packed_avx2.inl"
+//
+#include "compute/cpu/unpacked_avx2.inl"
 
 #define PANEL_LOOPS(tile)                                                    \
   for (int64_t panel = 0; panel < task.panels; ++panel) {                    \
@@ -345,8 +347,14 @@ inline void word_tile(const PanelTask& task, int64_t row, int64_t panel) {
     if (task.rows - row >= 1) tile<1, true>(task, row, panel);               \
   }
 
-void nibble_panels(const PanelTask& task) { PANEL_LOOPS(nibble_tile) }
-void five_panels(const PanelTask& task) { PANEL_LOOPS(five_tile) }
+void nibble_panels(const PanelTask& task) {
+  if (unpack_pays(task)) return unpacked_panels<Nibbles>(task);
+  PANEL_LOOPS(nibble_tile)
+}
+void five_panels(const PanelTask& task) {
+  if (unpack_pays(task)) return unpacked_panels<Fives>(task);
+  PANEL_LOOPS(five_tile)
+}
 void six_panels(const PanelTask& task) { PANEL_LOOPS(six_tile) }
 void code_panels(const PanelTask& task) { PANEL_LOOPS(code_tile) }
 void byte_panels(const PanelTask& task) { PANEL_LOOPS(byte_tile) }
@@ -363,9 +371,29 @@ void word_panels(const PanelTask& task) {
 }  // namespace
 
 const Kernels kAvx2Kernels = {
-    "avx2",       nibble_panels, five_panels, six_panels, code_panels,   byte_panels,    word_panels,
-    float_panels, rms_norm,      layer_norm,  apply,      gate,          softcap_values, quantize,
-    decay_state,  update_state,  scan_state,  rotate,     round_to_bf16, attend,         attend_float,
+    "avx2",
+    nibble_panels,
+    five_panels,
+    six_panels,
+    code_panels,
+    byte_panels,
+    word_panels,
+    float_panels,
+    rms_norm,
+    layer_norm,
+    apply,
+    gate,
+    softcap_values,
+    quantize,
+    decay_state,
+    update_state,
+    scan_state,
+    rotate,
+    round_to_bf16,
+    attend,
+    attend_float,
+    false,
+    sizeof(UnpackedWork),
 };
 
 }  // namespace neutrino::compute::cpu

@@ -150,15 +150,17 @@ inline float largest_magnitude(const float* x, int64_t n) {
 
 struct HalfSums {
   int32_t h, l;
+  float squares;
 };
 inline HalfSums quantize_half(const float* x, int64_t n, float inverse, int half, XBlock& block,
                               int16_t* out) {
-  const I v = to_int(multiply(load_some(x, n), splat(inverse)));
+  const V y = multiply(load_some(x, n), splat(inverse));
+  const I v = to_int(y);
   const I h = shift_right_7(v), l = low_7_bits(v);
   store_bytes(block.h + 16 * half, h);
   store_bytes(block.l + 16 * half, l);
   store_words(out + 16 * half, v);
-  return {tree_sum(h), tree_sum(l)};
+  return {tree_sum(h), tree_sum(l), tree_sum(multiply(y, y))};
 }
 
 void quantize(const float* x, int64_t n, uint8_t* row) {
@@ -169,24 +171,33 @@ void quantize(const float* x, int64_t n, uint8_t* row) {
   const float largest = largest_magnitude(x, n);
   if (!(largest < __builtin_inff()) || largest < kActivationTiny) {
     header->scale = largest < kActivationTiny ? 0.0f : __builtin_nanf("");
+    header->norm_16 = header->norm_64 = 0;
     __builtin_memset(block, 0,
                      static_cast<size_t>(blocks) * (sizeof(XBlock) + kColumnBlock * sizeof(int16_t)));
     return;
   }
   header->scale = largest / kActivationMax;
   const float inverse = kActivationMax / largest;
+  float largest_16 = 0, largest_64 = 0, sum_64 = 0;  // of squares
   for (int64_t b = 0; b < blocks; ++b, x += kColumnBlock, n -= kColumnBlock) {
     int32_t h = 0, l = 0;
+    if (b % 2 == 0) sum_64 = 0;
     for (int half = 0; half < 2; ++half) {
       const HalfSums sums =
           quantize_half(x + 16 * half, n - 16 * half, inverse, half, block[b], words + b * kColumnBlock);
       block[b].minus_16h[half] = static_cast<int16_t>(-16 * sums.h);
       block[b].minus_16l[half] = static_cast<int16_t>(-16 * sums.l);
       h += sums.h, l += sums.l;
+      sum_64 += sums.squares;
+      largest_16 = sums.squares > largest_16 ? sums.squares : largest_16;
+      largest_64 = sum_64 > largest_64 ? sum_64 : largest_64;
     }
     block[b].minus_8h = -8 * h, block[b].high_h = h * 65536;
     block[b].minus_8l = -8 * l, block[b].high_l = l * 65536;
   }
+  // Rounding to integers has moved every value by half at most.
+  header->norm_16 = __builtin_sqrtf(largest_16) * 1.0001f + 2.0f;
+  header->norm_64 = __builtin_sqrtf(largest_64) * 1.0001f + 4.0f;
 }
 
 void rotate(const RopeTask& task) {
