@@ -17,7 +17,6 @@ safetensors (tools/golden/requirements.txt), 8 GB of memory, 6 GB of disk and a 
 import argparse
 import json
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
@@ -44,17 +43,6 @@ def run(*command):
     subprocess.run([str(part) for part in command], stdout=sys.stderr, check=True)
 
 
-def compile_peer(work):
-    """llama_peer.cpp against the libraries of the peer that peers/llama_cpp.py builds."""
-    tools = llama_cpp.build_peer("native", ["llama-bench"])
-    cache = (tools.parent / "CMakeCache.txt").read_text(encoding="utf-8")
-    source = pathlib.Path(re.search(r"^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$", cache, re.MULTILINE).group(1))
-    program = work / "llama_peer"
-    run("clang++", "-std=c++17", "-O2", ROOT / "bench" / "llama_peer.cpp", f"-I{source / 'include'}",
-        f"-I{source / 'ggml' / 'include'}", f"-L{tools}", "-lllama", "-lggml", "-lggml-base", f"-Wl,-rpath,{tools}", "-o", program)
-    return program
-
-
 def convert(source, target, name, threads):
     run(NEUTRINO, "model", "convert", source, target, "--type", name, "--threads", threads, "--force")
 
@@ -77,7 +65,7 @@ def mean_kl(reference, other):
 class Bench:
     def __init__(self, options, work):
         self.work, self.threads = work, options.threads
-        self.peer = compile_peer(work)
+        self.peer = llama_cpp.compile_client(work)
         self.exact_sources = {}
         self.model = options.model
         self.tokens = self.write_tokens(options)

@@ -4,7 +4,7 @@
     python tools/make_model_golden.py [CASE...]     # those whose name begins with one of the arguments; none: all
 
 Needs torch, transformers and safetensors (tools/golden/requirements.txt). A file holds no weights: the value of a tensor's
-element is a function of the tensor's name and the element's index (uniform() below, and src/models/testing/golden_case.cpp),
+element is a function of the tensor's name and the element's index (golden_values.py),
 so config.json, the list of tensors, the tokens and some rows of the reference's output are enough.
 
 The cases stand in tools/model_cases/*.py, each with a list CASES.
@@ -22,6 +22,7 @@ from typing import Callable, Optional
 import numpy as np
 import safetensors.torch
 import torch
+from golden_values import hashes, uniform
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 OUT = ROOT / "tests/golden/models"
@@ -45,26 +46,6 @@ class Case:
     files: dict = dataclasses.field(default_factory=dict)  # further files of the checkpoint: name to JSON
     minimum_std: float = 1.0  # of the output
     strict: bool = True  # every tensor of the checkpoint is loaded, and none is missing
-
-
-def mix(z):
-    """splitmix64's finaliser (Steele et al. 2014) on uint64 arrays."""
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-def hashes(name, count):
-    seed = 0xCBF29CE484222325  # FNV-1a
-    for byte in name.encode():
-        seed = (seed ^ byte) * 0x100000001B3 % 2**64
-    with np.errstate(over="ignore"):
-        return mix(np.uint64(seed) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-
-
-def uniform(name, count):
-    """float32 multiples of 2^-23 in [-1, 1)."""
-    return ((hashes(name, count) >> np.uint64(40)).astype(np.int64) - 2**23).astype(np.float32) * np.float32(2.0**-23)
 
 
 def default_weights(name, shape):

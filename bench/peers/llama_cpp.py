@@ -6,6 +6,7 @@ clone, once for each instruction set: "native" for this very CPU, "avx2" with no
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -46,6 +47,18 @@ def build_peer(isa="native", tools=TOOLS):
     subprocess.run(["cmake", "-S", source, "-B", folder / isa, "-G", "Ninja", *CMAKE_FLAGS, *ISA_FLAGS[isa]], **quiet)
     subprocess.run(["ninja", "-C", folder / isa, *tools], **quiet)
     return binaries
+
+
+def compile_client(folder):
+    """bench/llama_peer.cpp against the peer's libraries: the program, in the folder."""
+    tools = build_peer("native", ["llama-bench"])
+    cache = (tools.parent / "CMakeCache.txt").read_text(encoding="utf-8")
+    source = pathlib.Path(re.search(r"^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$", cache, re.MULTILINE).group(1))
+    program = folder / "llama_peer"
+    subprocess.run(["clang++", "-std=c++17", "-O2", pathlib.Path(__file__).resolve().parent.parent / "llama_peer.cpp",
+                    f"-I{source / 'include'}", f"-I{source / 'ggml' / 'include'}", f"-L{tools}", "-lllama", "-lggml",
+                    "-lggml-base", f"-Wl,-rpath,{tools}", "-o", program], check=True)
+    return program
 
 
 def fetch_source(folder):

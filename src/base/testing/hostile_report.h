@@ -1,6 +1,8 @@
 // Counts what became of thousands of hostile files: which check refused each, which were used after all.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -37,6 +39,16 @@ struct HostileReport {
     std::printf("%ld hostile files: %ld past the header, %ld accepted and used; refused by\n", files,
                 past_header, accepted);
     for (const auto& [check_name, count] : refused) std::printf("  %6ld  %s\n", count, check_name.c_str());
+  }
+
+  // Prints, and expects that the files were hostile in many ways (refused by at least `checks` of them), and half of them below the surface.
+  void expect_thorough(size_t checks) const {
+    print();
+    EXPECT_GE(files, 1000);
+    EXPECT_GE(past_header * 2, files);
+    EXPECT_GT(accepted, files / 50);
+    EXPECT_GE(refused.size(), checks);
+    EXPECT_FALSE(refused.contains("")) << "every check has a name";
   }
 };
 
