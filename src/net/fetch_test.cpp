@@ -208,6 +208,19 @@ TEST(Fetcher, a_cut_and_a_closed_port_may_pass) {
   EXPECT_TRUE(is_passing(error_of({.url = Url::parse("http://127.0.0.1:1/")})));
 }
 
+TEST(Fetcher, a_host_that_nobody_knows_may_be_known_next_time) {
+  Fetcher fetcher;
+  for (int i = 0; i < 3; ++i) {
+    try {
+      fetcher.get({.url = Url::parse("https://host.invalid/file")});
+      FAIL();
+    } catch (const Error& error) {
+      EXPECT_TRUE(is_passing(error)) << error.what();
+      EXPECT_THAT(error.what(), HasSubstr("host.invalid"));
+    }
+  }
+}
+
 TEST(Fetcher, has_limits) {
   CannedServer server({{"/long", ok(std::string(2000, 'x'))},
                        {"/headers", ok("", "X: " + std::string(70'000, 'x') + "\r\n")}});
