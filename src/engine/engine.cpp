@@ -71,11 +71,11 @@ Engine::Engine(const models::Model& model, compute::Backend& backend, EngineOpti
       cache_(backend.make_kv_cache(cache_shape(options_, model, states_.slots()))),
       scheduler_(scheduler_options(options_), blocks_, states_),
       pace_(options_.batch_tokens),
-      sampler_(options_.vocab_size, std::max<int64_t>(1, backend.threads())),
+      sampler_(options_.vocab_size, Scheduler::output_rows_max(scheduler_options(options_)), backend),
       mailbox_(static_cast<size_t>(options_.queued_requests_max)) {
   const int64_t outputs = Scheduler::output_rows_max(scheduler_options(options_));
   backend.reserve(model.scratch_bytes(options_.batch_tokens, outputs));
-  samples_.resize(static_cast<size_t>(outputs));
+  sample_requests_.reserve(static_cast<size_t>(outputs));
   finished_.reserve(static_cast<size_t>(options_.max_sequences * 2 + options_.queued_requests_max));
   progress_ns_ = clock.now_ns();
   publish();
@@ -277,45 +277,31 @@ void Engine::copy_states(std::span<const StateCopy> copies) {
 }
 
 void Engine::sample(const Plan& plan, const compute::Tensor& logits) {
-  if (plan.outputs.empty()) return;
-  plan_ = &plan;
-  logits_ = logits;
-  sampling_slices_ = std::min(std::max<int64_t>(1, backend_.threads()), std::ssize(plan.outputs));
-  backend_.parallel_for(
-      sampling_slices_,
-      [](void* context, int64_t slice) {
-        Engine& engine = *static_cast<Engine*>(context);
-        for (size_t i = static_cast<size_t>(slice); i < engine.plan_->outputs.size();
-             i += static_cast<size_t>(engine.sampling_slices_))
-          engine.sample_output(i, slice);
-      },
-      this);
+  sample_requests_.clear();
+  for (size_t i = 0; i < plan.outputs.size(); ++i)
+    sample_requests_.push_back(sample_request(
+        plan.outputs[i], {logits.row(static_cast<int64_t>(i)), static_cast<size_t>(options_.vocab_size)}));
+  samples_ = sampler_.sample(sample_requests_);
 }
 
-// On a compute thread: writes samples_[index] and the alternatives of that output, nothing else.
-void Engine::sample_output(size_t index, int64_t slice) {
-  const auto& [sequence, position, samples] = plan_->outputs[index];
-  const std::span<const float> logits{logits_.row(static_cast<int64_t>(index)),
-                                      static_cast<size_t>(options_.vocab_size)};
-  if (!samples) {
-    const int32_t next = sequence->tokens[static_cast<size_t>(position) + 1];
-    samples_[index] = sampler_.score(logits, next, sequence->prompt_top(position));
-    return;
-  }
-  const chat::SamplingParameters& parameters = sequence->sampling;
-  const bool too_short = sequence->generated() < parameters.min_tokens;
-  samples_[index] =
-      sampler_.sample({.logits = logits,
-                       .parameters = &parameters,
-                       .seed = sequence->seed,
-                       .output_position = sequence->generated(),
-                       .counts = sequence->counts ? &*sequence->counts : nullptr,
-                       .masked_tokens = too_short ? std::span<const int32_t>(sequence->end_tokens)
-                                                  : std::span<const int32_t>(),
-                       .allowed = sequence->allowed,
-                       .logprob = parameters.logprobs.has_value(),
-                       .top = sequence->stream.next_top()},
-                      slice);
+SampleRequest Engine::sample_request(const PlannedOutput& output, std::span<const float> logits) const {
+  Sequence& sequence = *output.sequence;
+  if (!output.samples)
+    return {.logits = logits,
+            .given = sequence.tokens[static_cast<size_t>(output.position) + 1],
+            .top = sequence.prompt_top(output.position)};
+  const chat::SamplingParameters& parameters = sequence.sampling;
+  const bool too_short = sequence.generated() < parameters.min_tokens;
+  return {
+      .logits = logits,
+      .parameters = &parameters,
+      .seed = sequence.seed,
+      .output_position = sequence.generated(),
+      .counts = sequence.counts ? &*sequence.counts : nullptr,
+      .masked_tokens = too_short ? std::span<const int32_t>(sequence.end_tokens) : std::span<const int32_t>(),
+      .allowed = sequence.allowed,
+      .logprob = parameters.logprobs.has_value(),
+      .top = sequence.stream.next_top()};
 }
 
 void Engine::deliver(const Plan& plan) {

@@ -24,9 +24,9 @@
 #include "base/metrics.h"
 #include "chat/chat_model.h"
 #include "compute/backend.h"
+#include "engine/batch_sampler.h"
 #include "engine/engine_metrics.h"
 #include "engine/prompt_pace.h"
-#include "engine/sampler.h"
 #include "engine/scheduler.h"
 #include "models/model.h"
 
@@ -101,7 +101,7 @@ class Engine {
   void compute(const Plan& plan);
   void copy_states(std::span<const StateCopy> copies);
   void sample(const Plan& plan, const compute::Tensor& logits);
-  void sample_output(size_t index, int64_t slice);
+  SampleRequest sample_request(const PlannedOutput& output, std::span<const float> logits) const;
   void deliver(const Plan& plan);
   void deliver_token(Sequence& sequence, const Sample& sample);
   void fail_plan(const Plan& plan, const Error& error);
@@ -127,12 +127,10 @@ class Engine {
   std::unique_ptr<compute::KvCache> cache_;
   Scheduler scheduler_;
   PromptPace pace_;
-  Sampler sampler_;
-  std::vector<Sample> samples_;  // of the plan's outputs
-  compute::Tensor logits_;       // of the step
-  const Plan* plan_ = nullptr;   // of the step, for the compute threads that sample
-  int64_t sampling_slices_ = 1;
-  std::vector<Sequence*> finished_;  // in this step, to be removed at its end
+  BatchSampler sampler_;
+  std::vector<SampleRequest> sample_requests_;  // of the plan's outputs
+  std::span<const Sample> samples_;             // of these
+  std::vector<Sequence*> finished_;             // in this step, to be removed at its end
   int64_t now_ns_ = 0;
   bool handed_out_ = false;
   struct Published {

@@ -1,18 +1,21 @@
 #include "engine/row_math.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
 
+#include "base/error.h"
+
 namespace neutrino::engine {
 namespace {
 
 using Float4 = float __attribute__((vector_size(16)));
 using Int4 = int32_t __attribute__((vector_size(16)));
-constexpr size_t kLanes = 16;     // 4 x Float4
-constexpr size_t kSumRun = 4096;  // elements that are summed in float32 before a run goes into the double
+using Double2 = double __attribute__((vector_size(16)));
+constexpr size_t kLanes = 16;  // 4 x Float4
 
 inline Float4 load(const float* from) {
   Float4 value;
@@ -66,9 +69,8 @@ std::array<float, kLanes> padded_tail(std::span<const float> row) {
 }
 
 template <bool keep>
-double sum_exponentials(std::span<const float> row, float maximum, float scale, float* terms) {
+void sum_exponentials(std::span<const float> row, float maximum, float scale, double* sums, float* terms) {
   const Float4 top = broadcast(maximum), factor = broadcast(scale);
-  double total = 0;
   const size_t whole = row.size() - row.size() % kLanes;
   for (size_t begin = 0; begin < whole; begin += kSumRun) {
     std::array<Float4, 4> lanes{};
@@ -80,13 +82,14 @@ double sum_exponentials(std::span<const float> row, float maximum, float scale, 
         if constexpr (keep) std::memcpy(terms + i + 4 * j, &term, sizeof term);
       }
     }
-    total += sum(lanes);
+    *sums++ = sum(lanes);
   }
+  if (whole == row.size()) return;
   const auto tail = padded_tail(row);
   std::array<Float4, 4> lanes;
   for (size_t j = 0; j < 4; ++j) lanes[j] = exp4((load(tail.data() + 4 * j) - top) * factor);
   if constexpr (keep) std::memcpy(terms + whole, lanes.data(), (row.size() - whole) * sizeof(float));
-  return total + sum(lanes);
+  *sums = sum(lanes);
 }
 
 }  // namespace
@@ -110,59 +113,113 @@ RowExtent row_extent(std::span<const float> row) {
   return extent;
 }
 
-int32_t first_equal(std::span<const float> row, float value) {
-  const size_t whole = row.size() - row.size() % kLanes;
-  const Float4 wanted = broadcast(value);
-  size_t i = 0;
-  for (; i < whole; i += kLanes) {
-    Int4 found{};
-    for (size_t j = 0; j < 4; ++j) found |= load(row.data() + i + 4 * j) == wanted;
-    const auto halves = std::bit_cast<std::array<uint64_t, 2>>(found);
-    if ((halves[0] | halves[1]) != 0) break;
+void exponentials(std::span<const float> row, float maximum, float scale, std::span<double> sums,
+                  std::span<float> terms) {
+  check(sums.size() * kSumRun >= row.size(), "exponentials: a sum for each run");
+  if (terms.empty())
+    sum_exponentials<false>(row, maximum, scale, sums.data(), nullptr);
+  else
+    sum_exponentials<true>(row, maximum, scale, sums.data(), terms.data());
+}
+
+void add_to_tiers(std::span<const float> weights, std::span<WeightTier> tiers) {
+  for (WeightTier& tier : tiers) {
+    const Float4 least = broadcast(tier.least);
+    std::array<Float4, 4> masses{};
+    std::array<Int4, 4> counts{};
+    const size_t whole = weights.size() - weights.size() % kLanes;
+    for (size_t i = 0; i < whole; i += kLanes)
+      for (size_t j = 0; j < 4; ++j) {
+        const Float4 weight = load(weights.data() + i + 4 * j);
+        const Int4 in = weight >= least;
+        counts[j] -= in;
+        masses[j] += std::bit_cast<Float4>(std::bit_cast<Int4>(weight) & in);
+      }
+    tier.mass += sum(masses);
+    for (const Int4& lanes : counts)
+      for (int j = 0; j < 4; ++j) tier.count += lanes[j];
+    for (size_t i = whole; i < weights.size(); ++i)
+      if (weights[i] >= tier.least) ++tier.count, tier.mass += static_cast<double>(weights[i]);
   }
-  while (i < row.size() && row[i] != value) ++i;
-  return static_cast<int32_t>(i);
 }
 
-double sum_of_exponentials(std::span<const float> row, float maximum, float scale) {
-  return sum_exponentials<false>(row, maximum, scale, nullptr);
+double sum_in_double(std::span<const float> terms) {
+  std::array<Double2, 4> lanes{};
+  const size_t whole = terms.size() - terms.size() % 8;
+  for (size_t i = 0; i < whole; i += 8)
+    for (size_t j = 0; j < 4; ++j)
+      lanes[j] += Double2{static_cast<double>(terms[i + 2 * j]), static_cast<double>(terms[i + 2 * j + 1])};
+  double total = 0;
+  for (const Double2& lane : lanes) total += lane[0] + lane[1];
+  for (size_t i = whole; i < terms.size(); ++i) total += static_cast<double>(terms[i]);
+  return total;
 }
 
-double sum_of_exponentials(std::span<const float> row, float maximum, float scale, std::span<float> terms) {
-  return sum_exponentials<true>(row, maximum, scale, terms.data());
+double sum_in_lanes(std::span<const float> terms) {
+  std::array<Float4, 4> lanes{};
+  for (size_t i = 0; i + kLanes <= terms.size(); i += kLanes)
+    for (size_t j = 0; j < 4; ++j) lanes[j] += load(terms.data() + i + 4 * j);
+  double total = 0;
+  for (const Float4& lane : lanes)
+    for (int i = 0; i < 4; ++i) total += static_cast<double>(lane[i]);
+  return total;
 }
 
 namespace {
 
+// The next index from `i` on, a multiple of sixteen further, where one of the sixteen elements compares so; or where fewer than sixteen
+// are left.
+template <typename Compare>
+size_t skip(std::span<const float> row, size_t i, Compare compare) {
+  for (; i + kLanes <= row.size(); i += kLanes) {
+    Int4 found{};
+    for (size_t j = 0; j < 4; ++j) found |= compare(load(row.data() + i + 4 * j));
+    const auto halves = std::bit_cast<std::array<uint64_t, 2>>(found);
+    if ((halves[0] | halves[1]) != 0) break;
+  }
+  return i;
+}
+
 // Keeps `best` sorted; ids arrive in ascending order, so an equal value goes behind.
-void insert(std::span<chat::TokenLogprob> best, size_t filled, int32_t token, float value) {
-  size_t at = filled;
-  for (; at > 0 && best[at - 1].logprob < value; --at)
+void insert(std::span<chat::TokenLogprob> best, chat::TokenLogprob entry) {
+  size_t at = best.size();
+  for (; at > 0 && best[at - 1].logprob < entry.logprob; --at)
     if (at < best.size()) best[at] = best[at - 1];
-  if (at < best.size()) best[at] = {token, value};
+  if (at < best.size()) best[at] = entry;
 }
 
 }  // namespace
 
-void best_of_row(std::span<const float> row, std::span<chat::TokenLogprob> best) {
-  if (best.empty()) return;
-  size_t filled = 0;
-  for (; filled < std::min(best.size(), row.size()); ++filled)
-    insert(best, filled, static_cast<int32_t>(filled), row[filled]);
-  size_t i = filled;
-  while (i < row.size()) {
-    const Float4 worst = broadcast(best.back().logprob);
-    for (; i + kLanes <= row.size(); i += kLanes) {  // skips ahead to a vector with something better
-      Int4 better{};
-      for (size_t j = 0; j < 4; ++j) better |= load(row.data() + i + 4 * j) > worst;
-      const auto halves = std::bit_cast<std::array<uint64_t, 2>>(better);
-      if ((halves[0] | halves[1]) != 0) break;
-    }
+int32_t first_equal(std::span<const float> row, float value) {
+  const Float4 wanted = broadcast(value);
+  size_t i = skip(row, 0, [&](Float4 x) { return x == wanted; });
+  while (i < row.size() && row[i] != value) ++i;
+  return static_cast<int32_t>(i);
+}
+
+size_t take_at_least(std::span<const float> row, int32_t first, float least, std::span<Candidate> out) {
+  const Float4 bound = broadcast(least);
+  size_t taken = 0;
+  for (size_t i = 0; (i = skip(row, i, [&](Float4 x) { return x >= bound; })) < row.size();)
     for (const size_t end = std::min(i + kLanes, row.size()); i < end; ++i)
-      if (row[i] > best.back().logprob) insert(best, best.size(), static_cast<int32_t>(i), row[i]);
+      if (row[i] >= least) out[taken++] = {row[i], first + static_cast<int32_t>(i)};
+  return taken;
+}
+
+void best_of_row(std::span<const float> row, int32_t first, std::span<chat::TokenLogprob> best) {
+  std::ranges::fill(best, chat::TokenLogprob{-1, -std::numeric_limits<float>::infinity()});
+  if (best.empty()) return;
+  for (size_t i = 0; i < row.size();) {
+    const Float4 worst = broadcast(best.back().logprob);
+    i = skip(row, i, [&](Float4 x) { return x > worst; });
+    for (const size_t end = std::min(i + kLanes, row.size()); i < end; ++i)
+      if (row[i] > best.back().logprob) insert(best, {first + static_cast<int32_t>(i), row[i]});
   }
-  for (size_t rest = filled; rest < best.size(); ++rest)
-    best[rest] = {-1, -std::numeric_limits<float>::infinity()};
+}
+
+void merge_best(std::span<const chat::TokenLogprob> piece, std::span<chat::TokenLogprob> best) {
+  for (const chat::TokenLogprob& entry : piece)
+    if (entry.token >= 0) insert(best, entry);
 }
 
 float exp_negative(float x) { return exp4(broadcast(x))[0]; }

@@ -1,270 +1,372 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <limits>
 
+#include "base/checked.h"
 #include "base/error.h"
-#include "base/limits.h"
 #include "base/random.h"
-#include "engine/row_math.h"
 
 namespace neutrino::engine {
 namespace {
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
+constexpr double kAll = std::numeric_limits<double>::infinity();
+
+// Buckets per unit of (maximum - logit) / temperature. Most draws are decided among the tokens nearest to the best: those
+// within the first of these distances that hold enough are collected and put into buckets. A little more are collected, so
+// that rounding leaves none of their buckets without a member.
+constexpr float kPerUnit = 32;
+struct Tier {
+  float distance, weight;  // exp(-distance), a little more
+};
+constexpr Tier kTierLimits[] = {{2, 0.13534F}, {4, 0.018316F}, {7, 9.1189e-4F}, {11, 1.6702e-5F}};
+constexpr float kMargin = 0.01F;
 
 bool changes_logits(const SampleRequest& request) {
-  return request.counts != nullptr || !request.parameters->logit_bias.empty() ||
-         !request.masked_tokens.empty() || request.allowed != nullptr;
+  return !request.given && (request.counts != nullptr || !request.parameters->logit_bias.empty() ||
+                            !request.masked_tokens.empty() || request.allowed != nullptr);
 }
 
-void apply_penalties(std::span<float> logits, const TokenCounts& counts,
+// Some of a row's logits, to be changed: those of the tokens from `first` on.
+struct Piece {
+  std::span<float> logits;
+  int32_t first;
+  float* find(int32_t token) const {
+    const auto index = static_cast<size_t>(static_cast<int64_t>(token) - first);  // huge, if before the first
+    return index < logits.size() ? &logits[index] : nullptr;
+  }
+};
+
+void apply_penalties(const Piece& piece, const TokenCounts& counts,
                      const chat::SamplingParameters& parameters) {
   const float repetition = static_cast<float>(parameters.repetition_penalty);
   const float frequency = static_cast<float>(parameters.frequency_penalty);
   const float presence = static_cast<float>(parameters.presence_penalty);
   for (const auto& [token, generated] : counts.entries()) {
-    float& logit = logits[static_cast<size_t>(token)];
+    float* const found = piece.find(token);
+    if (found == nullptr) continue;
+    float& logit = *found;
     logit = logit > 0 ? logit / repetition : logit * repetition;
     logit -= frequency * static_cast<float>(generated);
     if (generated > 0) logit -= presence;
   }
 }
 
-void apply_token_mask(std::span<float> logits, const uint64_t* allowed) {
-  for (size_t token = 0; token < logits.size(); ++token)
-    if ((allowed[token / 64] >> (token % 64) & 1) == 0) logits[token] = kNever;
-}
-
-void change_logits(std::span<float> logits, const SampleRequest& request) {
-  if (request.counts != nullptr) apply_penalties(logits, *request.counts, *request.parameters);
-  for (const auto& [token, bias] : request.parameters->logit_bias) logits[static_cast<size_t>(token)] += bias;
-  for (const int32_t token : request.masked_tokens) logits[static_cast<size_t>(token)] = kNever;
-  if (request.allowed != nullptr) apply_token_mask(logits, request.allowed);
-}
-
-// log softmax of the chosen tokens, from raw logits.
-class LogSoftmax {
- public:
-  LogSoftmax(std::span<const float> logits, float maximum)
-      : maximum_(maximum), log_sum_(log_positive(sum_of_exponentials(logits, maximum, 1.0F))) {}
-  float operator()(float logit) const {
-    return static_cast<float>((static_cast<double>(logit) - static_cast<double>(maximum_)) - log_sum_);
+void apply_token_mask(const Piece& piece, const uint64_t* allowed) {
+  for (size_t i = 0; i < piece.logits.size(); ++i) {
+    const size_t token = static_cast<size_t>(piece.first) + i;
+    if ((allowed[token / 64] >> (token % 64) & 1) == 0) piece.logits[i] = kNever;
   }
-
- private:
-  float maximum_;
-  double log_sum_;
-};
-
-void fill_top(std::span<const float> logits, const LogSoftmax& log_softmax,
-              std::span<chat::TokenLogprob> top) {
-  best_of_row(logits, top);
-  for (chat::TokenLogprob& entry : top) entry.logprob = log_softmax(entry.logprob);
 }
 
-bool filters(const chat::SamplingParameters& parameters) {
-  return parameters.top_k > 0 || parameters.top_p < 1 || parameters.min_p > 0;
+void change_logits(const Piece& piece, const SampleRequest& request) {
+  if (request.counts != nullptr) apply_penalties(piece, *request.counts, *request.parameters);
+  for (const auto& [token, bias] : request.parameters->logit_bias)
+    if (float* const logit = piece.find(token)) *logit += bias;
+  for (const int32_t token : request.masked_tokens)
+    if (float* const logit = piece.find(token)) *logit = kNever;
+  if (request.allowed != nullptr) apply_token_mask(piece, request.allowed);
 }
 
 }  // namespace
 
-Sampler::Sampler(int64_t vocab_size, int64_t slices)
-    : vocab_size_(vocab_size), slices_(static_cast<size_t>(slices)) {
-  for (Slice& slice : slices_) {
-    slice.logits.resize(static_cast<size_t>(vocab_size));
-    slice.weights.resize(static_cast<size_t>(vocab_size));
-    slice.candidates.resize(static_cast<size_t>(vocab_size));
-    slice.bucket_of.resize(static_cast<size_t>(vocab_size));
-    slice.buckets.resize(kBuckets);
+Sampler::Sampler(int64_t vocab_size)
+    : vocab_size_(vocab_size),
+      chunks_(static_cast<size_t>(ceil_div(vocab_size, static_cast<int64_t>(kChunk)))) {
+  const auto size = static_cast<size_t>(vocab_size);
+  changed_logits_.resize(size);
+  weights_.resize(size);
+  draw_sums_.resize(size / kDrawRun);
+  candidates_.resize(size);
+  buckets_.resize(kBuckets);
+}
+
+Sample Sampler::sample(const SampleRequest& request) {
+  start(request);
+  for (int64_t chunk = 0; chunk < chunks(); ++chunk) scan(chunk);
+  for (int64_t chunk = 0; weighs() && chunk < chunks(); ++chunk) weigh(chunk);
+  return finish();
+}
+
+// ---- stage by stage
+
+void Sampler::start(const SampleRequest& request) {
+  check(std::ssize(request.logits) == vocab_size_, "a row has a logit for each token");
+  check(request.top.size() <= static_cast<size_t>(limits::kLogprobs), "more alternatives than there may be");
+  request_ = request;
+  changed_ = changes_logits(request);
+}
+
+bool Sampler::draws() const {
+  return !request_.given && request_.parameters->temperature >= kGreedyTemperature;
+}
+
+bool Sampler::filters() const {
+  const chat::SamplingParameters& parameters = *request_.parameters;
+  return parameters.top_k > 0 || parameters.top_p < 1 || parameters.min_p > 0;
+}
+
+template <typename T>
+std::span<T> Sampler::part(std::span<T> row, int64_t chunk) const {
+  const size_t first = static_cast<size_t>(chunk) * kChunk;
+  return row.subspan(first, std::min(kChunk, row.size() - first));
+}
+
+void Sampler::scan(int64_t index) {
+  Chunk& chunk = chunks_[static_cast<size_t>(index)];
+  const std::span<const float> raw = part(request_.logits, index);
+  chunk.raw = row_extent(raw);
+  chunk.maximum = chunk.raw.maximum;
+  if (!changed_) return;
+  const std::span<float> logits = part(std::span(changed_logits_), index);
+  std::ranges::copy(raw, logits.begin());
+  change_logits({logits, static_cast<int32_t>(index * static_cast<int64_t>(kChunk))}, request_);
+  chunk.maximum = row_extent(logits).maximum;
+}
+
+RowExtent Sampler::raw_extent() const {
+  RowExtent extent = chunks_[0].raw;
+  for (const Chunk& chunk : chunks_) {
+    extent.maximum = std::max(extent.maximum, chunk.raw.maximum);
+    extent.finite = extent.finite && chunk.raw.finite;
+  }
+  return extent;
+}
+
+float Sampler::maximum() const {
+  float maximum = chunks_[0].maximum;
+  for (const Chunk& chunk : chunks_) maximum = std::max(maximum, chunk.maximum);
+  return maximum;
+}
+
+SampleStatus Sampler::status() const {
+  const float best = maximum();
+  if (!raw_extent().finite) return SampleStatus::not_finite;
+  if (best == kNever) return SampleStatus::nothing_allowed;
+  return std::isfinite(best) ? SampleStatus::ok : SampleStatus::not_finite;
+}
+
+void Sampler::weigh(int64_t chunk) {
+  if (status() != SampleStatus::ok) return;
+  if (takes_logprobs()) weigh_for_logprobs(chunk);
+  if (draws()) weigh_for_draw(chunk);
+}
+
+void Sampler::weigh_for_logprobs(int64_t index) {
+  Chunk& chunk = chunks_[static_cast<size_t>(index)];
+  const std::span<const float> raw = part(request_.logits, index);
+  chunk.raw_sums = {};
+  exponentials(raw, raw_extent().maximum, 1.0F, chunk.raw_sums, {});
+  best_of_row(raw, static_cast<int32_t>(index * static_cast<int64_t>(kChunk)),
+              std::span(chunk.top).first(request_.top.size()));
+}
+
+void Sampler::weigh_for_draw(int64_t index) {
+  Chunk& chunk = chunks_[static_cast<size_t>(index)];
+  const size_t first = static_cast<size_t>(index) * kChunk;
+  const std::span<float> weights = part(std::span(weights_), index);
+  chunk.sums = {};
+  exponentials(part(logits(), index), maximum(), scale(), chunk.sums, weights);
+  if (filters()) {
+    chunk.mass = sum_in_double(weights);
+    for (size_t i = 0; i < kTiers; ++i) chunk.tiers[i] = {.least = kTierLimits[i].weight};
+    add_to_tiers(weights, chunk.tiers);
+  } else {
+    for (size_t run = 0; run + kDrawRun <= weights.size(); run += kDrawRun)
+      draw_sums_[(first + run) / kDrawRun] = sum_in_lanes(weights.subspan(run, kDrawRun));
   }
 }
 
-Sample Sampler::sample(const SampleRequest& request, int64_t slice_index) {
-  Slice& slice = slices_[static_cast<size_t>(slice_index)];
-  const RowExtent raw = row_extent(request.logits);
-  if (!raw.finite) return {.status = SampleStatus::not_finite};
-
-  std::span<const float> logits = request.logits;
-  float maximum = raw.maximum;
-  if (changes_logits(request)) {
-    std::ranges::copy(request.logits, slice.logits.begin());
-    change_logits(slice.logits, request);
-    logits = slice.logits;
-    maximum = *std::ranges::max_element(logits);
-    if (maximum == kNever) return {.status = SampleStatus::nothing_allowed};
-    if (!std::isfinite(maximum)) return {.status = SampleStatus::not_finite};
+Sample Sampler::finish() {
+  Sample sample{.status = status(), .token = request_.given.value_or(0)};
+  if (sample.status != SampleStatus::ok) return sample;
+  if (draws()) {
+    const double uniform = Philox(request_.seed).uniform(static_cast<uint64_t>(request_.output_position));
+    sample.token = filters() ? draw_from_best(uniform) : draw_from_all(uniform);
+  } else if (!request_.given) {
+    sample.token = best_token();
   }
-
-  Sample sample;
-  if (request.parameters->temperature < kGreedyTemperature) {
-    sample.token = first_equal(logits, maximum);
-  } else {
-    const float scale = static_cast<float>(1.0 / request.parameters->temperature);
-    const double uniform = Philox(request.seed).uniform(static_cast<uint64_t>(request.output_position));
-    sample.token = filters(*request.parameters)
-                       ? draw_from_best(slice, logits, maximum, scale, uniform, *request.parameters)
-                       : draw_from_all(slice, logits, maximum, scale, uniform);
-  }
-  if (request.logprob) {
-    const LogSoftmax log_softmax(request.logits, raw.maximum);
-    sample.logprob = log_softmax(request.logits[static_cast<size_t>(sample.token)]);
-    fill_top(request.logits, log_softmax, request.top);
-  }
+  if (takes_logprobs()) take_logprobs(sample);
   return sample;
 }
 
-Sample Sampler::score(std::span<const float> logits, int32_t token, std::span<chat::TokenLogprob> top) const {
-  const RowExtent raw = row_extent(logits);
-  if (!raw.finite) return {.status = SampleStatus::not_finite};
-  const LogSoftmax log_softmax(logits, raw.maximum);
-  fill_top(logits, log_softmax, top);
-  return {.token = token, .logprob = log_softmax(logits[static_cast<size_t>(token)])};
+// The lowest id of the largest logit.
+int32_t Sampler::best_token() const {
+  const float best = maximum();
+  const auto chunk = std::ranges::find(chunks_, best, &Chunk::maximum) - chunks_.begin();
+  return static_cast<int32_t>(chunk * static_cast<int64_t>(kChunk)) +
+         first_equal(part(logits(), chunk), best);
 }
 
+// log softmax of raw logits: of the token and of the best.
+void Sampler::take_logprobs(Sample& sample) const {
+  double sum = 0;
+  for (const Chunk& chunk : chunks_)
+    for (const double run : chunk.raw_sums) sum += run;
+  const double maximum = static_cast<double>(raw_extent().maximum), log_sum = log_positive(sum);
+  const auto log_softmax = [&](float logit) {
+    return static_cast<float>((static_cast<double>(logit) - maximum) - log_sum);
+  };
+  sample.logprob = log_softmax(request_.logits[static_cast<size_t>(sample.token)]);
+  std::ranges::fill(request_.top, chat::TokenLogprob{-1, kNever});
+  for (const Chunk& chunk : chunks_)
+    merge_best(std::span(chunk.top).first(request_.top.size()), request_.top);
+  for (chat::TokenLogprob& entry : request_.top) entry.logprob = log_softmax(entry.logprob);
+}
+
+// ---- draws
+
 // Walks the weights in order of id until they have passed `uniform` of the total: first by runs, then inside one.
-int32_t Sampler::draw_from_all(Slice& slice, std::span<const float> logits, float maximum, float scale,
-                               double uniform) {
-  constexpr size_t kRun = 512;
-  const size_t size = logits.size();
-  const double target = uniform * sum_of_exponentials(logits, maximum, scale, slice.weights);
-  double passed = 0;
+int32_t Sampler::draw_from_all(double uniform) const {
+  double total = 0, passed = 0;
+  for (const Chunk& chunk : chunks_)
+    for (const double run : chunk.sums) total += run;
+  const double target = uniform * total;
   size_t run = 0;
-  for (; run + kRun < size; run += kRun) {
-    std::array<float, 16> lanes{};
-    for (size_t i = run; i < run + kRun; i += 16)
-      for (size_t j = 0; j < 16; ++j) lanes[j] += slice.weights[i + j];
-    double sum = 0;
-    for (const float lane : lanes) sum += static_cast<double>(lane);
-    if (passed + sum > target) break;
-    passed += sum;
-  }
-  int32_t last = first_equal(logits, maximum);  // where rounding leaves nothing above the target
-  for (size_t i = run; i < size; ++i) {
-    if (slice.weights[i] == 0) continue;
+  for (; (run + 1) * kDrawRun < weights_.size() && passed + draw_sums_[run] <= target; ++run)
+    passed += draw_sums_[run];
+  int32_t last = best_token();  // where rounding leaves nothing above the target
+  for (size_t i = run * kDrawRun; i < weights_.size(); ++i) {
+    if (weights_[i] == 0) continue;
     last = static_cast<int32_t>(i);
-    passed += static_cast<double>(slice.weights[i]);
+    passed += static_cast<double>(weights_[i]);
     if (passed > target) break;
   }
   return last;
 }
 
-// Counts the tokens, and their weight, by distance from the best. Bucket 0 holds the best; the last one takes the rest.
-void Sampler::fill_buckets(Slice& slice, std::span<const float> logits, float maximum, float scale) {
-  constexpr float kPerUnit = 32;  // buckets per unit of (maximum - logit) / temperature
-  std::ranges::fill(slice.buckets, Bucket{});
-  for (size_t i = 0; i < logits.size(); ++i) {
-    const float distance =
-        std::min((maximum - logits[i]) * scale * kPerUnit, static_cast<float>(kBuckets - 1));
-    const auto index = static_cast<uint16_t>(distance);
-    slice.bucket_of[i] = index;
-    ++slice.buckets[index].count;
-    slice.buckets[index].mass += static_cast<double>(slice.weights[i]);
+int32_t Sampler::draw_from_best(double uniform) {
+  if (const auto tier = near_tier()) {
+    gather_near(*tier);
+    if (const auto token = draw_among(Among::near, uniform)) return *token;
   }
+  return draw_among(Among::all, uniform).value();
+}
+
+bool Sampler::limits_count() const {
+  return request_.parameters->top_k > 0 && request_.parameters->top_k < vocab_size_;
+}
+
+double Sampler::mass() const {
+  double mass = 0;
+  for (const Chunk& chunk : chunks_) mass += chunk.mass;
+  return mass;
+}
+
+// The nearest that seems to hold what may be drawn.
+std::optional<size_t> Sampler::near_tier() const {
+  const chat::SamplingParameters& parameters = *request_.parameters;
+  const double wanted_mass = parameters.top_p * mass() * 1.001;
+  for (size_t i = 0; i < kTiers; ++i) {
+    WeightTier tier{.least = kTierLimits[i].weight};
+    for (const Chunk& chunk : chunks_) tier.count += chunk.tiers[i].count, tier.mass += chunk.tiers[i].mass;
+    const bool enough = limits_count()         ? tier.count >= parameters.top_k
+                        : parameters.top_p < 1 ? tier.mass >= wanted_mass
+                                               : parameters.min_p >= static_cast<double>(tier.least);
+    if (enough && tier.count < vocab_size_ / 4) return i;  // with room to sort behind them
+  }
+  return std::nullopt;
+}
+
+void Sampler::gather_near(size_t tier) {
+  near_ = 0;
+  near_buckets_ = static_cast<size_t>(kTierLimits[tier].distance * kPerUnit);
+  const float least = maximum() - (kTierLimits[tier].distance + kMargin) / scale();
+  for (int64_t chunk = 0; chunk < chunks(); ++chunk)
+    if (chunks_[static_cast<size_t>(chunk)].maximum >= least)
+      near_ +=
+          take_at_least(part(logits(), chunk), static_cast<int32_t>(chunk * static_cast<int64_t>(kChunk)),
+                        least, std::span(candidates_).subspan(near_));
+}
+
+// f(candidate), by ascending id.
+template <typename F>
+void Sampler::for_candidates(Among among, F f) const {
+  const std::span<const float> all = logits();
+  const size_t count = among == Among::near ? near_ : all.size();
+  for (size_t i = 0; i < count; ++i)
+    f(among == Among::near ? candidates_[i] : Candidate{all[i], static_cast<int32_t>(i)});
+}
+
+// Nothing, if the near ones do not tell.
+std::optional<int32_t> Sampler::draw_among(Among among, double uniform) {
+  const std::optional<Best> best = limit(among);
+  if (!best) return std::nullopt;
+  const float least =
+      std::max(static_cast<float>(request_.parameters->min_p), std::numeric_limits<float>::min());
+  size_t survivors = 0;
+  double sum = 0;
+  for_candidates(among, [&](Candidate candidate) {
+    const float weight = weights_[static_cast<size_t>(candidate.token)];
+    if (weight < least || !best->includes(candidate)) return;
+    candidates_[survivors++] = candidate;
+    sum += static_cast<double>(weight);
+  });
+  double passed = 0;
+  for (size_t i = 0; i < survivors; ++i) {
+    passed += static_cast<double>(weights_[static_cast<size_t>(candidates_[i].token)]);
+    if (passed > uniform * sum) return candidates_[i].token;
+  }
+  return candidates_[survivors - 1].token;
+}
+
+// What top_k and top_p leave.
+std::optional<Sampler::Best> Sampler::limit(Among among) {
+  const bool sums = request_.parameters->top_p < 1;
+  if (among == Among::near && near_ > candidates_.size() / 2) return std::nullopt;  // no room to sort
+  const int64_t count = limits_count() ? request_.parameters->top_k : vocab_size_;
+  std::optional<Best> best = Best{.mass = mass()};
+  if (limits_count() || sums) fill_buckets(among);
+  if (limits_count()) best = find_best(among, count, kAll);
+  if (sums && best) best = find_best(among, count, request_.parameters->top_p * best->mass);
+  return best;
+}
+
+// Counts the tokens, and their weight, by distance from the best. Bucket 0 holds the best; the last one takes the rest.
+void Sampler::fill_buckets(Among among) {
+  std::ranges::fill(buckets_, Bucket{});
+  for_candidates(among, [&, maximum = maximum(), scale = scale()](Candidate candidate) {
+    Bucket& bucket = buckets_[bucket_of(candidate.logit, maximum, scale)];
+    ++bucket.count;
+    bucket.mass += static_cast<double>(weights_[static_cast<size_t>(candidate.token)]);
+  });
+}
+
+size_t Sampler::bucket_of(float logit, float maximum, float scale) {
+  return static_cast<size_t>(
+      std::min((maximum - logit) * scale * kPerUnit, static_cast<float>(kBuckets - 1)));
 }
 
 // The tokens from the best down to where `count` or `mass` is reached. Whole buckets are in or out; only the members of the
-// one in which the boundary lies are sorted, since sorting a vocabulary would take milliseconds.
-Sampler::Best Sampler::find_best(Slice& slice, std::span<const float> logits, int64_t count, double mass) {
+// one in which the boundary lies are sorted, since sorting a vocabulary would take milliseconds. Nothing, if the boundary
+// lies behind the near ones.
+std::optional<Sampler::Best> Sampler::find_best(Among among, int64_t count, double mass) {
   Best best;
   int64_t counted = 0;
   size_t bucket = 0;
-  for (; bucket < kBuckets; ++bucket) {
-    const Bucket& next = slice.buckets[bucket];
+  const size_t end = among == Among::near ? near_buckets_ : kBuckets;
+  for (; bucket < end; ++bucket) {
+    const Bucket& next = buckets_[bucket];
     if (counted + next.count >= count || best.mass + next.mass >= mass) break;
     counted += next.count;
     best.mass += next.mass;
   }
-  if (bucket == kBuckets) return best;  // all of them
-  size_t members = 0;
-  for (size_t i = 0; i < logits.size(); ++i)
-    if (slice.bucket_of[i] == bucket) slice.candidates[members++] = {logits[i], static_cast<int32_t>(i)};
-  std::sort(slice.candidates.begin(), slice.candidates.begin() + static_cast<ptrdiff_t>(members),
-            [](const Candidate& a, const Candidate& b) {
-              return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
-            });
-  for (size_t i = 0; i < members && counted < count && best.mass < mass; ++i, ++counted) {
-    best.last = slice.candidates[i];
-    best.mass += static_cast<double>(slice.weights[static_cast<size_t>(best.last.token)]);
+  if (bucket == end) return among == Among::all ? std::optional(best) : std::nullopt;
+  const auto members = candidates_.begin() + (among == Among::near ? static_cast<ptrdiff_t>(near_) : 0);
+  auto members_end = members;
+  for_candidates(among, [&, maximum = maximum(), scale = scale()](Candidate candidate) {
+    if (bucket_of(candidate.logit, maximum, scale) == bucket) *members_end++ = candidate;
+  });
+  std::sort(members, members_end, [](const Candidate& a, const Candidate& b) {
+    return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
+  });
+  for (auto member = members; member != members_end && counted < count && best.mass < mass;
+       ++member, ++counted) {
+    best.last = *member;
+    best.mass += static_cast<double>(weights_[static_cast<size_t>(member->token)]);
   }
   return best;
-}
-
-int32_t Sampler::draw_from_best(Slice& slice, std::span<const float> logits, float maximum, float scale,
-                                double uniform, const chat::SamplingParameters& parameters) {
-  constexpr double kAll = std::numeric_limits<double>::infinity();
-  sum_of_exponentials(logits, maximum, scale, slice.weights);
-  fill_buckets(slice, logits, maximum, scale);
-  const int64_t size = std::ssize(logits),
-                count = parameters.top_k > 0 ? std::min(parameters.top_k, size) : size;
-  Best best = find_best(slice, logits, count, kAll);
-  if (parameters.top_p < 1) best = find_best(slice, logits, count, parameters.top_p * best.mass);
-
-  const float least = std::max(static_cast<float>(parameters.min_p), std::numeric_limits<float>::min());
-  size_t survivors = 0;
-  double sum = 0;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    const Candidate candidate{logits[i], static_cast<int32_t>(i)};
-    if (slice.weights[i] < least || !best.includes(candidate)) continue;
-    slice.candidates[survivors++] = candidate;
-    sum += static_cast<double>(slice.weights[i]);
-  }
-  double passed = 0;
-  for (size_t i = 0; i < survivors; ++i) {
-    passed += static_cast<double>(slice.weights[static_cast<size_t>(slice.candidates[i].token)]);
-    if (passed > uniform * sum) return slice.candidates[i].token;
-  }
-  return slice.candidates[survivors - 1].token;
-}
-
-namespace {
-
-void expect(bool good, const char* name, const auto& value, std::string_view expectation) {
-  if (good) return;
-  throw make_error(ErrorCode::invalid_argument, "{} must be {}, got {}", name, expectation, value)
-      .with_param(name);
-}
-
-void expect_range(const char* name, double value, double low, double high) {
-  expect(value >= low && value <= high, name, value, fmt::format("{} to {}", low, high));  // false for NaN
-}
-
-void expect_token(const char* name, int32_t token, int64_t vocab_size) {
-  expect(token >= 0 && token < vocab_size, name, token,
-         fmt::format("token ids from 0 to {}", vocab_size - 1));
-}
-
-}  // namespace
-
-void validate(const chat::SamplingParameters& p, int64_t vocab_size) {
-  expect_range("temperature", p.temperature, 0, 2);
-  expect(p.top_k >= 0, "top_k", p.top_k, "at least 0");
-  expect(p.top_p > 0 && p.top_p <= 1, "top_p", p.top_p, "above 0 and at most 1");
-  expect_range("min_p", p.min_p, 0, 1);
-  expect_range("presence_penalty", p.presence_penalty, -2, 2);
-  expect_range("frequency_penalty", p.frequency_penalty, -2, 2);
-  expect_range("repetition_penalty", p.repetition_penalty, 0.01, 100);
-  expect(p.max_tokens >= 0, "max_tokens", p.max_tokens, "at least 0");
-  expect(p.min_tokens >= 0 && p.min_tokens <= p.max_tokens, "min_tokens", p.min_tokens, "0 to max_tokens");
-  if (p.logprobs) expect_range("logprobs", static_cast<double>(*p.logprobs), 0, limits::kLogprobs);
-  if (p.prompt_logprobs)
-    expect_range("prompt_logprobs", static_cast<double>(*p.prompt_logprobs), 0, limits::kLogprobs);
-  expect(std::ssize(p.logit_bias) <= limits::kLogitBias, "logit_bias", p.logit_bias.size(),
-         fmt::format("at most {} entries", limits::kLogitBias));
-  for (const auto& [token, bias] : p.logit_bias) {
-    expect_token("logit_bias", token, vocab_size);
-    expect_range("logit_bias", static_cast<double>(bias), -100, 100);
-  }
-  expect(std::ssize(p.stop_token_ids) <= limits::kStopTokenIds, "stop_token_ids", p.stop_token_ids.size(),
-         fmt::format("at most {} ids", limits::kStopTokenIds));
-  for (const int32_t token : p.stop_token_ids) expect_token("stop_token_ids", token, vocab_size);
-  expect(std::ssize(p.stop) <= limits::kStopStrings, "stop", p.stop.size(),
-         fmt::format("at most {} strings", limits::kStopStrings));
-  for (const std::string& stop : p.stop)
-    expect(!stop.empty() && std::ssize(stop) <= limits::kStopStringBytes, "stop", stop.size(),
-           fmt::format("strings of 1 to {} bytes", limits::kStopStringBytes));
 }
 
 }  // namespace neutrino::engine

@@ -9,16 +9,23 @@
 //   6. top_k, then top_p of what is left, then min_p relative to the best
 //   7. a draw by Philox with the request's seed as key and the output position as counter
 //
-// A row's result depends on that row and its request alone: sums run in fixed lanes, exp and log are polynomials of our own
-// without fused operations, so the bits are the same on every CPU. Nothing allocates after the constructor.
+// The work on a row is cut into chunks of the vocabulary, which threads may share (batch_sampler.h): first each chunk is
+// scanned, for its maximum, then each is weighed, where exponentials are needed; the rest is little. What chunks found is put
+// together in their order, so the result depends on the row and its request alone: sums run in fixed lanes, exp and log are
+// polynomials of our own without fused operations, and the bits are the same on every CPU and for any number of threads.
+// Nothing allocates after the constructor.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "base/limits.h"
 #include "chat/chat_model.h"
+#include "engine/row_math.h"
 #include "engine/token_counts.h"
 
 namespace neutrino::engine {
@@ -26,15 +33,17 @@ namespace neutrino::engine {
 inline constexpr double kGreedyTemperature = 1e-5;
 
 struct SampleRequest {
-  std::span<const float> logits;  // (vocab_size), raw
-  const chat::SamplingParameters* parameters = nullptr;
+  std::span<const float> logits;                         // (vocab_size), raw
+  const chat::SamplingParameters* parameters = nullptr;  // not needed where a token is given
+  std::optional<int32_t> given = {};  // a prompt's next token: nothing is drawn, it is scored
   uint64_t seed = 0;
   int64_t output_position = 0;          // how many tokens were generated before this one
   const TokenCounts* counts = nullptr;  // absent: no penalties
   std::span<const int32_t> masked_tokens = {};
-  const uint64_t* allowed = nullptr;       // bit t of word t / 64: token t may come; absent: all may
-  bool logprob = false;                    // is Sample::logprob wanted?
-  std::span<chat::TokenLogprob> top = {};  // filled with the best alternatives, best first
+  const uint64_t* allowed = nullptr;  // bit t of word t / 64: token t may come; absent: all may
+  bool logprob = false;               // is Sample::logprob wanted? Of a given token it always is
+  std::span<chat::TokenLogprob> top =
+      {};  // then filled with the best alternatives, best first; at most kLogprobs
 };
 
 enum class SampleStatus {
@@ -49,31 +58,38 @@ struct Sample {
   float logprob = 0;
 };
 
+// One row at a time.
 class Sampler {
  public:
-  // `slices`: how many threads may sample at once, each with a slice of its own.
-  Sampler(int64_t vocab_size, int64_t slices);
+  explicit Sampler(int64_t vocab_size);
 
-  Sample sample(const SampleRequest& request, int64_t slice);
-  // The log probability of a given token, and the best alternatives: for prompts.
-  Sample score(std::span<const float> logits, int32_t token, std::span<chat::TokenLogprob> top) const;
+  Sample sample(const SampleRequest& request);  // all of it on the calling thread
+
+  // The same by parts: start(), scan() of each chunk, then, if it weighs(), weigh() of each chunk, then finish(). The chunks
+  // of one stage on any threads, in any order. What the request refers to must last until then.
+  int64_t chunks() const { return static_cast<int64_t>(chunks_.size()); }
+  void start(const SampleRequest& request);
+  void scan(int64_t chunk);
+  bool weighs() const { return draws() || takes_logprobs(); }
+  void weigh(int64_t chunk);
+  Sample finish();
 
  private:
   static constexpr size_t kBuckets = 1024;
-  struct Candidate {
-    float logit = 0;
-    int32_t token = 0;
-  };
+  static constexpr size_t kChunk = 2 * kSumRun;  // tokens: 32 KB of logits
+  static constexpr size_t kDrawRun = 512;        // tokens whose weights are passed over together
+  static constexpr size_t kTiers = 4;
   struct Bucket {
     int64_t count = 0;
     double mass = 0;
   };
-  struct Slice {
-    std::vector<float> logits;          // a copy that penalties and masks change
-    std::vector<float> weights;         // exp((logit - max) / temperature)
-    std::vector<uint16_t> bucket_of;    // each token's, by that distance
-    std::vector<Bucket> buckets;        // (kBuckets)
-    std::vector<Candidate> candidates;  // first a bucket's members, then what may be drawn
+  struct alignas(64) Chunk {
+    RowExtent raw;
+    float maximum = 0;                                        // of the logits that a token is drawn from
+    std::array<double, kChunk / kSumRun + 1> raw_sums, sums;  // of exponentials: for log softmax, for a draw
+    double mass = 0;                                          // the same as `sums`, in double
+    std::array<WeightTier, kTiers> tiers;
+    std::array<chat::TokenLogprob, limits::kLogprobs> top;
   };
   // A number of best tokens, told by the last of them; of equal logits the lower id comes first.
   struct Best {
@@ -83,16 +99,49 @@ class Sampler {
       return other.logit > last.logit || (other.logit == last.logit && other.token <= last.token);
     }
   };
+  // Where the tokens are that may be drawn: among candidates_, all within a distance of the best, or anywhere.
+  enum class Among : uint8_t { near, all };
 
-  static void fill_buckets(Slice& slice, std::span<const float> logits, float maximum, float scale);
-  static Best find_best(Slice& slice, std::span<const float> logits, int64_t count, double mass);
-  static int32_t draw_from_all(Slice& slice, std::span<const float> logits, float maximum, float scale,
-                               double uniform);
-  static int32_t draw_from_best(Slice& slice, std::span<const float> logits, float maximum, float scale,
-                                double uniform, const chat::SamplingParameters& parameters);
+  bool draws() const;
+  bool filters() const;
+  bool limits_count() const;
+  double mass() const;  // of all weights
+  bool takes_logprobs() const { return request_.logprob || request_.given; }
+  float scale() const { return static_cast<float>(1.0 / request_.parameters->temperature); }
+  std::span<const float> logits() const {
+    return changed_ ? std::span<const float>(changed_logits_) : request_.logits;
+  }
+  template <typename T>
+  std::span<T> part(std::span<T> row, int64_t chunk) const;
+  RowExtent raw_extent() const;
+  float maximum() const;
+  SampleStatus status() const;
+  void weigh_for_draw(int64_t chunk);
+  void weigh_for_logprobs(int64_t chunk);
+  int32_t best_token() const;
+  int32_t draw_from_all(double uniform) const;
+  int32_t draw_from_best(double uniform);
+  std::optional<int32_t> draw_among(Among among, double uniform);
+  std::optional<Best> limit(Among among);
+  std::optional<Best> find_best(Among among, int64_t count, double mass);
+  template <typename F>
+  void for_candidates(Among among, F f) const;
+  void fill_buckets(Among among);
+  static size_t bucket_of(float logit, float maximum, float scale);
+  std::optional<size_t> near_tier() const;
+  void gather_near(size_t tier);
+  void take_logprobs(Sample& sample) const;
 
-  int64_t vocab_size_;
-  std::vector<Slice> slices_;
+  const int64_t vocab_size_;
+  SampleRequest request_;
+  bool changed_ = false;  // by penalties, biases or masks
+  std::vector<Chunk> chunks_;
+  std::vector<float> changed_logits_;   // (vocab_size)
+  std::vector<float> weights_;          // (vocab_size): exp((logit - maximum) / temperature)
+  std::vector<double> draw_sums_;       // of whole runs of kDrawRun weights
+  std::vector<Candidate> candidates_;   // (vocab_size): those near the maximum; then what may be drawn
+  size_t near_ = 0, near_buckets_ = 0;  // of them, once gathered; of the buckets, those that are whole then
+  std::vector<Bucket> buckets_;         // (kBuckets): tokens by distance from the maximum
 };
 
 // Throws Error{invalid_argument} naming the parameter that is out of its range. `vocab_size` bounds ids.

@@ -219,8 +219,7 @@ class Simulation {
                                              .parameters = &sampling,
                                              .seed = *sampling.seed,
                                              .output_position = std::ssize(generated),
-                                             .counts = &counts},
-                                            0);
+                                             .counts = &counts});
       tokens.push_back(sample.token);
       generated.push_back(sample.token);
       counts.add_generated(sample.token);
@@ -241,7 +240,7 @@ class Simulation {
   Metrics metrics_;
   SimulatedClock clock_;
   Engine engine_;
-  Sampler sampler_{kVocabulary, 1};
+  Sampler sampler_{kVocabulary};
   std::array<std::vector<int32_t>, 4> prefixes_;
   std::vector<Live> live_;
   bool fail_next_ = false;
