@@ -8,7 +8,6 @@
 // weights. One JSON object: {"threads": 2, "bytes": ..., "fma_gflops": ..., "read_gb_per_s": ...}
 
 #include <fmt/format.h>
-#include <immintrin.h>
 #include <sys/mman.h>
 
 #include <CLI/CLI.hpp>
@@ -19,37 +18,20 @@
 #include <thread>
 #include <vector>
 
+#include "fma_rate.h"
+
 namespace {
 
+using neutrino::bench::fma_scalars;
+using neutrino::bench::fma_vectors;
 using Clock = std::chrono::steady_clock;
 
 constexpr size_t kLine = 64;                 // bytes
 constexpr size_t kSlice = size_t{64} << 10;  // bytes read between two looks at the clock
-constexpr int64_t kFmaRounds = 4096;         // likewise
 constexpr size_t kHugePage = size_t{2} << 20;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-// Ten chains: latency 4 times two units, with room. Returns the operations done (two per multiply-add).
-__attribute__((target("avx2,fma"))) double fma_vectors(float seed, float& sink) {
-  __m256 chains[10];
-  for (__m256& chain : chains) chain = _mm256_set1_ps(seed);
-  const __m256 factor = _mm256_set1_ps(0.999f), term = _mm256_set1_ps(0.001f);
-  for (int64_t i = 0; i < kFmaRounds; ++i)
-    for (__m256& chain : chains) chain = _mm256_fmadd_ps(chain, factor, term);
-  for (const __m256& chain : chains) sink += _mm256_cvtss_f32(chain);
-  return 2.0 * 8 * 10 * kFmaRounds;
-}
-
-double fma_scalars(float seed, float& sink) {
-  float chains[10];
-  for (float& chain : chains) chain = seed;
-  for (int64_t i = 0; i < kFmaRounds; ++i)
-    for (float& chain : chains) chain = chain * 0.999f + 0.001f;
-  for (const float chain : chains) sink += chain;
-  return 2.0 * 10 * kFmaRounds;
 }
 
 // One load from each cache line is what the memory sees of a read.

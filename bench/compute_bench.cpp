@@ -1,7 +1,8 @@
 // What the kernels reach on this machine: products by shape and rows, all operations of a forward pass of SmolLM2-135M's
 // shape on random weights (q4_1 body, q8_0 tied head), and of all-MiniLM-L6-v2's (f32), an encoder.
 //
-//   compute_bench [--isa avx2] [--threads 2] [--seconds 0.3] [--float32] [--type q4_k | --forward | --encoder]
+//   compute_bench [--isa avx2] [--threads 2] [--seconds 0.3] [--float32] [--type q4_k | --forward | --encoder | --attention]
+//                 [--kv q8_0]
 //
 // Times are the best of the repetitions: neighbours on the machine only ever add; with --threads 1 they are CPU times.
 
@@ -15,6 +16,7 @@
 
 #include "base/error.h"
 #include "compute/test_support.h"
+#include "fma_rate.h"
 
 namespace neutrino::compute {
 namespace {
@@ -162,6 +164,82 @@ void bench_forward(Backend& backend, const Options& options) {
   }
 }
 
+// Attention alone, of one layer: its floating point operations (those of visible positions), and their share of the rate of
+// multiply-adds measured just before with the table's vectors on as many threads (one thread's times their number).
+double fma_rate(const Options& options, std::string_view table) {
+  const auto run = table.ends_with("avx2") ? bench::fma_vectors
+                   : __builtin_cpu_supports("avx512f") && table.find("generic") == table.npos
+                       ? bench::fma_wide_vectors
+                       : bench::fma_scalars;
+  float sink = 0;
+  double operations = 0;
+  const double seconds = best_seconds(options, options.seconds / 4, [&] {
+    operations = 0;
+    for (int i = 0; i < 16; ++i) operations += run(static_cast<float>(i), sink);
+  });
+  check(sink != 0.5f, "the sums are needed");
+  return operations / seconds * static_cast<double>(options.backend.threads);
+}
+
+void bench_attention(Backend& backend, const Options& options, KvType type) {
+  struct Case {
+    const char* name;
+    AttentionShape shape;
+    int64_t rows, position;
+  };
+  constexpr AttentionShape kEncoder = {.num_attention_heads = 12,
+                                       .num_key_value_heads = 12,
+                                       .head_dim = 32,
+                                       .scale = 0.17677669f,
+                                       .causal = false};
+  constexpr AttentionShape kWide = {
+      .num_attention_heads = 32, .num_key_value_heads = 8, .head_dim = 128, .scale = 0.088388f};
+  constexpr AttentionShape kLatent = {
+      .num_attention_heads = 16, .num_key_value_heads = 1, .head_dim = 576, .scale = 0.04f, .value_dim = 512};
+  const Case cases[] = {
+      {"9/3 heads of 64", kAttention, 1, 2048}, {"9/3 heads of 64", kAttention, 8, 2048},
+      {"9/3 heads of 64", kAttention, 512, 0},  {"9/3 heads of 64", kAttention, 512, 1536},
+      {"9/3 heads of 64", kAttention, 2048, 0}, {"12/12 of 32, encoder", kEncoder, 64, 0},
+      {"32/8 heads of 128", kWide, 1, 2048},    {"32/8 heads of 128", kWide, 256, 1792},
+      {"16/1 of 576, 512", kLatent, 1, 2048},   {"16/1 of 576, 512", kLatent, 128, 896},
+  };
+  for (const Case& c : cases) {
+    const AttentionShape& shape = c.shape;
+    const int64_t values = shape.value_dim > 0 ? shape.value_dim : shape.head_dim, all = c.position + c.rows;
+    const int64_t width = (shape.num_attention_heads + shape.num_key_value_heads) * shape.head_dim +
+                          shape.num_key_value_heads * values;
+    KvCacheShape cache_shape = {.layers = {{.num_key_value_heads = shape.num_key_value_heads,
+                                            .key_dim = shape.head_dim,
+                                            .value_dim = values}},
+                                .blocks = (all + kBlockPositions - 1) / kBlockPositions};
+    cache_shape.type = type;
+    const auto cache = backend.make_kv_cache(cache_shape);
+    std::vector<int32_t> table;
+    for (int32_t i = 0; i < cache_shape.blocks; ++i) table.push_back(i);
+    std::vector<float> rows = testing::random_floats(all * width, 3);
+    Tensor qkv = testing::view_of(rows, all, width);
+    const SequenceRows fill = {.rows = all, .block_table = table};
+    const SequenceRows sequence = {.rows = c.rows, .first_position = c.position, .block_table = table};
+    backend.begin_step();
+    backend.rope_and_store(qkv, {}, shape, {.sequences = {&fill, 1}}, *cache, 0);
+    Tensor last = qkv;
+    last.data = qkv.row(c.position), last.rows = c.rows;
+    const double rate = fma_rate(options, backend.name());
+    const double seconds = best_seconds(options, options.seconds, [&] {
+      const ScratchScope scope(backend);
+      backend.attention_values(last, shape, {.sequences = {&sequence, 1}}, *cache, 0);
+    });
+    const double visible = shape.causal ? static_cast<double>(c.rows) * (static_cast<double>(c.position) +
+                                                                         static_cast<double>(c.rows + 1) / 2)
+                                        : static_cast<double>(c.rows * all);
+    const double done =
+        2.0 * visible * static_cast<double>(shape.num_attention_heads * (shape.head_dim + values));
+    fmt::print("attention {:21} {:4} rows after {:4}  {:9.1f} us  {:6.1f} GFLOP/s of {:6.1f}: {:4.1f} %\n",
+               c.name, c.rows, c.position, seconds * 1e6, done / seconds / 1e9, rate / 1e9,
+               100 * done / seconds / rate);
+  }
+}
+
 // all-MiniLM-L6-v2: 32 sentences of 8-64 tokens in a batch. The time is also given for each operation's sum over the layers.
 class Encoder {
  public:
@@ -267,8 +345,8 @@ void bench_encoder(Backend& backend, const Options& options) {
 
 void run(int argc, char** argv) {
   Options options;
-  bool float32 = false, forward_only = false, encoder_only = false;
-  std::string type;
+  bool float32 = false, forward_only = false, encoder_only = false, attention_only = false;
+  std::string type, kv = "bf16";
   CLI::App app("Speed of the compute kernels");
   app.add_option("--isa", options.backend.isa, "kernel table");
   app.add_option("--threads", options.backend.threads);
@@ -277,6 +355,9 @@ void run(int argc, char** argv) {
   app.add_flag("--float32", float32, "the arithmetic of --exact");
   app.add_flag("--forward", forward_only, "without the single products");
   app.add_flag("--encoder", encoder_only, "only the encoder");
+  app.add_flag("--attention", attention_only, "only attention");
+  app.add_option("--kv", kv, "type of the keys and values of attention")
+      ->check(CLI::IsMember({"bf16", "f16", "q8_0"}));
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -287,6 +368,10 @@ void run(int argc, char** argv) {
   backend->reserve(int64_t{512} << 20);
   fmt::print("{}, {} threads\n", backend->name(), backend->threads());
   if (encoder_only) return bench_encoder(*backend, options);
+  if (attention_only) {
+    const auto at = std::ranges::find(kKvTypeNames, kv);
+    return bench_attention(*backend, options, static_cast<KvType>(at - std::begin(kKvTypeNames)));
+  }
   if (!type.empty()) {
     const auto dtype = dtype_named(type);
     if (!dtype) throw make_error(ErrorCode::invalid_argument, "no type of weights is named \"{}\"", type);

@@ -134,6 +134,32 @@ TEST_P(AttentionOnEveryTable, EveryTypeOfCacheHasTheBitsOfTheReferenceInAnyChunk
     }
 }
 
+// Queries share a batch and a softmax with their neighbours, but no bit of their own.
+TEST_P(AttentionOnEveryTable, ANaNStaysInItsRow) {
+  const AttentionShape& shape = kShapes[6];
+  const int64_t width = row_width(shape), columns = shape.num_attention_heads * shape.head_dim;
+  const auto backend = cpu(GetParam(), Arithmetic::integer);
+  const auto cache = backend->make_kv_cache(cache_shape(shape));
+  const auto run = [&](int64_t bad_row) {
+    const ScratchScope scope(*backend);
+    std::vector<float> rows = random_floats(kPositions * width, 3, 2.0f);
+    if (bad_row >= 0) rows[bad_row * width + 1] = std::nanf("");
+    Tensor qkv = view_of(rows, kPositions, width);
+    const SequenceRows sequence = {.rows = kPositions, .block_table = kTable};
+    const Batch batch = {.sequences = {&sequence, 1}};
+    backend->rope_and_store(qkv, {}, shape, batch, *cache, 1);
+    return copy(backend->attention_values(qkv, shape, batch, *cache, 1));
+  };
+  const std::vector<float> clean = run(-1);
+  std::vector<float> got = run(50);
+  for (int64_t d = 0; d < shape.head_dim; ++d) {  // of head 0
+    float& value = got[50 * columns + d];
+    EXPECT_TRUE(std::isnan(value));
+    value = clean[50 * columns + d];
+  }
+  EXPECT_TRUE(same_bits(got, clean));
+}
+
 // The finer the type, the closer to the float32 cache.
 TEST(Attention, TypesOfCacheHaveTheErrorsOfTheirWidths) {
   const AttentionShape& shape = kShapes[1];

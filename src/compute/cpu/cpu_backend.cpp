@@ -23,9 +23,9 @@ namespace neutrino::compute {
 namespace cpu {
 namespace {
 
-constexpr int64_t kRowChunk = 96;        // activation rows that stay in the L2 cache while panels pass by
-constexpr int64_t kGatePanels = 2;       // whose gates and ups are computed side by side
-constexpr int64_t kQueriesPerItem = 16;  // rows of one sequence in an attention item
+constexpr int64_t kRowChunk = 96;         // activation rows that stay in the L2 cache while panels pass by
+constexpr int64_t kGatePanels = 2;        // whose gates and ups are computed side by side
+constexpr int64_t kAttentionRowsMin = 8;  // rows of one sequence in an attention item, where it has so many
 
 struct Floats {
   explicit Floats(int64_t count)
@@ -431,11 +431,16 @@ void CpuBackend::attend_rows(const Tensor& qkv, const AttentionShape& shape, con
   const KvTiles& place = cache.layer(layer);
   const int64_t kv_heads = shape.num_key_value_heads, group = shape.num_attention_heads / kv_heads;
   const int64_t mark = scratch_.mark();
-  const std::span<RowRange> ranges = cut_rows(batch, kQueriesPerItem, scratch_);
-  team_.run(static_cast<int64_t>(ranges.size()) * kv_heads, [&](int64_t item, int64_t thread) {
-    const RowRange& range = ranges[item / kv_heads];
+  // A batch of queries an item, but some items for each thread.
+  const int64_t rows = std::max(kAttentionRowsMin, qkv.rows * kv_heads / (4 * threads()));
+  const std::span<RowRange> ranges =
+      cut_rows(batch, std::clamp<int64_t>(kQueryBatchMax / group, 1, rows), scratch_);
+  // Head by head, so that a head's keys and values stay in the cache; the last rows, which see most, first.
+  const auto count = static_cast<int64_t>(ranges.size());
+  team_.run(count * kv_heads, [&](int64_t item, int64_t thread) {
+    const RowRange& range = ranges[count - 1 - item % count];
     const SequenceRows& sequence = *range.sequence;
-    const int64_t head = item % kv_heads, row = sequence.first_row + range.first;
+    const int64_t head = item / count, row = sequence.first_row + range.first;
     const bool exact = arithmetic_ == Arithmetic::float32;
     (exact ? kernels_.attend_float : kernels_.attend)({
         .q = qkv.row(row) + head * group * place.key_dim,

@@ -109,11 +109,12 @@ struct AttentionTask {
   float* work;         // kAttentionWorkFloats; for float32 arithmetic one float a position
 };
 
-// Queries that the integer kernels take at once, at most, and what they keep of each: q, sum, scores. And a block's tiles as
-// floats, where the cache has another type than bf16.
-constexpr int64_t kQueryTileMax = 8;
+// Queries that the integer kernels take through the blocks together, at most; the floats that they keep of these (24 of the widest:
+// q, sum, scores), and of a block's tiles as float32.
+constexpr int64_t kQueryBatchMax = 96;
+constexpr int64_t kQueryBatchFloats = 24 * (2 * kHeadDimMax + 32);
 constexpr int64_t kExpandedTileFloats = kHeadDimMax * 32;
-constexpr int64_t kAttentionWorkFloats = kQueryTileMax * (2 * kHeadDimMax + 64) + 2 * kExpandedTileFloats;
+constexpr int64_t kAttentionWorkFloats = kQueryBatchFloats + 2 * kExpandedTileFloats;
 
 struct RopeTask {
   float* head;          // (head_dim), rotated in place

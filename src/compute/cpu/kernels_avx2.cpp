@@ -19,8 +19,9 @@ struct I {
   __m256i a, b;
 };
 
-constexpr int kAttentionLanes = 1;  // 2 queries x 2 registers x 2 chains: 8 accumulators of 16 registers
-constexpr int kQueryTile = 2;
+constexpr int kAttentionLanes = 1;  // 3 queries x 2 registers x 2 chains: 12 accumulators of 16 registers
+constexpr int kQueryTile = 3;
+constexpr int kSoftmaxTile = 3;  // queries whose exponentials run side by side
 constexpr int kFloatTile = 2;
 
 inline V load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
@@ -45,6 +46,7 @@ inline I both(I x, I y) { return {_mm256_and_si256(x.a, y.a), _mm256_and_si256(x
 inline I maximum(I x, I y) { return {_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)}; }
 inline I to_int(V x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }
 inline I shift_right_7(I x) { return {_mm256_srai_epi32(x.a, 7), _mm256_srai_epi32(x.b, 7)}; }
+inline I shift_right_3(I x) { return {_mm256_srai_epi32(x.a, 3), _mm256_srai_epi32(x.b, 3)}; }
 inline I low_7_bits(I x) { return both(x, splat_int(127)); }
 inline I magnitude_bits(V x) { return both(as_ints(x), splat_int(0x7FFFFFFF)); }
 inline __m256i pack_words(I x) {
@@ -80,21 +82,48 @@ inline V keep_first(V x, int64_t n) {
                   _mm256_cmpgt_epi32(limit.b, _mm256_add_epi32(index, _mm256_set1_epi32(8)))};
   return as_floats(both(as_ints(x), mask));
 }
-inline __m256i round_half(__m256i bits) {
+inline __m256i upper_half(__m256i bits) {
+  return _mm256_and_si256(bits, _mm256_set1_epi32(static_cast<int32_t>(0xFFFF0000)));
+}
+inline __m256i add_half(__m256i bits) {  // of the last place kept, less where that place is even
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-  const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)));
+  return _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)));
+}
+inline __m256i round_half(__m256i bits) {
   const __m256 v = _mm256_castsi256_ps(bits);
   const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
   const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
-  return _mm256_and_si256(_mm256_blendv_epi8(rounded, quiet, nan),
-                          _mm256_set1_epi32(static_cast<int32_t>(0xFFFF0000)));
+  return upper_half(_mm256_blendv_epi8(add_half(bits), quiet, nan));
 }
 inline V round_bf16(V x) { return as_floats({round_half(as_ints(x).a), round_half(as_ints(x).b)}); }
-// 16 pairs of bfloat16: the first and the second of each.
-inline void load_pairs(const uint16_t* p, V& even, V& odd) {
+inline V round_number_bf16(V x) {  // no NaN
+  return as_floats({upper_half(add_half(as_ints(x).a)), upper_half(add_half(as_ints(x).b))});
+}
+// 16 pairs of bfloat16, or of int8 as floats: the first and the second of each.
+inline V load_even(const uint16_t* p) {
   const I pairs = as_ints(load(reinterpret_cast<const float*>(p)));
-  even = as_floats({_mm256_slli_epi32(pairs.a, 16), _mm256_slli_epi32(pairs.b, 16)});
-  odd = as_floats(both(pairs, splat_int(static_cast<int32_t>(0xFFFF0000))));
+  return as_floats({_mm256_slli_epi32(pairs.a, 16), _mm256_slli_epi32(pairs.b, 16)});
+}
+inline V load_odd(const uint16_t* p) {
+  asm(""
+      : "+r"(
+          p));  // loads again: the pairs of load_even() would take registers from the sums, which then spill
+  const I pairs = as_ints(load(reinterpret_cast<const float*>(p)));
+  return as_floats(both(pairs, splat_int(static_cast<int32_t>(0xFFFF0000))));
+}
+inline I load_words(const int8_t* p) {
+  const auto* words = reinterpret_cast<const __m128i*>(p);
+  return {_mm256_cvtepi16_epi32(_mm_loadu_si128(words)), _mm256_cvtepi16_epi32(_mm_loadu_si128(words + 1))};
+}
+inline V load_even(const int8_t* p) {
+  const I words = load_words(p);
+  return {_mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(words.a, 24), 24)),
+          _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(words.b, 24), 24))};
+}
+inline V load_odd(const int8_t* p) {
+  const I words = load_words(p);
+  return {_mm256_cvtepi32_ps(_mm256_srai_epi32(words.a, 8)),
+          _mm256_cvtepi32_ps(_mm256_srai_epi32(words.b, 8))};
 }
 
 inline float tree_sum(V x) {

@@ -16,6 +16,7 @@ using I = __m512i;
 
 constexpr int kAttentionLanes = 2;  // 6 queries x 2 vectors x 2 chains: 24 accumulators of 32 registers
 constexpr int kQueryTile = 6;
+constexpr int kSoftmaxTile = 4;  // queries whose exponentials run side by side
 constexpr int kFloatTile = 4;
 
 inline V load(const float* p) { return _mm512_loadu_ps(p); }
@@ -42,6 +43,8 @@ inline I add(I a, I b) { return _mm512_add_epi32(a, b); }
 inline I maximum(I a, I b) { return _mm512_max_epi32(a, b); }
 inline I to_int(V v) { return _mm512_cvtps_epi32(v); }
 inline I shift_right_7(I v) { return _mm512_srai_epi32(v, 7); }
+inline I shift_right_3(I v) { return _mm512_srai_epi32(v, 3); }
+inline V as_floats(I v) { return _mm512_castsi512_ps(v); }
 inline I low_7_bits(I v) { return _mm512_and_si512(v, splat_int(127)); }
 inline I magnitude_bits(V v) { return _mm512_and_si512(_mm512_castps_si512(v), splat_int(0x7FFFFFFF)); }
 inline void store_bytes(int8_t* p, I v) {
@@ -57,20 +60,31 @@ inline V keep_first(V v, int64_t n) {
   const uint32_t mask = n <= 0 ? 0 : n >= 16 ? 0xFFFF : (1u << n) - 1;
   return _mm512_maskz_mov_ps(static_cast<__mmask16>(mask), v);
 }
+inline I upper_half(I bits) { return _mm512_and_si512(bits, splat_int(static_cast<int32_t>(0xFFFF0000))); }
+inline I add_half(I bits) {  // of the last place kept, less where that place is even
+  const I odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), splat_int(1));
+  return _mm512_add_epi32(bits, _mm512_add_epi32(odd, splat_int(0x7FFF)));
+}
 inline V round_bf16(V v) {
   const I bits = _mm512_castps_si512(v);
-  const I odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), splat_int(1));
-  const I rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, splat_int(0x7FFF)));
-  const I kept =
-      _mm512_mask_or_epi32(rounded, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), bits, splat_int(0x400000));
-  return _mm512_castsi512_ps(_mm512_and_si512(kept, splat_int(static_cast<int32_t>(0xFFFF0000))));
+  const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+  return as_floats(upper_half(_mm512_mask_or_epi32(add_half(bits), nan, bits, splat_int(0x400000))));
 }
-// 16 pairs of bfloat16: the first and the second of each.
-inline void load_pairs(const uint16_t* p, V& even, V& odd) {
-  const I pairs = _mm512_loadu_si512(p);
-  even = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
-  odd = _mm512_castsi512_ps(_mm512_and_si512(pairs, splat_int(static_cast<int32_t>(0xFFFF0000))));
+inline V round_number_bf16(V v) {  // no NaN
+  return as_floats(upper_half(add_half(_mm512_castps_si512(v))));
 }
+// 16 pairs of bfloat16, or of int8 as floats: the first and the second of each.
+inline V load_even(const uint16_t* p) { return as_floats(_mm512_slli_epi32(_mm512_loadu_si512(p), 16)); }
+inline V load_odd(const uint16_t* p) {
+  return as_floats(_mm512_and_si512(_mm512_loadu_si512(p), splat_int(static_cast<int32_t>(0xFFFF0000))));
+}
+inline I load_words(const int8_t* p) {
+  return _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline V load_even(const int8_t* p) {
+  return _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(load_words(p), 24), 24));
+}
+inline V load_odd(const int8_t* p) { return _mm512_cvtepi32_ps(_mm512_srai_epi32(load_words(p), 8)); }
 
 inline float tree_sum(V v) {
   const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));

@@ -16,6 +16,7 @@ struct I {
 
 constexpr int kAttentionLanes = 1;
 constexpr int kQueryTile = 1;
+constexpr int kSoftmaxTile = 1;
 constexpr int kFloatTile = 1;
 
 template <typename Result, typename F>
@@ -88,6 +89,12 @@ inline I to_int(const V& v) {
 inline I shift_right_7(const I& v) {
   return each<I>([&](int i) { return v.lane[i] >> 7; });
 }
+inline I shift_right_3(const I& v) {
+  return each<I>([&](int i) { return v.lane[i] >> 3; });
+}
+inline V as_floats(const I& v) {
+  return each<V>([&](int i) { return __builtin_bit_cast(float, v.lane[i]); });
+}
 inline I low_7_bits(const I& v) {
   return each<I>([&](int i) { return v.lane[i] & 127; });
 }
@@ -113,9 +120,24 @@ inline V round_bf16(const V& v) {
     return float_of((nan ? bits | 0x400000u : bits + 0x7FFFu + ((bits >> 16) & 1u)) & 0xFFFF0000u);
   });
 }
-inline void load_pairs(const uint16_t* p, V& even, V& odd) {
-  even = each<V>([=](int i) { return float_of(uint32_t{p[2 * i]} << 16); });
-  odd = each<V>([=](int i) { return float_of(uint32_t{p[2 * i + 1]} << 16); });
+inline V round_number_bf16(const V& v) {  // no NaN
+  return each<V>([&](int i) {
+    const uint32_t bits = bits_of(v.lane[i]);
+    return float_of((bits + 0x7FFFu + ((bits >> 16) & 1u)) & 0xFFFF0000u);
+  });
+}
+// 16 pairs of bfloat16, or of int8 as floats: the first and the second of each.
+inline V load_even(const uint16_t* p) {
+  return each<V>([=](int i) { return float_of(uint32_t{p[2 * i]} << 16); });
+}
+inline V load_odd(const uint16_t* p) {
+  return each<V>([=](int i) { return float_of(uint32_t{p[2 * i + 1]} << 16); });
+}
+inline V load_even(const int8_t* p) {
+  return each<V>([=](int i) { return static_cast<float>(p[2 * i]); });
+}
+inline V load_odd(const int8_t* p) {
+  return each<V>([=](int i) { return static_cast<float>(p[2 * i + 1]); });
 }
 
 template <typename T, typename F>

@@ -16,15 +16,32 @@ inline void store_some(float* p, V v, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = lanes[i];
 }
 
+// exp() of x up to kExpMax, in place: n vectors side by side, for each is one long chain.
+template <int n>
+inline void exponentials(V (&x)[n]) {
+  V rounded[n], r[n], p[n];
+#pragma GCC unroll 8
+  for (int i = 0; i < n; ++i) x[i] = maximum(splat(kExpMin), x[i]);
+#pragma GCC unroll 8
+  for (int i = 0; i < n; ++i) rounded[i] = fma(x[i], splat(kLog2E), splat(kRound));
+#pragma GCC unroll 8
+  for (int i = 0; i < n; ++i) {
+    const V minus_n = subtract(splat(kRound), rounded[i]);
+    r[i] = fma(minus_n, splat(kLn2Low), fma(minus_n, splat(kLn2High), x[i]));
+    p[i] = splat(kExpCoefficients[0]);
+  }
+#pragma GCC unroll 8
+  for (int term = 1; term < 8; ++term)
+#pragma GCC unroll 8
+    for (int i = 0; i < n; ++i) p[i] = fma(p[i], r[i], splat(kExpCoefficients[term]));
+#pragma GCC unroll 8
+  for (int i = 0; i < n; ++i) x[i] = multiply(p[i], exponent_of_low_bits(rounded[i]));
+}
+
 inline V exponential(V x) {
-  x = maximum(splat(kExpMin), x);
-  x = minimum(splat(kExpMax), x);
-  const V rounded = fma(x, splat(kLog2E), splat(kRound));
-  const V minus_n = subtract(splat(kRound), rounded);
-  const V r = fma(minus_n, splat(kLn2Low), fma(minus_n, splat(kLn2High), x));
-  V p = splat(kExpCoefficients[0]);
-  for (int i = 1; i < 8; ++i) p = fma(p, r, splat(kExpCoefficients[i]));
-  return multiply(p, exponent_of_low_bits(rounded));
+  V one[] = {minimum(splat(kExpMax), x)};
+  exponentials(one);
+  return one[0];
 }
 
 void rms_norm(const float* x, const float* weight, float eps, int64_t n, float* out) {
