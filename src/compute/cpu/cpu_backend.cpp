@@ -23,7 +23,7 @@ namespace neutrino::compute {
 namespace cpu {
 namespace {
 
-constexpr int64_t kRowChunk = 96;         // activation rows that stay in the L2 cache while panels pass by
+constexpr int64_t kRowTiles = 12;         // rows that every table's tiles divide
 constexpr int64_t kGatePanels = 2;        // whose gates and ups are computed side by side
 constexpr int64_t kAttentionRowsMin = 8;  // rows of one sequence in an attention item, where it has so many
 
@@ -75,9 +75,6 @@ class CpuBackend final : public HostBackend {
   }
 
  private:
-  static constexpr int64_t kWorkFloats =
-      std::max(kAttentionWorkFloats, 2 * kRowChunk * kGatePanels * kPanelRows);
-
   float* work(int64_t thread) const { return work_[thread]->data; }
   Activation make_activation(int64_t rows, int64_t columns) override;
   void write_activation(const Activation& out, int64_t row, const float* values) const override;
@@ -105,6 +102,7 @@ class CpuBackend final : public HostBackend {
     kernels_.scan_state(task, input, y);
   }
   Tensor float_rows(const Activation& x) const;
+  int64_t rows_at_once(int64_t rows) const;
   uint8_t* activation_row(const Activation& x, int64_t row) const {
     return reinterpret_cast<uint8_t*>(x.data) + row * x.row_bytes;
   }
@@ -142,8 +140,9 @@ CpuBackend::CpuBackend(const BackendOptions& options, const Kernels& kernels, in
       team_(threads),
       cache_(options.arithmetic == Arithmetic::integer ? options.weight_cache : std::filesystem::path()) {
   const int64_t product_floats = kernels.product_work_bytes / static_cast<int64_t>(sizeof(float));
+  const int64_t tile_floats = 2 * kernels.product_rows * kGatePanels * kPanelRows;
   for (int64_t i = 0; i < threads; ++i) {
-    work_.push_back(std::make_unique<Floats>(kWorkFloats));
+    work_.push_back(std::make_unique<Floats>(std::max(kAttentionWorkFloats, tile_floats)));
     product_work_.push_back(std::make_unique<Floats>(product_floats));
   }
 }
@@ -277,12 +276,18 @@ void CpuBackend::multiply_panels(const Activation& x, const PanelMatrix& w, cons
   });
 }
 
+// How many of a product's rows a kernel takes at once: pieces of about the same length, for each unpacks the weights anew.
+int64_t CpuBackend::rows_at_once(int64_t rows) const {
+  const int64_t pieces = ceil_div(std::max<int64_t>(rows, 1), kernels_.product_rows);
+  return ceil_div(rows, pieces * kRowTiles) * kRowTiles;
+}
+
 // The panels [first, end) of one section.
 void CpuBackend::multiply_section(const Activation& x, const PanelMatrix& w, const Section& section,
                                   int64_t first, int64_t end, const Tensor& out, bool add, int64_t thread) {
-  const int64_t whole = section.file.rows / kPanelRows;
-  for (int64_t row = 0; row < x.rows; row += kRowChunk) {
-    const int64_t rows = std::min(kRowChunk, x.rows - row);
+  const int64_t whole = section.file.rows / kPanelRows, step = rows_at_once(x.rows);
+  for (int64_t row = 0; row < x.rows; row += step) {
+    const int64_t rows = std::min(step, x.rows - row);
     PanelTask task = panel_task(x, w, section, first, std::min(end, whole) - first, row, rows, thread);
     task.out = out.row(row) + section.first_row + first * kPanelRows;
     task.out_stride = out.stride;
@@ -348,10 +353,10 @@ Activation CpuBackend::gated_matmul(const Activation& x, const Matrix& gate_up, 
 void CpuBackend::gate_panels(const Activation& x, const PanelMatrix& w, int64_t panel, int64_t panels,
                              Function function, const Tensor& gated, int64_t thread) {
   const int64_t stride = panels * kPanelRows, column = panel * kPanelRows;
-  const int64_t width = std::min(stride, gated.columns - column);
-  float *const tiles = work(thread), *const ups = tiles + kRowChunk * stride;
-  for (int64_t row = 0; row < x.rows; row += kRowChunk) {
-    const int64_t rows = std::min(kRowChunk, x.rows - row);
+  const int64_t width = std::min(stride, gated.columns - column), step = rows_at_once(x.rows);
+  float *const tiles = work(thread), *const ups = tiles + step * stride;
+  for (int64_t row = 0; row < x.rows; row += step) {
+    const int64_t rows = std::min(step, x.rows - row);
     for (int64_t part = 0; part < 2; ++part) {
       PanelTask task = panel_task(x, w, w.sections()[part], panel, panels, row, rows, thread);
       task.out = part == 0 ? tiles : ups;

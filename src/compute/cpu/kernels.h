@@ -78,7 +78,7 @@ struct PanelTask {
   int64_t blocks;          // of 32 columns
   const uint8_t* x;        // activation rows
   int64_t x_stride;        // bytes
-  int64_t rows;            // of x
+  int64_t rows;            // of x, at most Kernels::product_rows
   float* out;              // 16 * panels floats a row
   int64_t out_stride;      // floats
   bool add;
@@ -151,6 +151,8 @@ struct Kernels {
 
   bool planes;                 // whether quantize() writes them behind an activation row
   int64_t product_work_bytes;  // that each thread has for integer products; aligned to 64 bytes
+  int64_t product_rows =
+      96;  // of a PanelTask, at most: activation rows that stay in the L2 cache while panels pass by
 };
 
 // What a table of matrix tiles puts in the place of kAvx512Kernels' (select.h: with_tiles()).

@@ -173,14 +173,18 @@ inline const int16_t* x_words(const PanelTask& task, int64_t row) {
   return reinterpret_cast<const int16_t*>(x_blocks(task, row) + task.blocks);
 }
 
-// out = float(S) * (D * s) for weight rows first ... first + 7, S given as two halves of float64.
-inline void finish(const PanelTask& task, int64_t row, int64_t first, __m256d low, __m256d high) {
+// out = float(S) * (D * s) for weight rows first ... first + 7.
+inline void finish(const PanelTask& task, int64_t row, int64_t first, __m256 sum) {
   const float scale = reinterpret_cast<const ActivationHeader*>(task.x + row * task.x_stride)->scale;
-  const __m256 sum = _mm256_set_m128(_mm256_cvtpd_ps(high), _mm256_cvtpd_ps(low));
   __m256 y = _mm256_mul_ps(sum, _mm256_mul_ps(_mm256_loadu_ps(task.scales + first), _mm256_set1_ps(scale)));
   float* out = task.out + row * task.out_stride + first;
   if (task.add) y = _mm256_add_ps(_mm256_loadu_ps(out), y);
   _mm256_storeu_ps(out, y);
+}
+
+// S given as two halves of float64.
+inline void finish(const PanelTask& task, int64_t row, int64_t first, __m256d low, __m256d high) {
+  finish(task, row, first, _mm256_set_m128(_mm256_cvtpd_ps(high), _mm256_cvtpd_ps(low)));
 }
 
 inline void finish_planes(const PanelTask& task, int64_t row, int64_t first, __m256i sum_h, __m256i sum_l) {
@@ -366,6 +370,8 @@ inline void word_tile(const PanelTask& task, int64_t row, int64_t panel) {
 
 #include "compute/cpu/packed_avx2.inl"
 //
+#include "compute/cpu/unpack_avx2.inl"
+//
 #include "compute/cpu/unpacked_avx2.inl"
 
 #define PANEL_LOOPS(tile)                                                    \
@@ -384,10 +390,20 @@ void five_panels(const PanelTask& task) {
   if (unpack_pays(task)) return unpacked_panels<Fives>(task);
   PANEL_LOOPS(five_tile)
 }
-void six_panels(const PanelTask& task) { PANEL_LOOPS(six_tile) }
-void code_panels(const PanelTask& task) { PANEL_LOOPS(code_tile) }
-void byte_panels(const PanelTask& task) { PANEL_LOOPS(byte_tile) }
+void six_panels(const PanelTask& task) {
+  if (unpack_pays(task)) return unpacked_panels<Sixes>(task);
+  PANEL_LOOPS(six_tile)
+}
+void code_panels(const PanelTask& task) {
+  if (unpack_pays(task)) return unpacked_panels<Codes>(task);
+  PANEL_LOOPS(code_tile)
+}
+void byte_panels(const PanelTask& task) {
+  if (unpack_pays(task)) return unpacked_panels<Bytes>(task);
+  PANEL_LOOPS(byte_tile)
+}
 void word_panels(const PanelTask& task) {
+  if (unpack_pays(task)) return unpacked_panels<Words>(task);
   for (int64_t panel = 0; panel < task.panels; ++panel) {
     int64_t row = 0;
     if (task.rows >= 4) word_tile<4, true>(task, 0, panel), row = 4;
@@ -423,6 +439,7 @@ const Kernels kAvx2Kernels = {
     attend_float,
     false,
     sizeof(UnpackedWork),
+    kUnpackedRowsMax,
 };
 
 }  // namespace neutrino::compute::cpu
