@@ -104,6 +104,47 @@ struct Times {
   std::vector<double> step, forward, sampling, rest;  // microseconds
 };
 
+// One step, split into what it is made of (microseconds).
+struct StepTimes {
+  double step = 0, forward = 0, sampling = 0;
+  double rest() const { return step - forward - sampling; }
+};
+
+StepTimes timed_step(engine::Engine& engine, TimedModel& model, TimedBackend& backend) {
+  model.forward_ns = backend.sampling_ns = 0;
+  const int64_t start = system_clock.now_ns();
+  engine.step();
+  return {.step = static_cast<double>(system_clock.now_ns() - start) * 1e-3,
+          .forward = static_cast<double>(model.forward_ns) * 1e-3,
+          .sampling = static_cast<double>(backend.sampling_ns) * 1e-3};
+}
+
+// The step that takes in `count` sequences whose prompts, but for their last block, are in the prefix cache.
+void bench_admission(const models::Model& model, compute::Backend& backend, const Options& options,
+                     int64_t count) {
+  constexpr int64_t kPrompt = 2048;
+  TimedBackend timed_backend(backend);
+  TimedModel timed_model(model, backend);
+  Metrics metrics;
+  engine::Engine engine(timed_model, timed_backend,
+                        {.max_sequences = count, .queued_tokens_max = count * kPrompt}, metrics, system_clock);
+  const auto submit = [&] {
+    chat::GenerationRequest request{.id = "", .prompt = {}, .sampling = {.max_tokens = 2}};
+    request.prompt.assign(options.text.begin(), options.text.begin() + kPrompt);
+    return engine.submit(std::move(request));
+  };
+  std::vector<double> rests;
+  for (int64_t round = 0; round < 8; ++round) {
+    for (int64_t i = 0; i < (round == 0 ? 1 : count); ++i) submit();
+    const StepTimes times = timed_step(engine, timed_model, timed_backend);
+    if (round > 0) rests.push_back(times.rest());
+    while (engine.step()) {
+    }
+  }
+  fmt::print("a step that takes in {} sequences of {} cached tokens: {:.1f} us beside forward and sampling\n",
+             count, kPrompt, low(rests));
+}
+
 void measure_steps(const models::Model& model, compute::Backend& backend, const Options& options,
                    int64_t batch, const chat::SamplingParameters& way, Times& times) {
   TimedBackend timed_backend(backend);
@@ -126,14 +167,9 @@ void measure_steps(const models::Model& model, compute::Backend& backend, const 
   };
   while (!all_decode()) engine.step();
   for (int64_t i = 0; i < options.steps; ++i) {
-    timed_model.forward_ns = timed_backend.sampling_ns = 0;
-    const int64_t start = system_clock.now_ns();
-    engine.step();
-    const double step = static_cast<double>(system_clock.now_ns() - start) * 1e-3;
-    const double forward = static_cast<double>(timed_model.forward_ns) * 1e-3,
-                 sampling = static_cast<double>(timed_backend.sampling_ns) * 1e-3;
-    times.step.push_back(step), times.forward.push_back(forward), times.sampling.push_back(sampling);
-    times.rest.push_back(step - forward - sampling);
+    const StepTimes taken = timed_step(engine, timed_model, timed_backend);
+    times.step.push_back(taken.step), times.forward.push_back(taken.forward);
+    times.sampling.push_back(taken.sampling), times.rest.push_back(taken.rest());
   }
 }
 
@@ -141,6 +177,7 @@ void bench_steps(Options& options) {
   engine::testing::LoadedModel loaded(options.model, options.backend);
   const auto tokenizer = tokenizer::make_tokenizer(loaded.file->vocabulary());
   options.text = tokenizer->encode(read_file(options.text_path, 1 << 20), tokenizer::Special::as_text);
+  for (const int64_t count : {1, 32}) bench_admission(*loaded.model, *loaded.backend, options, count);
   for (const int64_t batch : options.batch) {
     std::map<std::string, Times> times;
     for (int64_t round = 0; round < options.rounds; ++round)

@@ -2,11 +2,17 @@
 //
 // An operation is cut into items (some panels of a matrix, some rows, one key/value head of some rows) that the thread team
 // takes one by one. Which thread computes an item, and what stands beside it, never changes its bits.
+//
+// What goes row by row in front of a product or of attention (norms, quantisation, rotation) is not run at once: it becomes a
+// phase of the operation that reads it, so that the threads are called together once for both (later(), fork()).
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "base/checked.h"
@@ -59,7 +65,24 @@ class CpuBackend final : public HostBackend {
   void loaded() override { cache_.write(); }
   std::unique_ptr<KvCache> make_kv_cache(const KvCacheShape& shape) override;
 
+  void begin_step() override {
+    later_count_ = 0;  // of a step that ended early
+    HostBackend::begin_step();
+  }
+  void scratch_release(int64_t mark) override {
+    flush();
+    HostBackend::scratch_release(mark);
+  }
   Tensor embed(const Matrix& table, std::span<const int32_t> tokens) override;
+  Tensor select_rows(const Tensor& x, std::span<const int32_t> rows) override {
+    flush();
+    return HostBackend::select_rows(x, rows);
+  }
+  Tensor zeros(int64_t rows, int64_t columns) override {
+    flush();
+    return HostBackend::zeros(rows, columns);
+  }
+  Activation activation(const Tensor& x) override;
   Activation rms_norm(const Tensor& x, std::span<const float> weight, float eps) override;
   void matmul_into(const Tensor& out, const Activation& x, const Matrix& w) override;
   void matmul_add(Tensor& sum, const Activation& x, const Matrix& w) override;
@@ -71,10 +94,29 @@ class CpuBackend final : public HostBackend {
   Activation attention(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
                        const KvCache& cache, int64_t layer) override;
   void parallel_for(int64_t count, void (*fn)(void*, int64_t), void* context) override {
+    flush();
     team_.run(count, [=](int64_t i, int64_t) { fn(context, i); });
   }
+  int64_t forks() const { return team_.forks(); }
 
  private:
+  // An operation on rows that waits for the one that reads it.
+  struct Later {
+    static constexpr size_t kBytes = 448;
+    alignas(16) std::byte function[kBytes];
+    ThreadTeam::Phase phase;
+  };
+  // f(item, thread) for each item, before anything that is run after this call. One item is run at once, on the caller, if
+  // nothing waits. What f refers to, scratch included, must last until the operation that reads its results.
+  template <typename F>
+  void later(int64_t items, F f);
+  // f(item, thread) for each item, behind what waits.
+  template <typename F>
+  void fork(int64_t items, F f);
+  void flush() {
+    if (later_count_ > 0) fork(0, [](int64_t, int64_t) {});
+  }
+
   float* work(int64_t thread) const { return work_[thread]->data; }
   Activation make_activation(int64_t rows, int64_t columns) override;
   void write_activation(const Activation& out, int64_t row, const float* values) const override;
@@ -106,8 +148,7 @@ class CpuBackend final : public HostBackend {
   uint8_t* activation_row(const Activation& x, int64_t row) const {
     return reinterpret_cast<uint8_t*>(x.data) + row * x.row_bytes;
   }
-  template <typename F>
-  void for_row_ranges(const Tensor& x, F f);
+  void quantize_later(const Tensor& x, const Activation& out);
   void attend_rows(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
                    const PagedKvCache& cache, int64_t layer, const Tensor& out);
   void multiply_panels(const Activation& x, const PanelMatrix& w, const Tensor& out, bool add);
@@ -131,6 +172,8 @@ class CpuBackend final : public HostBackend {
   std::vector<std::unique_ptr<Floats>> product_work_;  // one a thread: PanelTask::work
   std::vector<std::unique_ptr<Floats>> scores_;  // one a thread: float32 attention, one float a position
   int64_t positions_ = 0;
+  std::array<Later, ThreadTeam::kPhases - 1> later_;
+  size_t later_count_ = 0;
 };
 
 CpuBackend::CpuBackend(const BackendOptions& options, const Kernels& kernels, int64_t threads)
@@ -192,13 +235,26 @@ Tensor CpuBackend::float_rows(const Activation& x) const {
           .stride = x.row_bytes / static_cast<int64_t>(sizeof(float))};
 }
 
-// f(first, end, thread) over ranges of rows.
 template <typename F>
-void CpuBackend::for_row_ranges(const Tensor& x, F f) {
-  const int64_t rows = cheap_rows_per_item(x.columns);
-  team_.run(ceil_div(x.rows, rows), [&](int64_t item, int64_t thread) {
-    f(item * rows, std::min(x.rows, (item + 1) * rows), thread);
-  });
+void CpuBackend::later(int64_t items, F f) {
+  static_assert(std::is_trivially_copyable_v<F> && sizeof(F) <= Later::kBytes && alignof(F) <= 16);
+  if (items <= 1 && later_count_ == 0) {
+    if (items == 1) f(0, 0);
+    return;
+  }
+  if (later_count_ == later_.size()) flush();
+  Later& entry = later_[later_count_++];
+  entry.phase = ThreadTeam::phase(items, *new (entry.function) F(f));
+}
+
+template <typename F>
+void CpuBackend::fork(int64_t items, F f) {
+  std::array<ThreadTeam::Phase, ThreadTeam::kPhases> phases;
+  size_t count = 0;
+  for (; count < later_count_; ++count) phases[count] = later_[count].phase;
+  phases[count++] = ThreadTeam::phase(items, f);
+  later_count_ = 0;
+  team_.run(std::span(phases).first(count));
 }
 
 // f(first, end, thread) over ranges of panels: long ones first, which stream well, then ever shorter ones (of two panels in
@@ -215,7 +271,7 @@ void CpuBackend::for_panels(int64_t panels, F f) {
   };
   int64_t items = 0;
   while (range(items).first < panels) ++items;
-  team_.run(items, [&](int64_t item, int64_t thread) {
+  fork(items, [&](int64_t item, int64_t thread) {
     const auto [first, end] = range(item);
     f(first, end, thread);
   });
@@ -237,19 +293,32 @@ Tensor CpuBackend::embed(const Matrix& table, std::span<const int32_t> tokens) {
 Activation CpuBackend::rms_norm(const Tensor& x, std::span<const float> weight, float eps) {
   check(static_cast<int64_t>(weight.size()) == x.columns, "a norm has one weight a column");
   const Activation out = make_activation(x.rows, x.columns);
-  const int64_t mark = scratch_.mark();
-  const Tensor normed = scratch_.tensor(threads(), x.columns);
-  for_row_ranges(x, [&](int64_t first, int64_t end, int64_t thread) {
-    for (int64_t r = first; r < end; ++r) {
+  const int64_t rows = cheap_rows_per_item(x.columns), items = ceil_div(x.rows, rows);
+  const Tensor normed = scratch_.tensor(items, x.columns);  // until the scope ends: see later()
+  later(items, [=, this](int64_t item, int64_t) {
+    for (int64_t r = item * rows; r < std::min(x.rows, (item + 1) * rows); ++r) {
       uint8_t* row = activation_row(out, r);
       const bool direct = arithmetic_ == Arithmetic::float32;
-      float* values = direct ? reinterpret_cast<float*>(row) : normed.row(thread);
+      float* values = direct ? reinterpret_cast<float*>(row) : normed.row(item);
       kernels_.rms_norm(x.row(r), weight.data(), eps, x.columns, values);
       direct ? pad_row(values, x.columns) : kernels_.quantize(values, x.columns, row);
     }
   });
-  scratch_.release(mark);
   return out;
+}
+
+Activation CpuBackend::activation(const Tensor& x) {
+  const Activation out = make_activation(x.rows, x.columns);
+  quantize_later(x, out);
+  return out;
+}
+
+void CpuBackend::quantize_later(const Tensor& x, const Activation& out) {
+  const int64_t rows = cheap_rows_per_item(x.columns);
+  later(ceil_div(x.rows, rows), [=, this](int64_t item, int64_t) {
+    for (int64_t r = item * rows; r < std::min(x.rows, (item + 1) * rows); ++r)
+      write_activation(out, r, x.row(r));
+  });
 }
 
 void CpuBackend::matmul_into(const Tensor& out, const Activation& x, const Matrix& w) {
@@ -337,15 +406,13 @@ Activation CpuBackend::gated_matmul(const Activation& x, const Matrix& gate_up, 
   const int64_t columns = w.rows() / 2;
   const Activation out = make_activation(x.rows, columns);
   const bool direct = arithmetic_ == Arithmetic::float32;
-  const int64_t mark = scratch_.mark();
   const Tensor gated = direct ? float_rows(out) : scratch_.tensor(x.rows, columns);
   for_panels(w.sections()[0].panels, [&](int64_t first, int64_t end, int64_t thread) {
     for (int64_t panel = first; panel < end; panel += kGatePanels)
       gate_panels(x, w, panel, std::min(kGatePanels, end - panel), function, gated, thread);
   });
   for (int64_t r = 0; direct && r < x.rows; ++r) pad_row(gated.row(r), columns);
-  if (!direct) write_rows(gated, out);
-  scratch_.release(mark);
+  if (!direct) quantize_later(gated, out);
   return out;
 }
 
@@ -396,10 +463,10 @@ void CpuBackend::rope_and_store(Tensor& qkv, const RopeTable& rope, const Attent
   const int64_t heads = shape.num_attention_heads, kv_heads = shape.num_key_value_heads,
                 head_dim = shape.head_dim;
   check_shapes(qkv, shape, paged, layer);
-  const int64_t pairs = rope.rotary_dim / 2, mark = scratch_.mark(), width = value_dim(shape);
+  const int64_t pairs = rope.rotary_dim / 2, width = value_dim(shape);
   // One thread writes a block's tiles: its first position zeroes them.
   const std::span<RowRange> ranges = cut_rows(batch, kBlockPositions, scratch_);
-  const auto store = [&](const SequenceRows& sequence, int64_t row) {
+  const auto store = [=, this, &paged](const SequenceRows& sequence, int64_t row) {
     const int64_t position = sequence.first_position + row;
     check(pairs == 0 || position < rope.positions, "a position outside the rope table");
     float* values = qkv.row(sequence.first_row + row);
@@ -423,11 +490,10 @@ void CpuBackend::rope_and_store(Tensor& qkv, const RopeTable& rope, const Attent
       paged.store(layer, h, block, position % kBlockPositions, k, v);
     }
   };
-  team_.run(static_cast<int64_t>(ranges.size()), [&](int64_t item, int64_t) {
+  later(static_cast<int64_t>(ranges.size()), [=](int64_t item, int64_t) {
     const RowRange& range = ranges[item];
     for (int64_t r = 0; r < range.rows; ++r) store(*range.sequence, range.first + r);
   });
-  scratch_.release(mark);
 }
 
 void CpuBackend::attend_rows(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
@@ -442,7 +508,7 @@ void CpuBackend::attend_rows(const Tensor& qkv, const AttentionShape& shape, con
       cut_rows(batch, std::clamp<int64_t>(kQueryBatchMax / group, 1, rows), scratch_);
   // Head by head, so that a head's keys and values stay in the cache; the last rows, which see most, first.
   const auto count = static_cast<int64_t>(ranges.size());
-  team_.run(count * kv_heads, [&](int64_t item, int64_t thread) {
+  fork(count * kv_heads, [&](int64_t item, int64_t thread) {
     const RowRange& range = ranges[count - 1 - item % count];
     const SequenceRows& sequence = *range.sequence;
     const int64_t head = item / count, row = sequence.first_row + range.first;
@@ -485,8 +551,11 @@ Tensor CpuBackend::attention_values(const Tensor& qkv, const AttentionShape& sha
 
 Activation CpuBackend::attention(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
                                  const KvCache& cache, int64_t layer) {
-  if (arithmetic_ == Arithmetic::integer) return HostBackend::attention(qkv, shape, batch, cache, layer);
   const Activation out = make_activation(qkv.rows, shape.num_attention_heads * value_dim(shape));
+  if (arithmetic_ == Arithmetic::integer) {
+    quantize_later(attention_values(qkv, shape, batch, cache, layer), out);
+    return out;
+  }
   const Tensor sums = float_rows(out);
   attend_rows(qkv, shape, batch, static_cast<const PagedKvCache&>(cache), layer, sums);
   for (int64_t r = 0; r < out.rows; ++r) pad_row(sums.row(r), out.columns);
@@ -499,6 +568,8 @@ Activation CpuBackend::attention(const Tensor& qkv, const AttentionShape& shape,
 std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options) {
   return cpu::make_backend(options, cpu::select_kernels(options.isa));
 }
+
+int64_t cpu::forks(const Backend& backend) { return dynamic_cast<const cpu::CpuBackend&>(backend).forks(); }
 
 std::unique_ptr<Backend> cpu::make_backend(const BackendOptions& options, const Kernels& kernels) {
   const int64_t cores = std::max<int64_t>(1, std::thread::hardware_concurrency());

@@ -11,4 +11,7 @@ namespace neutrino::compute::cpu {
 // make_cpu_backend() with `kernels`, which must outlive the backend, in the place of options.isa.
 std::unique_ptr<Backend> make_backend(const BackendOptions& options, const Kernels& kernels);
 
+// How often a backend of this kind has called its threads together.
+int64_t forks(const Backend& backend);
+
 }  // namespace neutrino::compute::cpu
