@@ -32,6 +32,7 @@ class Suite:
     command: list
     kind: str                  # "gtest" or "pytest"
     timeout_s: int
+    environment: dict = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -48,8 +49,8 @@ def gtest_suites(preset, names, timeout_s):
             yield Suite(f"{preset}/{name}", [str(folder / f"{name}_test")], "gtest", timeout_s)
 
 
-def pytest_suite(name, timeout_s):
-    return Suite(name, [sys.executable, "-m", "pytest", "-q", f"tests/{name}"], "pytest", timeout_s)
+def pytest_suite(name, timeout_s, tests=None, **environment):
+    return Suite(name, [sys.executable, "-m", "pytest", "-q", f"tests/{tests or name}"], "pytest", timeout_s, environment)
 
 
 def all_suites(options):
@@ -61,6 +62,7 @@ def all_suites(options):
     yield from gtest_suites("debug", SANITIZED, timeout_s)
     if options.long:
         yield from gtest_suites("tsan", THREADED, timeout_s)
+        yield pytest_suite("tsan/pull", timeout_s, "e2e/test_pull.py", NEUTRINO_TEST_BINARY=str(ROOT / "build/tsan/neutrino"))
     yield pytest_suite("e2e", timeout_s)
 
 
@@ -82,7 +84,8 @@ def run(suite):
     if suite.kind == "gtest":
         command.append("--gtest_brief=1")
     try:
-        code = subprocess.run(command, cwd=ROOT, timeout=suite.timeout_s, check=False).returncode
+        code = subprocess.run(command, cwd=ROOT, timeout=suite.timeout_s, check=False,
+                              env=os.environ | suite.environment).returncode
     except subprocess.TimeoutExpired:
         return report, f"did not end within {suite.timeout_s} s"
     except OSError as error:

@@ -79,12 +79,6 @@ TEST_P(Families, TakeAnyBytes) {
   EXPECT_FALSE(tokenizer_->encode("\xE4\xB8", Special::parse).empty());
 }
 
-TEST_P(Families, TakeTheSameFromTheFieldsOfAGgufFile) {
-  Vocabulary v = vocabulary_;
-  for (double& score : v.scores) score = static_cast<float>(score);
-  expect_all_equal(check_hashes(*make_tokenizer(v), golden_.at("hashes")));
-}
-
 // The negative control: a family's hashes tell it from others with the same vocabulary.
 TEST(FamiliesControl, HashesTellPreTokenizersApart) {
   const json::value golden = golden_of("llama-bpe");

@@ -34,7 +34,7 @@ struct Vocabulary {
                // begin with U+2581 and what continues a word stands bare
   std::vector<TokenKind> kinds;     // one per token, or empty: all normal
   std::vector<std::string> merges;  // "left right", best first
-  std::vector<double> scores;       // one per token, or empty; float in GGUF
+  std::vector<double> scores;       // one per token, or empty; GGUF: float, and neutrino.tokenizer.scores
   std::optional<int32_t> bos, eos, unknown, padding, eot, separator, mask;
   std::vector<int32_t> stops;  // further tokens that end a generation (generation_config.json)
   std::optional<bool> add_bos, add_eos;
@@ -44,6 +44,8 @@ struct Vocabulary {
   // "post_processor", "decoder", "added_tokens"}. Where it is there it says exactly how text becomes tokens; empty: what
   // `model` and `pre` are known for. GGUF: neutrino.tokenizer.pipeline, which other programs pass over.
   std::string pipeline;
+
+  bool operator==(const Vocabulary&) const = default;
 };
 
 // Are "<|im_start|>" and friends in the text tokens, or plain characters? Control tokens only: tokens that a model's authors added

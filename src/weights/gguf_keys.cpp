@@ -21,6 +21,7 @@ constexpr KnownKey kKeys[] = {
     {"general.quantization_version", KeyKind::integer},
     {"general.source.url", KeyKind::text},
     {"neutrino.tokenizer.pipeline", KeyKind::text},
+    {"neutrino.tokenizer.scores", KeyKind::doubles},
     {"neutrino.tokenizer.stop_token_ids", KeyKind::int32s},
     {"split.count", KeyKind::integer},
     {"split.no", KeyKind::integer},

@@ -155,6 +155,7 @@ bool holds(const GgufValue& value, KeyKind kind) {
     case KeyKind::text: return value.type == GgufType::string;
     case KeyKind::texts: return array && value.element == GgufType::string;
     case KeyKind::floats: return array && value.element == GgufType::f32;
+    case KeyKind::doubles: return array && value.element == GgufType::f64;
     case KeyKind::int32s: return array && value.element == GgufType::i32;
     case KeyKind::bytes: return array && (value.element == GgufType::u8 || value.element == GgufType::i8);
   }
@@ -170,6 +171,7 @@ std::string_view key_kind_name(KeyKind kind) {
     case KeyKind::text: return "a string";
     case KeyKind::texts: return "an array of string";
     case KeyKind::floats: return "an array of f32";
+    case KeyKind::doubles: return "an array of f64";
     case KeyKind::int32s: return "an array of i32";
     case KeyKind::bytes: return "an array of u8 or i8";
   }

@@ -43,7 +43,18 @@ struct GgufValue {
 };
 
 // What a key that neutrino reads must hold. Integers may be of any integer type, as writers differ in it.
-enum class KeyKind { integer, integers_or_integer, number, boolean, text, texts, floats, int32s, bytes };
+enum class KeyKind {
+  integer,
+  integers_or_integer,
+  number,
+  boolean,
+  text,
+  texts,
+  floats,
+  doubles,
+  int32s,
+  bytes
+};
 
 // nullopt: a key that neutrino does not read.
 std::optional<KeyKind> known_key_kind(std::string_view key);

@@ -56,13 +56,17 @@ std::vector<TokenKind> read_kinds(const GgufMetadata& metadata, size_t tokens) {
   return kinds;
 }
 
+// neutrino.tokenizer.scores has the digits that float32 cuts off; a score that has been changed since then counts.
 std::vector<double> read_scores(const GgufMetadata& metadata, size_t tokens) {
   std::vector<double> scores;
   const GgufValue* value = per_token(metadata, "tokenizer.ggml.scores", tokens);
+  const GgufValue* exact = per_token(metadata, "neutrino.tokenizer.scores", tokens);
   for (int64_t id = 0; value && id < value->count; ++id) {
-    scores.push_back(value->at<float>(id));
-    if (!std::isfinite(scores.back()))
-      throw refuse("token_score", "the score of token {} must be finite, got {}", id, scores.back());
+    const auto score = value->at<float>(id);
+    if (!std::isfinite(score))
+      throw refuse("token_score", "the score of token {} must be finite, got {}", id, score);
+    const bool same = exact && static_cast<float>(exact->at<double>(id)) == score;
+    scores.push_back(same ? exact->at<double>(id) : score);
   }
   return scores;
 }

@@ -1,5 +1,7 @@
 #include "weights/gguf_vocabulary_writer.h"
 
+#include <algorithm>
+
 namespace neutrino::weights {
 namespace {
 
@@ -17,6 +19,13 @@ std::vector<int32_t> kind_numbers(const tokenizer::Vocabulary& vocabulary) {
   return numbers;
 }
 
+// The key has float32. A Unigram tokenizer may decide by digits that are beyond it, so they are kept for ourselves.
+void set_scores(GgufKeyValues& key_values, const std::vector<double>& scores) {
+  const std::vector<float> floats(scores.begin(), scores.end());
+  key_values.set("tokenizer.ggml.scores", floats);
+  if (!std::ranges::equal(scores, floats)) key_values.set("neutrino.tokenizer.scores", scores);
+}
+
 }  // namespace
 
 // "seperator" is how the format spells it.
@@ -25,9 +34,7 @@ void set_gguf_vocabulary(GgufKeyValues& key_values, const tokenizer::Vocabulary&
   if (!vocabulary.pre.empty()) key_values.set("tokenizer.ggml.pre", vocabulary.pre);
   key_values.set("tokenizer.ggml.tokens", vocabulary.tokens);
   if (!vocabulary.kinds.empty()) key_values.set("tokenizer.ggml.token_type", kind_numbers(vocabulary));
-  if (!vocabulary.scores.empty())
-    key_values.set("tokenizer.ggml.scores",
-                   std::vector<float>(vocabulary.scores.begin(), vocabulary.scores.end()));
+  if (!vocabulary.scores.empty()) set_scores(key_values, vocabulary.scores);
   if (!vocabulary.merges.empty()) key_values.set("tokenizer.ggml.merges", vocabulary.merges);
   set_id(key_values, "bos", vocabulary.bos);
   set_id(key_values, "eos", vocabulary.eos);

@@ -13,7 +13,7 @@ import time
 import prometheus_client.parser
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-RELEASE = ROOT / "build" / "release" / "neutrino"
+RELEASE = pathlib.Path(os.environ.get("NEUTRINO_TEST_BINARY", ROOT / "build" / "release" / "neutrino"))
 DEBUG = ROOT / "build" / "debug" / "neutrino"
 TINY = ROOT / "tests" / "golden" / "tiny" / "llama-q4_1.gguf"
 KEY = "test-key-of-the-e2e-suite"
