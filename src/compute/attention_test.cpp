@@ -23,8 +23,7 @@ using testing::values_of;
 using testing::view_of;
 
 class AttentionOnEveryTable : public ::testing::TestWithParam<std::string_view> {};
-INSTANTIATE_TEST_SUITE_P(Isa, AttentionOnEveryTable,
-                         ::testing::ValuesIn(available_isas().begin(), available_isas().end()),
+INSTANTIATE_TEST_SUITE_P(Isa, AttentionOnEveryTable, ::testing::ValuesIn(testing::every_table()),
                          [](const auto& param) { return std::string(param.param); });
 
 constexpr float kSinks[] = {0.5f, -2.0f, 4.0f, 0.0f};

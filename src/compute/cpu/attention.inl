@@ -216,22 +216,45 @@ inline void softmax_queries(QueryBatch& batch, const Block& block, int64_t first
     store(scores + 16 * i, numbers ? round_number_bf16(p[i]) : round_bf16(p[i]));
 }
 
-template <typename T>
-void attend_block(const AttentionTask& task, QueryBatch& batch, const Block& block, const Tiles<T>& tiles) {
+// How scores and sums are made: of vectors here, and of whatever has the same functions elsewhere.
+struct VectorProducts {
+  // Once a batch, behind begin_queries().
+  void begin(const AttentionTask&, const QueryBatch&) {}
+
+  // scores = scale * queries times keys.
+  template <typename T>
+  void score(const AttentionTask& task, const QueryBatch& batch, const Block& block, const Tiles<T>& tiles) {
+    for_tiles<kQueryTile>(block.first, block.end, [&](int64_t first, auto size) {
+      const int64_t end = batch.visible[first + size.value - 1].end - block.position;
+      score_tile<size.value>(task, batch, first, end, tiles.keys, ahead(block, first, tiles.ahead));
+    });
+  }
+
+  // sum = correction * sum + probabilities times values.
+  template <typename T>
+  void add_values(const AttentionTask& task, const QueryBatch& batch, const Block& block,
+                  const Tiles<T>& tiles) {
+    for_tiles<kQueryTile>(block.first, block.end, [&](int64_t first, auto size) {
+      value_tile<size.value>(task, batch, first, tiles.values, ahead(block, first, tiles.ahead));
+    });
+  }
+
   // Only the first tile reads the block from memory, the others find it in the cache.
-  const auto ahead = [&](int64_t first) { return first == block.first ? tiles.ahead : 0; };
-  for_tiles<kQueryTile>(block.first, block.end, [&](int64_t first, auto size) {
-    const int64_t end = batch.visible[first + size.value - 1].end - block.position;
-    score_tile<size.value>(task, batch, first, end, tiles.keys, ahead(first));
-  });
+  static int64_t ahead(const Block& block, int64_t first, int64_t elements) {
+    return first == block.first ? elements : 0;
+  }
+};
+
+template <typename Products, typename T>
+void attend_block(const AttentionTask& task, QueryBatch& batch, const Block& block, const Tiles<T>& tiles,
+                  Products& products) {
+  products.score(task, batch, block, tiles);
   cap_scores(task, batch.scores + block.first * 32, (block.end - block.first) * 32);
   raise_maxima(batch, block);
   for_tiles<kSoftmaxTile>(block.first, block.end, [&](int64_t first, auto size) {
     softmax_queries<size.value>(batch, block, first);
   });
-  for_tiles<kQueryTile>(block.first, block.end, [&](int64_t first, auto size) {
-    value_tile<size.value>(task, batch, first, tiles.values, ahead(first));
-  });
+  products.add_values(task, batch, block, tiles);
 }
 
 // Rounds the queries and starts their sums.
@@ -259,6 +282,7 @@ inline void end_queries(const AttentionTask& task, const QueryBatch& batch) {
   }
 }
 
+template <typename Products>
 void attend_queries(const AttentionTask& task, int64_t first, int64_t count) {
   QueryBatch batch;
   batch.first = first, batch.count = count;
@@ -267,6 +291,8 @@ void attend_queries(const AttentionTask& task, int64_t first, int64_t count) {
   batch.q = task.work, batch.sum = batch.q + count * task.key_width;
   batch.scores = batch.sum + count * task.value_width;
   begin_queries(task, batch);
+  Products products;
+  products.begin(task, batch);
   const int64_t end = batch.visible[count - 1].end;
   Block block = {batch.visible[0].first / 32 * 32, 0, 0, false};
   for (; block.position < end; block.position += 32) {
@@ -280,22 +306,26 @@ void attend_queries(const AttentionTask& task, int64_t first, int64_t count) {
     const int64_t ahead = more ? (number[1] - number[0]) * task.block_bytes : 0;
     if (task.kv_type != KvType::bf16) {
       expand_block(task, tile, ahead, keys, values);
-      attend_block(task, batch, block, Tiles<float>{keys, values, 0});
+      attend_block(task, batch, block, Tiles<float>{keys, values, 0}, products);
     } else {
       attend_block(task, batch, block,
                    Tiles<uint16_t>{reinterpret_cast<const uint16_t*>(tile),
-                                   reinterpret_cast<const uint16_t*>(tile + task.key_bytes), ahead / 2});
+                                   reinterpret_cast<const uint16_t*>(tile + task.key_bytes), ahead / 2},
+                   products);
     }
   }
   end_queries(task, batch);
 }
 
-void attend(const AttentionTask& task) {
+template <typename Products>
+void attend_batches(const AttentionTask& task) {
   const int64_t queries = task.rows * task.group;
   const int64_t room = kQueryBatchFloats / (task.key_width + task.value_width + 32);
   const int64_t most = smaller(room, kQueryBatchMax) / kQueryTile * kQueryTile;
   for (int64_t first = 0; first < queries; first += most)
-    attend_queries(task, first, smaller(most, queries - first));
+    attend_queries<Products>(task, first, smaller(most, queries - first));
 }
+
+void attend(const AttentionTask& task) { attend_batches<VectorProducts>(task); }
 
 #include "compute/cpu/attention_float.inl"

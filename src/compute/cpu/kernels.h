@@ -162,6 +162,7 @@ struct TileKernels {
   void (*nibble_panels)(const PanelTask&);
   void (*five_panels)(const PanelTask&);
   void (*word_panels)(const PanelTask&);
+  void (*attend)(const AttentionTask&);
   int64_t product_work_bytes;
 };
 

@@ -11,9 +11,12 @@ namespace {
 #include "compute/cpu/tiles_amx.inl"
 //
 #include "compute/cpu/kernels_amx.inl"
+//
+#include "compute/cpu/tile_attention.inl"
 
 }  // namespace
 
-const TileKernels kAmxTiles = {"amx", quantize, nibble_panels, five_panels, word_panels, kWorkBytes};
+const TileKernels kAmxTiles = {
+    "amx", quantize, nibble_panels, five_panels, word_panels, vectors::attend_on_tiles, kWorkBytes};
 
 }  // namespace neutrino::compute::cpu

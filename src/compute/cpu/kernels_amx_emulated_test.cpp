@@ -12,11 +12,13 @@ namespace {
 #include "compute/cpu/tiles_emulated.inl"
 //
 #include "compute/cpu/kernels_amx.inl"
+//
+#include "compute/cpu/tile_attention.inl"
 
 }  // namespace
 
 extern const TileKernels kEmulatedTiles;
-const TileKernels kEmulatedTiles = {"amx_emulated", quantize,    nibble_panels,
-                                    five_panels,    word_panels, kWorkBytes};
+const TileKernels kEmulatedTiles = {
+    "amx_emulated", quantize, nibble_panels, five_panels, word_panels, vectors::attend_on_tiles, kWorkBytes};
 
 }  // namespace neutrino::compute::cpu

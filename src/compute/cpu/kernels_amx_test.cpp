@@ -231,6 +231,16 @@ TEST_F(TilesOnAvx512, TheCheckAtSelectionFindsAWrongTable) {
     task.out[task.out_stride * (task.rows - 1) + 16 * task.panels - 1] += 1;
   };
   for (const Kernels* wrong : {&planes, &bytes, &words}) EXPECT_FALSE(same_products(*wrong, kAvx512Kernels));
+
+  EXPECT_TRUE(same_attention(emulated_kernels(), kAvx512Kernels));
+  Kernels reversed = emulated_kernels();
+  reversed.attend = [](const AttentionTask& task) {
+    AttentionTask other = task;
+    const int32_t blocks[] = {task.block_table[1], task.block_table[0], task.block_table[2]};
+    other.block_table = blocks;
+    kEmulatedTiles.attend(other);
+  };
+  EXPECT_FALSE(same_attention(reversed, kAvx512Kernels)) << "a sum in another order of blocks";
 }
 
 // A CPU with the instructions has the table, unless its products are wrong or the system keeps the registers back; and on any

@@ -1,10 +1,11 @@
-// Two tables beside each other on small products, before one of them is trusted.
+// Two tables beside each other on small products and attention, before one of them is trusted.
 
 #include <cstring>
 #include <vector>
 
 #include "base/random.h"
 #include "compute/cpu/select.h"
+#include "compute/dtype.h"
 
 namespace neutrino::compute::cpu {
 namespace {
@@ -90,6 +91,46 @@ bool same_products(const Kernels& table, const Kernels& expected) {
     if (std::memcmp(got.data(), want.data(), got.size() * sizeof(float)) != 0) return false;
   }
   return true;
+}
+
+bool same_attention(const Kernels& table, const Kernels& expected) {
+  constexpr int64_t kQueryRows = 21, kGroup = 2, kPositions = 70, kWidth = 64, kTileBytes = kWidth * 64;
+  Random random(2);
+  const auto number = [&] { return static_cast<float>(random.uniform()) * 4 - 2; };
+  std::vector<uint8_t> tiles(3 * 2 * kTileBytes + 64);
+  auto* const elements = reinterpret_cast<uint16_t*>(aligned(tiles));
+  for (int64_t i = 0; i < 3 * kTileBytes; ++i) elements[i] = f32_to_bf16(number());
+  std::vector<float> q(kQueryRows * kGroup * kWidth), work(kAttentionWorkFloats + 16), got(q.size()),
+      want = got;
+  for (float& value : q) value = number();
+  const int32_t blocks[] = {2, 0, 1};
+  AttentionTask task = {.q = q.data(),
+                        .q_stride = kGroup * kWidth,
+                        .out = got.data(),
+                        .out_stride = kGroup * kWidth,
+                        .rows = kQueryRows,
+                        .group = kGroup,
+                        .first_position = kPositions - kQueryRows,
+                        .positions = kPositions,
+                        .window = 0,
+                        .causal = true,
+                        .tiles = aligned(tiles),
+                        .kv_type = KvType::bf16,
+                        .key_bytes = kTileBytes,
+                        .block_bytes = 2 * kTileBytes,
+                        .block_table = blocks,
+                        .key_dim = kWidth,
+                        .key_width = kWidth,
+                        .value_dim = kWidth,
+                        .value_width = kWidth,
+                        .scale = 0.125f,
+                        .softcap = 0,
+                        .sinks = nullptr,
+                        .work = work.data()};
+  table.attend(task);
+  task.out = want.data();
+  expected.attend(task);
+  return std::memcmp(got.data(), want.data(), got.size() * sizeof(float)) == 0;
 }
 
 }  // namespace neutrino::compute::cpu

@@ -41,10 +41,11 @@ const Kernels& amx_kernels() {
 bool has_amx() {
   static const bool usable = [] {
     if (!has_avx512() || !__builtin_cpu_supports("amx-tile") || !__builtin_cpu_supports("amx-int8") ||
-        !request_tiles())
+        !__builtin_cpu_supports("amx-bf16") || !request_tiles())
       return false;
-    if (same_products(amx_kernels(), kAvx512Kernels)) return true;
-    spdlog::warn("kernel table amx gives wrong products on this CPU: avx512 is used");
+    if (same_products(amx_kernels(), kAvx512Kernels) && same_attention(amx_kernels(), kAvx512Kernels))
+      return true;
+    spdlog::warn("kernel table amx gives wrong results on this CPU: avx512 is used");
     return false;
   }();
   return usable;
@@ -86,6 +87,7 @@ Kernels with_tiles(const TileKernels& tiles) {
   table.nibble_panels = tiles.nibble_panels;
   table.five_panels = tiles.five_panels;
   table.word_panels = tiles.word_panels;
+  table.attend = tiles.attend;
   table.planes = true;
   table.product_work_bytes = tiles.product_work_bytes;
   return table;

@@ -11,11 +11,14 @@ namespace neutrino::compute::cpu {
 // Error{failed_precondition} for a table that this CPU cannot run.
 const Kernels& select_kernels(std::string_view name);
 
-// kAvx512Kernels with the products of `tiles`.
+// kAvx512Kernels with the products and attention of `tiles`.
 Kernels with_tiles(const TileKernels& tiles);
 
 // Whether small integer products of every kind have the same bits in both tables: activation rows are `table`'s, which
 // `expected` can read as well. Under a millisecond.
 bool same_products(const Kernels& table, const Kernels& expected);
+
+// The same of attention over a few blocks of bfloat16.
+bool same_attention(const Kernels& table, const Kernels& expected);
 
 }  // namespace neutrino::compute::cpu

@@ -2,7 +2,8 @@
 //
 // tiles_amx.inl has the instructions, tiles_emulated.inl the same functions in plain C++, so that kernels written with them
 // (kernels_amx.inl) are tested on any CPU. Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2,
-// LDTILECFG, TILELOADD, TILESTORED, TILEZERO, TDPBSSD/SUD/USD/UUD.
+// LDTILECFG, TILELOADD, TILESTORED, TILEZERO, TDPBSSD/SUD/USD/UUD,
+// TDPBF16PS.
 #pragma once
 
 #include <stddef.h>

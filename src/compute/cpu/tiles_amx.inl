@@ -41,3 +41,10 @@ template <int c, int a, int b>
 inline void multiply_uu() {
   asm volatile("tdpbuud %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(c), "i"(a), "i"(b));
 }
+
+// c[m][n] += even + odd in float32: the sums of a[m][2 i] * b[i][2 n] and of a[m][2 i + 1] * b[i][2 n + 1] over the pairs i of
+// bfloat16, each a chain of fused multiply-adds from zero. Rounds to nearest; denormals count as zero.
+template <int c, int a, int b>
+inline void multiply_bf16() {
+  asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(c), "i"(a), "i"(b));
+}

@@ -106,3 +106,34 @@ template <int c, int a, int b>
 inline void multiply_uu() {
   multiply_tiles<uint8_t, uint8_t>(c, a, b);
 }
+
+inline float bf16_value(uint16_t bits) {
+  return __builtin_bit_cast(float, static_cast<uint32_t>(bits) << 16);
+}
+
+// Denormals are the caller's: threads that compute flush them.
+template <int c, int a, int b>
+inline void multiply_bf16() {
+  require_product(c, a, b);
+  auto& bytes = emulated_tiles().bytes;
+  const int columns = row_bytes_of(c) / 4, pairs = row_bytes_of(a) / 4;
+  for (int m = 0; m < rows_of(c); ++m) {
+    uint16_t x[kTileRowBytes / 2];
+    float sums[kTileRowBytes / 4] = {};
+    __builtin_memcpy(x, bytes[a][m], kTileRowBytes);
+    __builtin_memcpy(sums, bytes[c][m], kTileRowBytes);
+    for (int n = 0; n < columns; ++n) {
+      float even = 0, odd = 0;
+      for (int k = 0; k < pairs; ++k) {
+        uint16_t y[2];
+        __builtin_memcpy(y, &bytes[b][k][4 * n], 4);
+        even = __builtin_fmaf(bf16_value(x[2 * k]), bf16_value(y[0]), even);
+        odd = __builtin_fmaf(bf16_value(x[2 * k + 1]), bf16_value(y[1]), odd);
+      }
+      sums[n] += even + odd;
+    }
+    __builtin_memset(bytes[c][m], 0, kTileRowBytes);
+    __builtin_memcpy(bytes[c][m], sums, static_cast<size_t>(4 * columns));
+  }
+  for (int m = rows_of(c); m < kTileRows; ++m) __builtin_memset(bytes[c][m], 0, kTileRowBytes);
+}
