@@ -47,7 +47,7 @@ void attend_integer(const Query& query, const PagedKvCache& cache, const KvTiles
   for (int64_t d = 0; d < place.key_dim; ++d) q[d] = round_bf16(query.q[d]);
   float m = query.sink ? *query.sink : -std::numeric_limits<float>::infinity(), l = query.sink ? 1.0f : 0.0f;
   for (int64_t b = query.visible.first / kBlock; b * kBlock < query.visible.end; ++b) {
-    const std::byte* tile = query.tiles + query.block_table[b] * cache.block_bytes();
+    const std::byte* tile = query.tiles + query.block_table[b] * place.block_stride;
     const int64_t first = std::max<int64_t>(query.visible.first - b * kBlock, 0);
     const int64_t end = std::min(kBlock, query.visible.end - b * kBlock);
     float p[kBlock] = {}, largest = m;
@@ -74,10 +74,10 @@ void attend_integer(const Query& query, const PagedKvCache& cache, const KvTiles
 }
 
 // Softmax in two passes: all scores, then probabilities against their maximum. Lanes count from the first visible position.
-void attend_float(const Query& query, const PagedKvCache& cache, const KvTiles& place, float* out) {
+void attend_float(const Query& query, const PagedKvCache&, const KvTiles& place, float* out) {
   const auto tile = [&](int64_t position) {
     return reinterpret_cast<const float*>(query.tiles +
-                                          query.block_table[position / kBlock] * cache.block_bytes());
+                                          query.block_table[position / kBlock] * place.block_stride);
   };
   const auto score = [&](int64_t position) {
     return scaled(query,
@@ -117,6 +117,9 @@ void check_shapes(const Tensor& qkv, const AttentionShape& shape, const PagedKvC
   check(place.heads == shape.num_key_value_heads && place.key_dim == shape.head_dim &&
             place.value_dim == value_dim(shape),
         "attention: the cache's layer has another shape");
+  const int64_t window = cache.shape().layers[static_cast<size_t>(layer)].window;
+  check(window == 0 || (shape.causal && shape.window == window),
+        "attention: the cache's layer has another window");
   check(qkv.columns ==
             (shape.num_attention_heads + place.heads) * place.key_dim + place.heads * place.value_dim,
         "attention: rows are [q heads | k heads | v heads]");
@@ -130,7 +133,7 @@ void attend_query(const AttentionShape& shape, const SequenceRows& sequence, int
   const Query query = {.q = q,
                        .visible = visible_positions(shape, sequence, row),
                        .tiles = cache.tiles(layer, head / group),
-                       .block_table = sequence.block_table,
+                       .block_table = block_table(sequence, cache.layer(layer)),
                        .scale = shape.scale,
                        .softcap = shape.softcap,
                        .sink = shape.sinks.empty() ? nullptr : &shape.sinks[static_cast<size_t>(head)]};

@@ -25,6 +25,11 @@ inline int64_t value_dim(const AttentionShape& shape) {
   return shape.value_dim > 0 ? shape.value_dim : shape.head_dim;
 }
 
+// The sequence's blocks of the layer at `place`.
+inline std::span<const int32_t> block_table(const SequenceRows& sequence, const KvTiles& place) {
+  return place.group == 0 ? sequence.block_table : sequence.window_table;
+}
+
 // check()s that the rows and the cache's layer are of the shape.
 void check_shapes(const Tensor& qkv, const AttentionShape& shape, const PagedKvCache& cache, int64_t layer);
 

@@ -159,6 +159,58 @@ TEST_P(AttentionOnEveryTable, ANaNStaysInItsRow) {
   EXPECT_TRUE(same_bits(got, clean));
 }
 
+// A cache where layers with a window have blocks of their own, and no more of them than the window and a step need: what falls
+// behind `kept` positions is given to the next positions, and its place in the table says so if `marks`. Outputs as attend()'s.
+std::vector<float> attend_in_a_ring(Backend& backend, const AttentionShape& shape, int64_t kept, bool marks,
+                                    const std::vector<int64_t>& steps) {
+  const std::vector<float> all = random_floats(kPositions * row_width(shape), 3, 2.0f);
+  KvCacheShape with_window = cache_shape(shape);
+  with_window.layers[1].window = shape.window;
+  with_window.blocks = 1;
+  with_window.window_blocks = 4;
+  const auto cache = backend.make_kv_cache(with_window);
+  std::vector<int32_t> table, free = {2, 0, 3, 1};
+  std::vector<float> out;
+  size_t behind = 0;
+  int64_t first = 0;
+  for (const int64_t count : steps) {
+    const ScratchScope scope(backend);
+    for (; static_cast<int64_t>(behind + 1) * kBlockPositions <= first - kept + 1; ++behind) {
+      free.push_back(table[behind]);
+      if (marks) table[behind] = kNoBlock;
+    }
+    for (; std::ssize(table) * kBlockPositions < first + count; free.pop_back()) table.push_back(free.back());
+    std::vector<float> rows(all.begin() + first * row_width(shape),
+                            all.begin() + (first + count) * row_width(shape));
+    Tensor qkv = view_of(rows, count, row_width(shape));
+    const SequenceRows sequence = {.rows = count, .first_position = first, .window_table = table};
+    const Batch batch = {.sequences = {&sequence, 1}};
+    backend.rope_and_store(qkv, {}, shape, batch, *cache, 1);
+    const std::vector<float> part = copy(backend.attention_values(qkv, shape, batch, *cache, 1));
+    out.insert(out.end(), part.begin(), part.end());
+    first += count;
+  }
+  return out;
+}
+
+TEST_P(AttentionOnEveryTable, LayersWithAWindowNeedNoMoreThanTheirWindow) {
+  const std::vector<int64_t> chunks = {5, 28, 1, 66}, singles(kPositions, 1);
+  for (const Arithmetic arithmetic : kArithmetics)
+    for (const AttentionShape& shape : kShapes) {
+      if (shape.window == 0 || !shape.causal) continue;
+      const auto fast = cpu(GetParam(), arithmetic), slow = reference(arithmetic);
+      const std::vector<float> want = attend(*slow, shape, {kPositions});
+      for (const auto& steps : {chunks, singles}) {
+        EXPECT_TRUE(same_bits(attend_in_a_ring(*slow, shape, shape.window, true, steps), want));
+        EXPECT_TRUE(same_bits(attend_in_a_ring(*fast, shape, shape.window, true, steps), want));
+      }
+      // The negative control: a block fewer is kept, and overwritten where it is still seen.
+      if (shape.window == 1) continue;
+      EXPECT_FALSE(
+          same_bits(attend_in_a_ring(*fast, shape, shape.window - kBlockPositions, false, singles), want));
+    }
+}
+
 // The finer the type, the closer to the float32 cache.
 TEST(Attention, TypesOfCacheHaveTheErrorsOfTheirWidths) {
   const AttentionShape& shape = kShapes[1];

@@ -47,16 +47,25 @@ struct KvLayer {
   int64_t num_key_value_heads = 0;
   int64_t key_dim = 0;    // of a key: AttentionShape::head_dim
   int64_t value_dim = 0;  // of a value
+  int64_t window = 0;     // 0: every position is read; else position p reads those in (p - window, p] alone
 };
 
 struct KvCacheShape {
   std::vector<KvLayer> layers = {};  // those that attend; the operations count cache layers by this list
   int64_t blocks = 0;                // of kBlockPositions positions each
+  // Absent: all layers stand in the same blocks. Else layers with a window are a group of their own: they have this many blocks,
+  // and SequenceRows::window_table.
+  int64_t window_blocks = 0;
   std::vector<int64_t> states =
       {};                      // floats of recurrent state of each layer that has one (Mamba2, delta net)
   int64_t state_slots = 0;     // each holds one sequence's states, or a snapshot of them
   KvType type = KvType::bf16;  // in integer arithmetic
 };
+
+// Whose blocks hold the layer: 0, those of SequenceRows::block_table, or 1, those of its window_table.
+inline int64_t kv_group(const KvCacheShape& shape, const KvLayer& layer) {
+  return shape.window_blocks > 0 && layer.window > 0 ? 1 : 0;
+}
 
 // The same keys and values in every layer.
 KvCacheShape uniform_kv_cache(int64_t layers, int64_t num_key_value_heads, int64_t head_dim, int64_t blocks);
@@ -79,8 +88,8 @@ class KvCache {
   KvCacheShape shape_;
 };
 
-// Bytes that one block takes over all layers, and one state slot, for sizing a cache.
-int64_t kv_block_bytes(const KvCacheShape& shape, Arithmetic arithmetic);
+// Bytes that one block takes over all layers of its group, and one state slot, for sizing a cache.
+int64_t kv_block_bytes(const KvCacheShape& shape, Arithmetic arithmetic, int64_t group = 0);
 int64_t state_slot_bytes(const KvCacheShape& shape);
 
 // How a layer's attention looks; the qkv rows are [q heads | k heads | v heads], q and k head_dim wide, v value_dim wide.

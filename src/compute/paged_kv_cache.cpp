@@ -32,17 +32,21 @@ void check_layer(const KvLayer& layer) {
 
 std::vector<KvTiles> place_layers(const KvCacheShape& shape, Arithmetic arithmetic) {
   std::vector<KvTiles> places;
-  int64_t offset = 0;
+  int64_t offsets[kKvGroups] = {};
   for (const KvLayer& layer : shape.layers) {
     check_layer(layer);
-    places.push_back({.heads = layer.num_key_value_heads,
+    const int64_t group = kv_group(shape, layer);
+    int64_t& offset = offsets[group];
+    places.push_back({.group = group,
+                      .heads = layer.num_key_value_heads,
                       .key_dim = layer.key_dim,
                       .value_dim = layer.value_dim,
                       .key_width = tile_width(layer.key_dim, arithmetic),
                       .value_width = tile_width(layer.value_dim, arithmetic),
                       .key_bytes = tile_bytes(layer.key_dim, arithmetic, shape.type),
                       .value_bytes = tile_bytes(layer.value_dim, arithmetic, shape.type),
-                      .offset = offset});
+                      .offset = offset,
+                      .block_stride = kv_block_bytes(shape, arithmetic, group)});
     offset += (places.back().key_bytes + places.back().value_bytes) * layer.num_key_value_heads;
   }
   return places;
@@ -122,12 +126,13 @@ KvCacheShape uniform_kv_cache(int64_t layers, int64_t num_key_value_heads, int64
   return {.layers = std::vector<KvLayer>(static_cast<size_t>(layers), layer), .blocks = blocks};
 }
 
-int64_t kv_block_bytes(const KvCacheShape& shape, Arithmetic arithmetic) {
+int64_t kv_block_bytes(const KvCacheShape& shape, Arithmetic arithmetic, int64_t group) {
   int64_t bytes = 0;
   for (const KvLayer& layer : shape.layers)
-    bytes += (tile_bytes(layer.key_dim, arithmetic, shape.type) +
-              tile_bytes(layer.value_dim, arithmetic, shape.type)) *
-             layer.num_key_value_heads;
+    if (kv_group(shape, layer) == group)
+      bytes += (tile_bytes(layer.key_dim, arithmetic, shape.type) +
+                tile_bytes(layer.value_dim, arithmetic, shape.type)) *
+               layer.num_key_value_heads;
   return bytes;
 }
 
@@ -141,23 +146,31 @@ PagedKvCache::PagedKvCache(const KvCacheShape& shape, Arithmetic arithmetic)
     : KvCache(shape),
       arithmetic_(arithmetic),
       layers_(place_layers(shape, arithmetic)),
-      block_bytes_(kv_block_bytes(shape, arithmetic)),
       state_bytes_(state_slot_bytes(shape)) {
-  check(shape.blocks > 0 && (block_bytes_ > 0 || state_bytes_ > 0), "an empty KV cache");
   int64_t offset = 0;
   for (const int64_t state : shape.states) state_offsets_.push_back(offset), offset += state;
-  data_ = map_pages(shape.blocks, block_bytes_, "KV blocks");
+  const int64_t blocks[kKvGroups] = {shape.blocks, shape.window_blocks};
   try {
+    for (int64_t g = 0; g < kKvGroups; ++g) {
+      Group& group = groups_[static_cast<size_t>(g)];
+      group = {.blocks = blocks[g], .stride = kv_block_bytes(shape, arithmetic, g)};
+      group.data = map_pages(group.blocks, group.stride, "KV blocks");
+      bytes_ += group.blocks * group.stride;
+    }
     states_ = map_pages(shape.state_slots, state_bytes_, "state slots");
   } catch (...) {
-    if (data_) munmap(data_, static_cast<size_t>(shape.blocks * block_bytes_));
+    unmap();
     throw;
   }
-  bytes_ = shape.blocks * block_bytes_ + shape.state_slots * state_bytes_;
+  bytes_ += shape.state_slots * state_bytes_;
+  check(shape.blocks > 0 && bytes_ > 0, "an empty KV cache");
 }
 
-PagedKvCache::~PagedKvCache() {
-  if (data_) munmap(data_, static_cast<size_t>(shape_.blocks * block_bytes_));
+PagedKvCache::~PagedKvCache() { unmap(); }
+
+void PagedKvCache::unmap() {
+  for (const Group& group : groups_)
+    if (group.data) munmap(group.data, static_cast<size_t>(group.blocks * group.stride));
   if (states_) munmap(states_, static_cast<size_t>(shape_.state_slots * state_bytes_));
 }
 
@@ -183,9 +196,10 @@ float* PagedKvCache::state(int32_t slot, int64_t layer) const {
 }
 
 std::byte* PagedKvCache::open_tile(int64_t layer, int64_t head, int64_t block, int64_t offset) {
-  check(block >= 0 && block < shape_.blocks, "a block table names a block outside the cache");
   const KvTiles& place = this->layer(layer);
-  std::byte* tile = tiles(layer, head) + block * block_bytes_;
+  check(block >= 0 && block < groups_[static_cast<size_t>(place.group)].blocks,
+        "a block table names a block outside the cache");
+  std::byte* tile = tiles(layer, head) + block * place.block_stride;
   if (offset == 0) std::memset(tile, 0, static_cast<size_t>(place.key_bytes + place.value_bytes));
   return tile;
 }

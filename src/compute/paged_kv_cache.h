@@ -1,8 +1,9 @@
 // The storage behind KvCache, the same for every backend: zeroed pages,
-// [block][layer][kv head][K tile | V tile], so that memory is taken as blocks come into use; and beside them the recurrent
-// states, [slot][layer].
+// [block][layer][kv head][K tile | V tile] for each group of layers, so that memory is taken as blocks come into use; and
+// beside them the recurrent states, [slot][layer].
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <memory>
 #include <vector>
@@ -11,13 +12,15 @@
 
 namespace neutrino::compute {
 
-// Where one layer's tiles stand in a block, and their size.
+// Where one layer's tiles stand in a block of its group, and their size.
 struct KvTiles {
+  int64_t group = 0;  // kv_group()
   int64_t heads = 0;
   int64_t key_dim = 0, value_dim = 0;
   int64_t key_width = 0, value_width = 0;  // with padding
   int64_t key_bytes = 0, value_bytes = 0;  // of a tile; V stands behind K
   int64_t offset = 0;                      // of head 0's K tile in a block
+  int64_t block_stride = 0;  // of all layers of the group: block b + 1's tiles stand so much further than b's
 };
 
 class PagedKvCache final : public KvCache {
@@ -34,12 +37,12 @@ class PagedKvCache final : public KvCache {
   Arithmetic arithmetic() const { return arithmetic_; }
   bool has_bf16() const { return arithmetic_ == Arithmetic::integer && shape_.type == KvType::bf16; }
   const KvTiles& layer(int64_t layer) const { return layers_[static_cast<size_t>(layer)]; }
-  int64_t block_bytes() const { return block_bytes_; }
 
-  // The K tile of block 0; block b's is b * block_bytes() further.
+  // The K tile of block 0; block b's is b * layer(layer).block_stride further.
   std::byte* tiles(int64_t layer, int64_t head) const {
     const KvTiles& place = this->layer(layer);
-    return data_ + place.offset + head * (place.key_bytes + place.value_bytes);
+    return groups_[static_cast<size_t>(place.group)].data + place.offset +
+           head * (place.key_bytes + place.value_bytes);
   }
 
   // One layer's recurrent state in a slot: shape().states[layer] floats.
@@ -60,13 +63,19 @@ class PagedKvCache final : public KvCache {
  private:
   std::byte* open_tile(int64_t layer, int64_t head, int64_t block, int64_t offset);
   void check_slot(int32_t slot) const;
+  void unmap();
+
+  struct Group {
+    int64_t blocks = 0, stride = 0;  // bytes from one block to the next
+    std::byte* data = nullptr;
+  };
 
   Arithmetic arithmetic_;
   std::vector<KvTiles> layers_;
+  std::array<Group, kKvGroups> groups_;
   std::vector<int64_t> state_offsets_;  // floats, of each layer in a slot
-  int64_t block_bytes_, state_bytes_;   // of one block, of one slot
+  int64_t state_bytes_;                 // of one slot
   int64_t bytes_ = 0;
-  std::byte* data_ = nullptr;    // blocks
   std::byte* states_ = nullptr;  // slots
 };
 

@@ -198,8 +198,8 @@ void ReferenceBackend::rope_and_store(Tensor& qkv, const RopeTable& rope, const 
       float* row = qkv.row(sequence.first_row + i);
       for (int64_t h = 0; h < heads + kv_heads; ++h) rotate(row + h * shape.head_dim, rope, position);
       for (int64_t h = 0; h < kv_heads; ++h)
-        store(paged, layer, h, sequence.block_table[position / kBlock], position % kBlock,
-              row + (heads + h) * shape.head_dim,
+        store(paged, layer, h, block_table(sequence, paged.layer(layer))[position / kBlock],
+              position % kBlock, row + (heads + h) * shape.head_dim,
               row + (heads + kv_heads) * shape.head_dim + h * value_dim(shape));
     }
 }

@@ -71,9 +71,9 @@ Gemma::Gemma(const weights::WeightFile& file, Backend& backend, int64_t context)
   logit_cap_ = static_cast<float>(read_number_or(file, "final_logit_softcapping", 0, 1e6, gemma3_ ? 0 : 30));
   make_ropes(file);
   embeddings_ = load_embeddings(file, backend, config_);
-  const auto windows = read_windows(file, config_.num_hidden_layers, gemma3_ ? 6 : 2, gemma3_ ? 0 : 4096);
+  windows_ = read_windows(file, config_.num_hidden_layers, gemma3_ ? 6 : 2, gemma3_ ? 0 : 4096);
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i)
-    layers_.push_back(load_layer(file, backend, i, windows[i]));
+    layers_.push_back(load_layer(file, backend, i, windows_[i]));
   load_dense(file, backend);
   weight_bytes_ = token_weight_bytes(file);
 }

@@ -57,13 +57,13 @@ GptOss::GptOss(const weights::WeightFile& file, Backend& backend, int64_t contex
   rope_ = std::make_unique<Rope>(context_, config_.rotary_dim, config_.rope_theta, compute::RopePairs::halves,
                                  read_rope_scaling(file, config_, context_));
   embeddings_ = load_embeddings(file, backend, config_);
-  const auto windows = read_windows(file, layers, 2);
+  windows_ = read_windows(file, layers, 2);
   for (int64_t i = 0; i < layers; ++i) {
     Layer layer;
     layer.attention_norm = file.vector(layer_name(i, "attn_norm.weight"), hidden);
     layer.sinks = file.vector(layer_name(i, "attn_sinks.weight"), config_.num_attention_heads);
     compute::AttentionShape shape = attention_shape(config_);
-    shape.window = windows[i];
+    shape.window = windows_[i];
     shape.sinks = layer.sinks;
     layer.attention = load_attention(file, backend, i, hidden, shape, rope_.get(), eps_);
     layer.feed_forward = load_feed_forward(file, backend, i, config_, moe_, "post_attention_norm");

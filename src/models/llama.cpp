@@ -109,14 +109,15 @@ Llama::Llama(const weights::WeightFile& file, Backend& backend, int64_t context)
   eps_ = static_cast<float>(config_.rms_norm_eps);
   const Variant& variant = find_variant(config_.architecture);
   const int64_t hidden = config_.hidden_size, layers = config_.num_hidden_layers;
-  const auto rotates = rope_layers(file, variant, layers), windows = read_windows(file, layers, 0);
+  const auto rotates = rope_layers(file, variant, layers);
+  windows_ = read_windows(file, layers, 0);
   router_ = read_router(file);
   rope_ = std::make_unique<Rope>(context_, config_.rotary_dim, config_.rope_theta, variant.pairs,
                                  read_rope_scaling(file, config_, context_));
   embeddings_ = load_embeddings(file, backend, config_);
   for (int64_t i = 0; i < layers; ++i) {
     compute::AttentionShape shape = attention_shape(config_);
-    shape.window = windows[i];
+    shape.window = windows_[i];
     shape.causal = !config_.bidirectional;
     Layer layer;
     layer.attention_norm = file.vector(layer_name(i, "attn_norm.weight"), hidden);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "compute/backend.h"
 #include "weights/weight_file.h"
@@ -54,11 +55,13 @@ class Model {
   // pooled: (sequences, output_columns()). No L2 normalisation.
   virtual compute::Tensor finish(compute::Backend&, const compute::Tensor& pooled) const { return pooled; }
 
+  // All layers in the same blocks; where some have a window, the caller may give those blocks of their own.
   virtual compute::KvCacheShape kv_cache_shape(int64_t blocks, int64_t state_slots = 0) const;
 
  protected:
   ModelConfig config_;
   int64_t context_ = 0;
+  std::vector<int64_t> windows_;  // of each layer (read_windows()); empty: none has one
 };
 
 // Reads the architecture from the file and builds the model that registry.cpp lists for it. Throws Error{unimplemented} for

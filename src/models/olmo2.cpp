@@ -53,13 +53,13 @@ Olmo2::Olmo2(const weights::WeightFile& file, Backend& backend, int64_t context)
   const double local_theta = read_number_or(file, "rope.freq_base_swa", 1, 1e12, config_.rope_theta);
   local_rope_ = std::make_unique<Rope>(context_, config_.rotary_dim, local_theta, RopePairs::halves);
   embeddings_ = load_embeddings(file, backend, config_);
-  const auto windows = read_windows(file, layers, 4);
+  windows_ = read_windows(file, layers, 4);
   for (int64_t i = 0; i < layers; ++i) {
     compute::AttentionShape shape = attention_shape(config_);
-    shape.window = windows[i];
+    shape.window = windows_[i];
     Layer layer;
     layer.attention =
-        load_attention(file, backend, i, hidden, shape, windows[i] > 0 ? local_rope_.get() : rope_.get(),
+        load_attention(file, backend, i, hidden, shape, windows_[i] > 0 ? local_rope_.get() : rope_.get(),
                        eps_, {.norm = QkNorm::whole_row});
     layer.attention_post_norm = file.vector(layer_name(i, "post_attention_norm.weight"), hidden);
     layer.mlp = load_gated_mlp(file, backend, i, hidden, config_.intermediate_size);

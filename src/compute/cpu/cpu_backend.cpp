@@ -192,8 +192,9 @@ CpuBackend::CpuBackend(const BackendOptions& options, const Kernels& kernels, in
 
 std::unique_ptr<KvCache> CpuBackend::make_kv_cache(const KvCacheShape& shape) {
   auto cache = std::make_unique<PagedKvCache>(shape, arithmetic_);
-  if (arithmetic_ == Arithmetic::float32 && shape.blocks * kBlockPositions > positions_) {
-    positions_ = shape.blocks * kBlockPositions;
+  const int64_t positions = std::max(shape.blocks, shape.window_blocks) * kBlockPositions;
+  if (arithmetic_ == Arithmetic::float32 && positions > positions_) {
+    positions_ = positions;
     scores_.clear();
     for (int64_t i = 0; i < threads(); ++i) scores_.push_back(std::make_unique<Floats>(positions_));
   }
@@ -476,7 +477,7 @@ void CpuBackend::rope_and_store(Tensor& qkv, const RopeTable& rope, const Attent
                        .sine = rope.sine.data() + position * pairs,
                        .pairs = pairs,
                        .adjacent = rope.pairs == RopePairs::adjacent});
-    const int32_t block = sequence.block_table[position / kBlockPositions];
+    const int32_t block = block_table(sequence, paged.layer(layer))[position / kBlockPositions];
     uint16_t k[kHeadDimMax], v[kHeadDimMax];
     for (int64_t h = 0; h < kv_heads; ++h) {
       const float *key = values + (heads + h) * head_dim,
@@ -527,8 +528,8 @@ void CpuBackend::attend_rows(const Tensor& qkv, const AttentionShape& shape, con
         .tiles = reinterpret_cast<const uint8_t*>(cache.tiles(layer, head)),
         .kv_type = cache.shape().type,
         .key_bytes = place.key_bytes,
-        .block_bytes = cache.block_bytes(),
-        .block_table = sequence.block_table.data(),
+        .block_bytes = place.block_stride,
+        .block_table = block_table(sequence, place).data(),
         .key_dim = place.key_dim,
         .key_width = place.key_width,
         .value_dim = place.value_dim,
