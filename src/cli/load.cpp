@@ -51,16 +51,17 @@ std::string sampled_digest(const weights::WeightFile& file) {
 
 // What the cache holds, and what it takes.
 struct CacheSize {
+  engine::KvPlan plan;
+  int64_t state_bytes = 0;  // of one state slot (0: the model keeps no state)
+  int64_t sequences = 0;    // with a state each
   int64_t blocks = 0, state_snapshots = 0;
-  int64_t block_bytes = 0, state_bytes = 0;  // of one block, of one state slot (0: the model keeps no state)
-  int64_t sequences = 0;                     // with a state each
   int64_t states() const { return state_bytes > 0 ? (sequences + state_snapshots) * state_bytes : 0; }
-  int64_t bytes() const { return blocks * block_bytes + states(); }
+  int64_t bytes() const { return plan.bytes(blocks) + states(); }
   std::string text() const;  // "1.2 GiB of KV memory for 4096 tokens, ..."
 };
 
 std::string CacheSize::text() const {
-  std::string text = fmt::format("{} of KV memory for {} tokens", size_text(blocks * block_bytes),
+  std::string text = fmt::format("{} of KV memory for {} tokens", size_text(plan.bytes(blocks)),
                                  blocks * compute::kBlockPositions);
   if (state_bytes > 0)
     text += fmt::format(", {} for the states of {} sequences and {} snapshots", size_text(states()),
@@ -78,25 +79,27 @@ int64_t choose_snapshots(const EngineConfig& config, int64_t state_bytes, int64_
 // Throws Error with the figures if the model does not fit.
 CacheSize choose_cache(const EngineConfig& config, const models::Model& model, compute::Arithmetic arithmetic,
                        const AvailableMemory& available, int64_t weights) {
-  compute::KvCacheShape shape = model.kv_cache_shape(1, 1);
-  shape.type = parse_kv_type(config.kv_type);
-  CacheSize size{.block_bytes = compute::kv_block_bytes(shape, arithmetic),
-                 .state_bytes = model.config().recurrent ? compute::state_slot_bytes(shape) : 0,
-                 .sequences = config.max_sequences};
+  CacheSize size{
+      .plan = {model,
+               parse_kv_type(config.kv_type),
+               arithmetic,
+               {model.context(), config.max_sequences, config.batch_tokens}},
+      .state_bytes = model.config().recurrent ? compute::state_slot_bytes(model.kv_cache_shape(1, 1)) : 0,
+      .sequences = config.max_sequences};
   const int64_t one_context = ceil_div(model.context(), compute::kBlockPositions);
   if (config.kv_memory.empty()) {
     size.state_snapshots = choose_snapshots(config, size.state_bytes, available.bytes / 8);
-    size.blocks = std::min(std::max(one_context, available.bytes / 4 / size.block_bytes),
+    size.blocks = std::min(std::max(one_context, size.plan.positions_in(available.bytes / 4)),
                            kContextsDefault * one_context);
   } else {
     int64_t rest = parse_size("--kv-memory", config.kv_memory) - size.states();
     size.state_snapshots = choose_snapshots(config, size.state_bytes, rest / 2);
     rest -= size.state_snapshots * size.state_bytes;
-    size.blocks = rest / size.block_bytes;
-    if (rest < 0 || size.blocks < 1)
+    size.blocks = rest > 0 ? size.plan.positions_in(rest) : 0;
+    if (size.blocks < 1)
       throw make_error(ErrorCode::invalid_argument,
                        "--kv-memory must hold at least one block of {}{} for this model, got {}",
-                       size_text(size.block_bytes),
+                       size_text(size.plan.bytes(1)),
                        size.state_bytes > 0 ? fmt::format(" and a state of {} for each of {} sequences",
                                                           size_text(size.state_bytes), config.max_sequences)
                                             : "",

@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "cli/load.h"
 #include "compute/sizing_backend.h"
+#include "engine/kv_plan.h"
 #include "models/model.h"
 #include "weights/lineage.h"
 
@@ -37,23 +38,29 @@ json::object memory(const weights::WeightFile& file, const DetailOptions& option
   constexpr auto kNormal = compute::Arithmetic::integer;
   const auto backend = compute::make_sizing_backend(kNormal);
   const auto model = models::load_model(file, *backend, options.context);
-  compute::KvCacheShape shape = model->kv_cache_shape(1, 1);
-  shape.type = parse_kv_type(options.kv_type);
-  const int64_t blocks = ceil_div(model->context(), compute::kBlockPositions) * options.batch;
-  const int64_t kv = blocks * compute::kv_block_bytes(shape, kNormal);
-  const int64_t state = model->config().recurrent ? options.batch * compute::state_slot_bytes(shape) : 0;
+  const engine::KvPlan plan(*model, parse_kv_type(options.kv_type), kNormal,
+                            {model->context(), options.batch, limits::kBatchTokensDefault});
+  const int64_t positions = ceil_div(model->context(), compute::kBlockPositions) * options.batch;
+  const int64_t kv = plan.bytes(positions);
+  const int64_t state =
+      model->config().recurrent ? options.batch * compute::state_slot_bytes(model->kv_cache_shape(1, 1)) : 0;
   const int64_t scratch = 2 * model->scratch_bytes(limits::kBatchTokensDefault, kOutputRows);
   // Rows of the embedding are read where they stand in the file.
   const weights::TensorEntry* embedding = file.find("token_embd.weight");
   const int64_t program = kProgramBytes + (embedding ? embedding->bytes : 0);
-  return {{"context", model->context()},
-          {"batch", options.batch},
-          {"weights_bytes", backend->weight_bytes()},
-          {"kv_bytes", kv},
-          {"state_bytes", state},
-          {"scratch_bytes", scratch},
-          {"program_bytes", program},
-          {"total_bytes", backend->weight_bytes() + kv + state + scratch + program}};
+  json::object memory{{"context", model->context()},
+                      {"batch", options.batch},
+                      {"weights_bytes", backend->weight_bytes()},
+                      {"kv_bytes", kv},
+                      {"state_bytes", state},
+                      {"scratch_bytes", scratch},
+                      {"program_bytes", program},
+                      {"total_bytes", backend->weight_bytes() + kv + state + scratch + program}};
+  if (const engine::KvGroup& last = plan.groups().back(); last.window > 0) {
+    memory["window"] = last.window;
+    memory["window_bytes"] = plan.blocks(plan.groups().size() - 1, positions) * last.bytes_per_block;
+  }
+  return memory;
 }
 
 std::string bytes_text(const json::object& object, std::string_view name) {
@@ -65,6 +72,9 @@ void print_memory(const json::object& memory) {
              bytes_text(memory, "total_bytes"), bytes_text(memory, "weights_bytes"),
              bytes_text(memory, "kv_bytes"), memory.at("batch").to_number<int64_t>(),
              memory.at("context").to_number<int64_t>());
+  if (memory.contains("window"))
+    fmt::print(" ({} of them for windows of {})", bytes_text(memory, "window_bytes"),
+               memory.at("window").to_number<int64_t>());
   if (memory.at("state_bytes").to_number<int64_t>() > 0)
     fmt::print(", {} of recurrent state", bytes_text(memory, "state_bytes"));
   fmt::print(", {} of scratch, {} of program, vocabulary and embedding\n",

@@ -74,6 +74,30 @@ TEST_F(ModelCommand, prints_json) {
   EXPECT_EQ(parse_json(run({"verify", "tiny", "--json"}).output).at("verified"), true);
 }
 
+// Layer 0 keeps a window of 32 tokens, layer 1 everything.
+TEST_F(ModelCommand, foretells_that_windows_take_little_memory) {
+  using namespace weights::testing;
+  GgufImage image = tiny_llama({.num_hidden_layers = 2});
+  image.set(u32_value("llama.context_length", 4096));
+  const auto memory = [&](const char* name) {
+    const std::string path = folder_.put(std::string("in/") + name, serialise(image)).string();
+    const json::value shown = parse_json(run({"show", path, "--json", "--batch", "3"}).output);
+    return shown.at("details").at("memory").as_object();
+  };
+  const json::object plain = memory("plain.gguf");
+  EXPECT_FALSE(plain.contains("window"));
+  image.set(u32_value("llama.attention.sliding_window", 32));
+  image.set(u32_value("llama.attention.sliding_window_pattern", 2));
+  const json::object windowed = memory("windowed.gguf");
+  const auto kv = [](const json::object& of) { return of.at("kv_bytes").to_number<int64_t>(); };
+  // Of 3 sequences: 128 blocks each of the one layer; 3 each of the other, and 16 for a step of 512 tokens.
+  EXPECT_EQ(kv(windowed), kv(plain) / (2 * 3 * 128) * (3 * 128 + 3 * 3 + 16));
+  EXPECT_EQ(windowed.at("window"), 32);
+  EXPECT_EQ(windowed.at("window_bytes").to_number<int64_t>(), kv(plain) / (2 * 3 * 128) * 25);
+  EXPECT_THAT(run({"show", (folder_.path() / "in/windowed.gguf").string()}).output,
+              HasSubstr("of them for windows of 32"));
+}
+
 TEST_F(ModelCommand, bad_usage_is_exit_code_2) {
   EXPECT_EQ(run({"verify", "../x"}).exit_code, 2);
   EXPECT_EQ(run({"show", ".x"}).exit_code, 2);

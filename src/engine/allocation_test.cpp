@@ -120,6 +120,17 @@ TEST(Allocation, NoneIn200StepsOfAFakeModel) {
   EXPECT_EQ(measured.allocations, 0);
 }
 
+TEST(Allocation, NoneIn200StepsOfAModelWithWindows) {
+  for (const auto kind : {testing::FakeModel::Kind::windowed, testing::FakeModel::Kind::sliding}) {
+    const testing::FakeModel model(512, 1024, kind, 40);  // the steps give blocks back
+    testing::FakeBackend backend;
+    std::atomic<int64_t> steps = 0;
+    const Measured measured = measure(model, backend, steps);
+    EXPECT_GE(measured.steps, kWarmSteps + kMeasuredSteps);
+    EXPECT_EQ(measured.allocations, 0);
+  }
+}
+
 TEST(Allocation, OnePerStepIsSeen) {
   testing::FakeModel model(512, 1024);
   std::unique_ptr<int64_t> kept;

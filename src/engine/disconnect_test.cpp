@@ -28,8 +28,12 @@ struct Client {
   int64_t leaves_at = 0;  // step of the round
 };
 
+using Kind = testing::FakeModel::Kind;
+
 class Rounds {
  public:
+  explicit Rounds(Kind kind) : model_(kVocabulary, 1024, kind) {}
+
   std::map<Phase, int64_t> left_in;  // how many clients left in which phase
   int64_t left_without_stream = 0;
 
@@ -50,8 +54,9 @@ class Rounds {
     }
   }
 
-  BlockCounts blocks() const { return engine_.blocks().counts(); }
-  int64_t total() const { return engine_.blocks().total(); }
+  size_t groups() const { return engine_.kv_plan().groups().size(); }
+  BlockCounts blocks(size_t group) const { return engine_.blocks(group).counts(); }
+  int64_t total(size_t group) const { return engine_.blocks(group).total(); }
 
  private:
   std::vector<Client> arrive(int64_t round) {
@@ -75,7 +80,7 @@ class Rounds {
     ++left_in[phase(sequence)];
     if (client.reading == Reading::all_at_once && sequence != nullptr) ++left_without_stream;
     client.generation.reset();
-    if (after_leaving && sequence != nullptr) after_leaving(engine_.blocks(), *sequence);
+    if (after_leaving && sequence != nullptr) after_leaving(engine_.blocks(groups() - 1), *sequence);
   }
 
   const Sequence* find(const std::string& id) const {
@@ -92,7 +97,7 @@ class Rounds {
   }
 
   Random random_{7};
-  testing::FakeModel model_{kVocabulary, 1024};
+  testing::FakeModel model_;
   testing::FakeBackend backend_;
   chat::testing::ListTokenizer tokenizer_{std::vector<std::string>(kVocabulary, "x")};
   Metrics metrics_;
@@ -109,30 +114,36 @@ class Rounds {
   LocalChatModel chat_{engine_, tokenizer_, nullptr, {}};
 };
 
-TEST(Disconnect, BlocksComeBackFromEveryPhase) {
-  Rounds rounds;
+class Disconnect : public ::testing::TestWithParam<Kind> {};
+INSTANTIATE_TEST_SUITE_P(Kind, Disconnect, ::testing::Values(Kind::attention, Kind::windowed));
+
+TEST_P(Disconnect, BlocksComeBackFromEveryPhase) {
+  Rounds rounds(GetParam());
   rounds.run();
   for (const Phase phase : {Phase::queue, Phase::prefill, Phase::decode})
     EXPECT_GT(rounds.left_in[phase], 10) << "phase " << static_cast<int>(phase);
   EXPECT_GT(rounds.left_without_stream, 10);
-  EXPECT_EQ(rounds.blocks().referenced, 0);
-  EXPECT_EQ(rounds.blocks().cached + rounds.blocks().free, rounds.total());
+  for (size_t group = 0; group < rounds.groups(); ++group) {
+    EXPECT_EQ(rounds.blocks(group).referenced, 0);
+    EXPECT_EQ(rounds.blocks(group).cached + rounds.blocks(group).free, rounds.total(group));
+  }
   fmt::print(
       "disconnects: {} in the queue, {} in prefill, {} in decode, {} of them without a stream, {} too late\n",
       rounds.left_in[Phase::queue], rounds.left_in[Phase::prefill], rounds.left_in[Phase::decode],
       rounds.left_without_stream, rounds.left_in[Phase::finished]);
 }
 
-TEST(Disconnect, AVariantThatForgetsToFreeIsFound) {
-  Rounds rounds;
+TEST_P(Disconnect, AVariantThatForgetsToFreeIsFound) {
+  Rounds rounds(GetParam());
+  const size_t group = rounds.groups() - 1;
   int64_t forgotten = 0;
   rounds.run([&](const BlockManager& blocks, const Sequence& sequence) {
-    if (forgotten > 0 || sequence.block_table.empty()) return;
-    BlockManagerFault::forget_release(blocks, sequence.block_table[0]);
+    if (forgotten > 0 || sequence.tables[group].held() == 0) return;
+    BlockManagerFault::forget_release(blocks, sequence.tables[group].blocks.back());
     ++forgotten;
   });
   EXPECT_EQ(forgotten, 1);
-  EXPECT_EQ(rounds.blocks().referenced, 1);
+  EXPECT_EQ(rounds.blocks(group).referenced, 1);
 }
 
 }  // namespace

@@ -40,16 +40,17 @@ StateSlots make_state_slots(const EngineOptions& options, const models::Model& m
                     options.kv_blocks);
 }
 
-compute::KvCacheShape cache_shape(const EngineOptions& options, const models::Model& model,
-                                  int64_t state_slots) {
-  compute::KvCacheShape shape = model.kv_cache_shape(options.kv_blocks, state_slots);
-  shape.type = options.kv_type;
-  return shape;
+KvUse kv_use(const EngineOptions& options) {
+  return {options.context_tokens, options.max_sequences, options.batch_tokens};
 }
 
-EngineLimits engine_limits(const EngineOptions& options) {
-  return {options.max_sequences, options.batch_tokens, options.context_tokens, options.kv_blocks,
-          options.prefix_cache == PrefixCache::on};
+EngineLimits engine_limits(const EngineOptions& options, size_t kv_groups) {
+  return {options.max_sequences,
+          options.batch_tokens,
+          options.context_tokens,
+          options.kv_blocks,
+          options.prefix_cache == PrefixCache::on,
+          kv_groups};
 }
 
 Error dead_error() {
@@ -63,12 +64,13 @@ Engine::Engine(const models::Model& model, compute::Backend& backend, EngineOpti
     : model_(model),
       backend_(backend),
       options_(with_defaults(std::move(options), model)),
+      kv_plan_(model, options_.kv_type, backend.arithmetic(), kv_use(options_)),
       clock_(clock),
       registry_(metrics),
-      metrics_(metrics, options_.model_name, engine_limits(options_)),
-      blocks_(options_.kv_blocks, options_.prefix_cache),
+      metrics_(metrics, options_.model_name, engine_limits(options_, kv_plan_.groups().size())),
+      blocks_(kv_plan_, options_.kv_blocks, options_.prefix_cache),
       states_(make_state_slots(options_, model)),
-      cache_(backend.make_kv_cache(cache_shape(options_, model, states_.slots()))),
+      cache_(backend.make_kv_cache(kv_plan_.shape(model, options_.kv_blocks, states_.slots()))),
       scheduler_(scheduler_options(options_), blocks_, states_),
       pace_(options_.batch_tokens),
       sampler_(options_.vocab_size, Scheduler::output_rows_max(scheduler_options(options_)), backend),
@@ -116,7 +118,7 @@ SequencePtr Engine::submit(chat::GenerationRequest request) {
   SequencePtr sequence;
   PushResult pushed = PushResult::closed;
   try {
-    sequence = std::make_shared<Sequence>(std::move(request), options_.end_tokens, root);
+    sequence = std::make_shared<Sequence>(std::move(request), options_.end_tokens, root, blocks_.groups());
     sequence->submitted_ns = clock_.now_ns();
     Sha256 hash;
     const int64_t full_blocks = prompt_tokens / compute::kBlockPositions;
@@ -145,7 +147,7 @@ void Engine::check_fits(const chat::GenerationRequest& request) const {
                        vocab_size - 1, token)
           .with_param("prompt");
   const int64_t prompt_tokens = std::ssize(request.prompt), max_tokens = request.sampling.max_tokens;
-  const int64_t capacity = std::min(options_.context_tokens, options_.kv_blocks * compute::kBlockPositions);
+  const int64_t capacity = std::min(options_.context_tokens, kv_plan_.tokens_max(options_.kv_blocks));
   if (prompt_tokens > capacity || max_tokens > capacity - prompt_tokens)
     throw make_error(ErrorCode::invalid_argument,
                      "prompt and max_tokens must fit the context of {} tokens{}, got {} + {} tokens",
@@ -423,7 +425,13 @@ void Engine::publish() {
   tell(metrics_.snapshots_taken, published_.snapshots, states_.snapshots_taken());
   metrics_.state_snapshots.Set(static_cast<double>(states_.counts().snapshots));
 
-  const BlockCounts blocks = blocks_.counts();
+  std::array<BlockCounts, compute::kKvGroups> blocks;
+  double usage = 0;
+  for (size_t i = 0; i < blocks_.groups(); ++i) {
+    blocks[i] = blocks_.pool(i).counts();
+    usage = std::max(
+        usage, static_cast<double>(blocks[i].referenced) / static_cast<double>(blocks_.pool(i).total()));
+  }
   running_ = std::ssize(scheduler_.running());
   waiting_ = std::ssize(scheduler_.waiting());
   {
@@ -438,15 +446,13 @@ void Engine::publish() {
 
   metrics_.running.Set(static_cast<double>(running_));
   metrics_.waiting.Set(static_cast<double>(waiting_));
-  metrics_.kv_cache_usage.Set(static_cast<double>(blocks.referenced) / static_cast<double>(blocks_.total()));
+  metrics_.kv_cache_usage.Set(usage);
 }
 
-// On each scrape, from one moment: the three always add up to the total.
+// On each scrape, from one moment: the three of a group always add up to its total.
 void Engine::show_blocks() {
-  const BlockCounts blocks = status().blocks;
-  metrics_.blocks_referenced.Set(static_cast<double>(blocks.referenced));
-  metrics_.blocks_cached.Set(static_cast<double>(blocks.cached));
-  metrics_.blocks_free.Set(static_cast<double>(blocks.free));
+  const auto blocks = status().blocks;
+  for (size_t i = 0; i < metrics_.blocks.size(); ++i) metrics_.blocks[i].show(blocks[i]);
 }
 
 void Engine::wake() {

@@ -10,6 +10,7 @@
 // In steady state step() does not allocate. Tests and simulations call step() themselves instead of start().
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -26,6 +27,7 @@
 #include "compute/backend.h"
 #include "engine/batch_sampler.h"
 #include "engine/engine_metrics.h"
+#include "engine/kv_plan.h"
 #include "engine/prompt_pace.h"
 #include "engine/scheduler.h"
 #include "models/model.h"
@@ -36,7 +38,7 @@ struct EngineOptions {
   int64_t max_sequences = 0;   // 0 here and below: the default of base/limits.h
   int64_t batch_tokens = 0;    // token budget of a step
   int64_t context_tokens = 0;  // 0: the model's
-  int64_t kv_blocks = 0;       // 0: enough for max_sequences quarter-full contexts
+  int64_t kv_blocks = 0;       // of positions (kv_plan.h); 0: enough for max_sequences quarter-full contexts
   compute::KvType kv_type = compute::KvType::bf16;
   PrefixCache prefix_cache = PrefixCache::on;
   // Of a recurrent model, beside one state a sequence; absent: kSnapshotsPerSequence times max_sequences. Only with a prefix
@@ -56,7 +58,7 @@ struct EngineStatus {
   bool dead = false;
   std::string death_message = {};
   int64_t running = 0, waiting = 0;
-  BlockCounts blocks = {};
+  std::array<BlockCounts, compute::kKvGroups> blocks = {};  // of each group; see Engine::kv_plan()
   int64_t since_progress_ns = 0;   // since the loop last went round; waiting for work counts as progress
   double queue_drain_seconds = 0;  // estimate: when would a request that came now start?
 };
@@ -79,6 +81,7 @@ class Engine {
 
   EngineStatus status() const;                               // any thread
   const EngineOptions& options() const { return options_; }  // with the defaults filled in
+  const KvPlan& kv_plan() const { return kv_plan_; }
   int64_t kv_bytes() const { return cache_->bytes(); }
   void set_wake(
       std::function<void()> wake);  // called on the engine thread after a step that handed something out
@@ -87,8 +90,9 @@ class Engine {
   // One pass of the loop; false: there was nothing to compute. The engine thread, or a test that has not called start().
   bool step();
   const Scheduler& scheduler() const { return scheduler_; }  // like step()
-  const BlockManager& blocks() const { return blocks_; }     // like step()
-  const StateSlots& states() const { return states_; }       // like step()
+  // Like step(). The blocks of one group.
+  const BlockManager& blocks(size_t group = 0) const { return blocks_.pool(group); }
+  const StateSlots& states() const { return states_; }  // like step()
 
  private:
   void run();
@@ -116,13 +120,14 @@ class Engine {
   const models::Model& model_;
   compute::Backend& backend_;
   const EngineOptions options_;
+  const KvPlan kv_plan_;
   const Clock& clock_;
   Metrics& registry_;
   EngineMetrics metrics_;
   int64_t scrape_ = 0;  // our refresher in the registry
 
   // Engine thread.
-  BlockManager blocks_;
+  SequenceBlocks blocks_;
   StateSlots states_;
   std::unique_ptr<compute::KvCache> cache_;
   Scheduler scheduler_;
@@ -144,7 +149,7 @@ class Engine {
   std::atomic<int64_t> queued_requests_{0}, queued_tokens_{0};
   std::atomic<int64_t> running_{0}, waiting_{0};
   mutable std::mutex block_counts_mutex_;
-  BlockCounts block_counts_;  // of one moment
+  std::array<BlockCounts, compute::kKvGroups> block_counts_;  // of one moment
   std::atomic<int64_t> progress_ns_{0};
   std::atomic<double> drain_seconds_{0};
   std::atomic<bool> dead_{false}, stopping_{false};

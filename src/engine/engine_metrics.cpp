@@ -54,18 +54,36 @@ class EngineMetrics::Maker {
   MetricLabels labels_;
 };
 
+// Layers with a window beside others have blocks of their own, of another size: another series.
+std::vector<BlockGauges> EngineMetrics::make_blocks(Maker& make, size_t groups) {
+  std::vector<BlockGauges> blocks;
+  for (size_t i = 0; i < groups; ++i) {
+    const auto gauge = [&](const char* state) -> Gauge& {
+      return i == 0 ? make.gauge("neutrino_kv_blocks", "KV blocks by state", {{"state", state}})
+                    : make.gauge("neutrino_kv_window_blocks", "KV blocks of layers with a window by state",
+                                 {{"state", state}});
+    };
+    blocks.push_back({gauge("referenced"), gauge("cached"), gauge("free")});
+  }
+  return blocks;
+}
+
+void BlockGauges::show(const BlockCounts& counts) {
+  referenced.Set(static_cast<double>(counts.referenced));
+  cached.Set(static_cast<double>(counts.cached));
+  free.Set(static_cast<double>(counts.free));
+}
+
 EngineMetrics::EngineMetrics(Metrics& metrics, const std::string& model_name, const EngineLimits& limits)
     : EngineMetrics(Maker(metrics, model_name), limits) {}
 
 EngineMetrics::EngineMetrics(Maker make, const EngineLimits& limits)
     : running(make.gauge("vllm:num_requests_running", "Sequences in the running batch")),
       waiting(make.gauge("vllm:num_requests_waiting", "Sequences in the queue")),
-      kv_cache_usage(
-          make.gauge("vllm:kv_cache_usage_perc", "Share of KV blocks referenced by sequences, 0 to 1")),
-      blocks_referenced(make.gauge("neutrino_kv_blocks", "KV blocks by state", {{"state", "referenced"}})),
-      blocks_cached(make.gauge("neutrino_kv_blocks", "KV blocks by state", {{"state", "cached"}})),
-      blocks_free(make.gauge("neutrino_kv_blocks", "KV blocks by state", {{"state", "free"}})),
+      kv_cache_usage(make.gauge("vllm:kv_cache_usage_perc",
+                                "Share of KV blocks referenced by sequences, 0 to 1 (of the fuller group)")),
       state_snapshots(make.gauge("neutrino_state_snapshots", "Snapshots of recurrent states that are kept")),
+      blocks(make_blocks(make, limits.kv_groups)),
       prompt_tokens(make.counter("vllm:prompt_tokens_total", "Prompt tokens of admitted sequences")),
       prompt_tokens_cached(
           make.counter("vllm:prompt_tokens_cached_total", "Prompt tokens found in the prefix cache")),

@@ -5,8 +5,10 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/metrics.h"
+#include "engine/block_manager.h"
 #include "engine/sequence.h"
 
 namespace neutrino::engine {
@@ -14,14 +16,21 @@ namespace neutrino::engine {
 struct EngineLimits {
   int64_t max_sequences = 0, batch_tokens = 0, context_tokens = 0, kv_blocks = 0;
   bool prefix_cache = true;
+  size_t kv_groups = 1;
+};
+
+// The blocks of one group of layers, by state.
+struct BlockGauges {
+  Gauge &referenced, &cached, &free;
+  void show(const BlockCounts& counts);
 };
 
 class EngineMetrics {
  public:
   EngineMetrics(Metrics& metrics, const std::string& model_name, const EngineLimits& limits);
 
-  Gauge &running, &waiting, &kv_cache_usage, &blocks_referenced, &blocks_cached, &blocks_free,
-      &state_snapshots;
+  Gauge &running, &waiting, &kv_cache_usage, &state_snapshots;
+  std::vector<BlockGauges> blocks;  // of each group
   Counter &prompt_tokens, &prompt_tokens_cached, &generation_tokens, &preemptions, &evictions, &steps,
       &snapshots_taken;
   Counter &prefix_queries, &prefix_hits;
@@ -34,6 +43,7 @@ class EngineMetrics {
  private:
   class Maker;
   EngineMetrics(Maker make, const EngineLimits& limits);
+  static std::vector<BlockGauges> make_blocks(Maker& make, size_t groups);
 
   std::array<Counter*, 4> by_reason_;  // indexed by chat::FinishReason
   Histogram &e2e_, &queue_, &prefill_, &decode_, &inference_, &time_per_output_token_;

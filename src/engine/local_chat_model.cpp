@@ -141,9 +141,9 @@ chat::ChatModelStatus LocalChatModel::status() const {
                                 : "",
           .running = engine.running,
           .waiting = engine.waiting,
-          .kv_blocks_referenced = engine.blocks.referenced,
-          .kv_blocks_cached = engine.blocks.cached,
-          .kv_blocks_free = engine.blocks.free,
+          .kv_blocks_referenced = engine.blocks[0].referenced,
+          .kv_blocks_cached = engine.blocks[0].cached,
+          .kv_blocks_free = engine.blocks[0].free,
           .queue_drain_seconds = engine.queue_drain_seconds};
 }
 

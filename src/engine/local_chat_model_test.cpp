@@ -92,7 +92,7 @@ TEST(LocalChatModel, AStopStringEndsTheGenerationAndIsCutOff) {
   EXPECT_EQ(all.stop_reason, request.sampling.stop[1]);
   EXPECT_EQ(all.usage.completion_tokens, static_cast<int64_t>((at + 5 - 1) / 4 + 1));
   while (rig.engine.status().running > 0) std::this_thread::yield();  // the engine stops, too
-  EXPECT_EQ(rig.engine.status().blocks.referenced, 0);
+  EXPECT_EQ(rig.engine.status().blocks[0].referenced, 0);
   EXPECT_THAT(rig.metrics.text(), ::testing::HasSubstr("finished_reason=\"stop\",model_name=\"model\"} 1"));
 
   request.sampling.include_stop_in_output = true;

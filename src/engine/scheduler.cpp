@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/checked.h"
 #include "base/error.h"
 
 namespace neutrino::engine {
@@ -47,7 +46,7 @@ int64_t Scheduler::output_rows_max(const SchedulerOptions& options) {
   return std::min(options.batch_tokens, options.max_sequences + kPromptOutputRows);
 }
 
-Scheduler::Scheduler(const SchedulerOptions& options, BlockManager& blocks, StateSlots& states)
+Scheduler::Scheduler(const SchedulerOptions& options, SequenceBlocks& blocks, StateSlots& states)
     : options_(options), blocks_(blocks), states_(states) {
   const size_t sequences = static_cast<size_t>(options.max_sequences);
   const size_t rows = static_cast<size_t>(options.batch_tokens);
@@ -93,8 +92,7 @@ bool Scheduler::admit_next(int64_t now_ns) {
   Sequence& sequence = *waiting_.front();
   if (sequence.wants_prompt_logprobs() && prompt_outputs_ == 0) return false;
   take_prefix(sequence);
-  const int64_t needed = ceil_div(sequence.known(), kBlockPositions) - std::ssize(sequence.block_table);
-  if (needed + blocks_owed() > blocks_.available()) {
+  if (!blocks_.have_room(sequence, running_)) {
     give_back_blocks(sequence);
     return false;
   }
@@ -118,39 +116,22 @@ void Scheduler::take_prefix(Sequence& sequence) {
   if (!blocks_.keeps_names()) return;
   int64_t useful = sequence.known() - 1;
   if (sequence.wants_prompt_logprobs()) useful = std::min(useful, sequence.prompt_logprobs_done);
-  for (int64_t block = 0; (block + 1) * kBlockPositions <= useful; ++block) {
-    const auto found = blocks_.find(sequence.block_name(block, hash_));
-    if (!found) break;
-    sequence.block_table.push_back(*found);
-    sequence.computed += kBlockPositions;
-  }
+  blocks_.take_prefix(sequence, useful);
   if (states_.in_use()) cut_to_snapshot(sequence);
 }
 
 // Gives back the blocks behind the last one that has a snapshot. Where they ended two sequences part, so perhaps a third one
 // will come along: there this one takes a snapshot.
 void Scheduler::cut_to_snapshot(Sequence& sequence) {
-  sequence.branch = sequence.computed;
-  while (!sequence.block_table.empty() && !states_.has_snapshot(sequence.block_table.back())) {
-    blocks_.release(sequence.block_table.back());
-    sequence.block_table.pop_back();
-    sequence.computed -= kBlockPositions;
-  }
+  const std::vector<int32_t>& blocks = sequence.tables[0].blocks;
+  while (!blocks.empty() && !states_.has_snapshot(blocks.back())) blocks_.drop_last(sequence);
 }
 
 void Scheduler::start_state(Sequence& sequence) {
   sequence.state_slot = states_.take();
-  const int32_t from =
-      sequence.block_table.empty() ? kNoState : states_.use_snapshot(sequence.block_table.back());
+  const std::vector<int32_t>& blocks = sequence.tables[0].blocks;
+  const int32_t from = blocks.empty() ? kNoState : states_.use_snapshot(blocks.back());
   plan_.state_copies.push_back({from, sequence.state_slot});
-}
-
-int64_t Scheduler::blocks_owed() const {
-  int64_t owed = 0;
-  for (const SequencePtr& sequence : running_)
-    owed += std::max<int64_t>(
-        0, ceil_div(sequence->known(), kBlockPositions) - std::ssize(sequence->block_table));
-  return owed;
 }
 
 void Scheduler::schedule(Sequence& sequence) {
@@ -166,10 +147,9 @@ void Scheduler::schedule(Sequence& sequence) {
 
 // False: the sequence itself was the youngest, and is in the queue now.
 bool Scheduler::allocate_blocks(Sequence& sequence, int64_t positions) {
-  while (std::ssize(sequence.block_table) * kBlockPositions < positions) {
-    if (const auto block = blocks_.allocate()) {
-      states_.drop_snapshot(*block);
-      sequence.block_table.push_back(*block);
+  while (const auto group = blocks_.group_short_of(sequence, positions)) {
+    if (const auto block = blocks_.extend(sequence, *group)) {
+      states_.drop_snapshot(*block);  // a recurrent model has one group
       continue;
     }
     const bool itself = running_.back().get() == &sequence;
@@ -197,11 +177,8 @@ void Scheduler::unplan(Sequence& sequence) {
   std::erase(plan_.sequences, &sequence);
 }
 
-// The last block first, so that the beginning of a prefix, which more sequences share, is evicted last.
 void Scheduler::give_back_blocks(Sequence& sequence) {
-  for (; !sequence.block_table.empty(); sequence.block_table.pop_back())
-    blocks_.release(sequence.block_table.back());
-  sequence.computed = 0;
+  blocks_.give_back(sequence);
   if (sequence.state_slot != kNoState) states_.give_back(std::exchange(sequence.state_slot, kNoState));
 }
 
@@ -209,31 +186,24 @@ std::span<const StateCopy> Scheduler::mark_computed() {
   snapshots_.clear();
   for (Sequence* sequence : plan_.sequences) {
     if (sequence->stream.finished()) continue;
-    const int64_t full_before = sequence->computed / kBlockPositions;
+    const int64_t before = sequence->computed;
     sequence->computed += sequence->planned_rows;
-    if (blocks_.keeps_names()) name_blocks(*sequence, full_before);
+    blocks_.mark_computed(*sequence, before);
     if (states_.keeps_snapshots() && wants_snapshot(*sequence)) take_snapshot(*sequence);
   }
   return snapshots_;
 }
 
-// The full blocks from `first` on.
-void Scheduler::name_blocks(Sequence& sequence, int64_t first) {
-  for (int64_t block = first; block < sequence.computed / kBlockPositions; ++block)
-    blocks_.set_name(sequence.block_table[static_cast<size_t>(block)], sequence.block_name(block, hash_));
-}
-
 // Of what a sequence generates only the last snapshot is kept, unless somebody used an earlier one.
 void Scheduler::take_snapshot(Sequence& sequence) {
   const int64_t block = sequence.computed / kBlockPositions - 1;
-  const auto holder = blocks_.holder(sequence.block_name(block, hash_));
+  const auto holder = blocks_.holder(sequence, block);
   check(holder.has_value(), "a full KV block has no name to tie a snapshot to");
   if (states_.has_snapshot(*holder)) return;
   if (sequence.computed > sequence.prompt_tokens) {
     const int64_t earlier = std::exchange(sequence.latest_snapshot, block);
     if (earlier >= 0)
-      if (const auto before = blocks_.holder(sequence.block_name(earlier, hash_)))
-        states_.drop_unused_snapshot(*before);
+      if (const auto before = blocks_.holder(sequence, earlier)) states_.drop_unused_snapshot(*before);
   }
   snapshots_.push_back({sequence.state_slot, states_.add_snapshot(*holder)});
 }
@@ -262,7 +232,8 @@ void Scheduler::lay_out() {
     plan_.rows.push_back({.first_row = first_row,
                           .rows = sequence->planned_rows,
                           .first_position = sequence->computed,
-                          .block_table = sequence->block_table,
+                          .block_table = sequence->tables[0].blocks,
+                          .window_table = sequence->tables[1].blocks,
                           .state_slot = sequence->state_slot});
     for (int64_t i = 0; i < sequence->planned_rows; ++i) {
       const int64_t position = sequence->computed + i;

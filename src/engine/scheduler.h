@@ -4,7 +4,8 @@
 // to compute, then newcomers from the queue, first come first served; beside decoding sequences prompts get only as many rows
 // as the caller says, so that no stream waits for a whole one. Blocks are allocated as rows need them. When none is
 // left, the youngest running sequence is preempted: it gives its blocks back, goes to the front of the queue and is computed
-// again later; the tokens it has stay known, so its result does not change.
+// again later; the tokens it has stay known, so its result does not change. What blocks there are and which sequence holds them:
+// sequence_blocks.h.
 //
 // A sequence of a recurrent model also has a state (state_slots.h). It resumes only where a snapshot is, and leaves snapshots
 // behind: at the last full block of its prompt, at the place where it left what others had computed, at some blocks of a
@@ -19,8 +20,8 @@
 #include <vector>
 
 #include "compute/batch.h"
-#include "engine/block_manager.h"
 #include "engine/sequence.h"
+#include "engine/sequence_blocks.h"
 #include "engine/state_slots.h"
 
 namespace neutrino::engine {
@@ -61,7 +62,7 @@ struct Plan {
 
 class Scheduler {
  public:
-  Scheduler(const SchedulerOptions& options, BlockManager& blocks, StateSlots& states);
+  Scheduler(const SchedulerOptions& options, SequenceBlocks& blocks, StateSlots& states);
 
   void add(SequencePtr sequence);  // to the end of the queue
   // `prompt_rows`: the most beside decoding sequences. Valid until the next call.
@@ -84,21 +85,18 @@ class Scheduler {
   void take_prefix(Sequence& sequence);
   void cut_to_snapshot(Sequence& sequence);
   void start_state(Sequence& sequence);
-  int64_t blocks_owed() const;  // that running prompts will still allocate
   void schedule(Sequence& sequence);
   bool allocate_blocks(Sequence& sequence, int64_t positions);
   void preempt_youngest();
   void unplan(Sequence& sequence);
   void give_back_blocks(Sequence& sequence);
-  void name_blocks(Sequence& sequence, int64_t first);
   void take_snapshot(Sequence& sequence);
   void lay_out();
   void lay_out_outputs(Sequence& sequence, int64_t first_row);
 
   const SchedulerOptions options_;
-  BlockManager& blocks_;
+  SequenceBlocks& blocks_;
   StateSlots& states_;
-  Sha256 hash_;
   std::vector<SequencePtr> waiting_, running_;
   Plan plan_;
   std::vector<StateCopy> snapshots_;         // of the last mark_computed()

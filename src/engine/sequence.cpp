@@ -26,7 +26,7 @@ bool has_penalties(const chat::SamplingParameters& p) {
 }  // namespace
 
 Sequence::Sequence(chat::GenerationRequest&& request, std::span<const int32_t> model_end_tokens,
-                   const Sha256Digest& root_name)
+                   const Sha256Digest& root_name, size_t kv_groups)
     : id(std::move(request.id)),
       sampling(std::move(request.sampling)),
       seed(sampling.seed ? *sampling.seed : system_entropy()),
@@ -38,7 +38,7 @@ Sequence::Sequence(chat::GenerationRequest&& request, std::span<const int32_t> m
   const int64_t most = prompt_tokens + sampling.max_tokens;
   const size_t blocks = static_cast<size_t>(ceil_div(most, compute::kBlockPositions));
   tokens.reserve(static_cast<size_t>(most));
-  block_table.reserve(blocks);
+  for (size_t i = 0; i < kv_groups; ++i) tables[i].blocks.reserve(blocks);
   block_names.reserve(blocks);
   if (has_penalties(sampling)) counts.emplace(tokens, sampling.max_tokens);
   if (sampling.prompt_logprobs) {

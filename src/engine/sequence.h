@@ -8,6 +8,7 @@
 // the fields belong to the engine thread, except where it says otherwise.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -17,6 +18,7 @@
 
 #include "base/sha256.h"
 #include "chat/chat_model.h"
+#include "compute/batch.h"
 #include "engine/token_counts.h"
 #include "engine/token_stream.h"
 
@@ -25,9 +27,18 @@ namespace neutrino::engine {
 // Somebody no longer wants the rest. `stopped`: a stop string was found, which is a good end.
 enum class EndRequest : uint8_t { none, cancelled, stopped };
 
+// A sequence's KV blocks in one group of layers.
+struct BlockTable {
+  std::vector<int32_t> blocks;  // of positions [32 i, 32 i + 32), with a reference each
+  int64_t behind = 0;  // the first so many of them are kNoBlock: given back, no window sees them any more
+
+  int64_t held() const { return static_cast<int64_t>(blocks.size()) - behind; }
+};
+
 struct Sequence {
+  // `kv_groups`: of the engine, 1 or 2.
   Sequence(chat::GenerationRequest&& request, std::span<const int32_t> model_end_tokens,
-           const Sha256Digest& root);
+           const Sha256Digest& root, size_t kv_groups);
 
   // ---- constant after submit()
   std::string id;
@@ -44,7 +55,7 @@ struct Sequence {
   // ---- engine thread; the consumer may read what says so once the stream has a token or is finished
   std::vector<int32_t> tokens;  // known: prompt, then generated
   int64_t computed = 0;         // tokens whose keys and values are in the cache
-  std::vector<int32_t> block_table;
+  std::array<BlockTable, compute::kKvGroups> tables;
   int32_t state_slot = -1;                // of a recurrent model, while it runs
   std::vector<Sha256Digest> block_names;  // of the full blocks of `tokens`, as far as they were needed
   Sha256Digest root;                      // of block_names
@@ -52,7 +63,7 @@ struct Sequence {
   const uint64_t* allowed = nullptr;      // token mask for the next token; absent: all tokens
   int64_t planned_rows = 0;               // in the step being made
   int64_t preemptions = 0;
-  int64_t branch = 0;            // tokens that some other sequence had too, though their state is not kept
+  int64_t branch = 0;            // tokens of the prefix that some other sequence had too, resumable or not
   int64_t latest_snapshot = -1;  // block of the last one taken of what was generated
   bool queued = true;            // counts towards the limits of the queue: was never scheduled
 

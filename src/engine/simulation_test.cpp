@@ -23,13 +23,14 @@ using compute::kBlockPositions;
 
 constexpr int64_t kVocabulary = 24, kContext = 320, kEvents = 600;
 
-enum class Variant { correct, forgets_to_free, forgets_a_snapshot };
+enum class Variant { correct, forgets_to_free, forgets_a_snapshot, reads_behind_its_window };
 using Kind = testing::FakeModel::Kind;
 
 struct Outcome {
   std::string failure;  // empty: all was well
   int64_t events = 0, submitted = 0, refused = 0, finished = 0, failed = 0;
   int64_t cancellations = 0, preemptions = 0, evictions = 0, prefix_hits = 0, snapshots = 0;
+  int64_t given_back = 0;  // blocks behind a window, counted in each step
 };
 
 class Simulation {
@@ -37,9 +38,10 @@ class Simulation {
   Simulation(uint64_t seed, Kind kind, Variant variant)
       : random_(seed),
         variant_(variant),
-        model_(kVocabulary, kContext, kind),
+        model_(kVocabulary, kContext, kind, has_window(kind) ? random_.between(2, 100) : 0),
         backend_(2, variant == Variant::forgets_a_snapshot ? 3 : 0),
         engine_(model_, backend_, random_options(), metrics_, clock_) {
+    model_.reads_further = variant == Variant::reads_behind_its_window;
     model_.before_forward = [this](const compute::Batch& batch) { look_at(batch); };
     for (auto& prefix : prefixes_)
       for (int64_t i = random_.between(20, 200); i > 0; --i) prefix.push_back(random_token());
@@ -50,9 +52,11 @@ class Simulation {
     for (int i = 0; i < 20000 && outcome_.failure.empty() && step(); ++i) {
     }
     expect(live_.empty(), "a sequence never ended");
-    expect(engine_.blocks().counts().referenced == 0, "blocks are still referenced at the end");
+    for (size_t group = 0; group < groups(); ++group) {
+      expect(engine_.blocks(group).counts().referenced == 0, "blocks are still referenced at the end");
+      outcome_.evictions += engine_.blocks(group).evictions();
+    }
     outcome_.preemptions = engine_.scheduler().preemptions();
-    outcome_.evictions = engine_.blocks().evictions();
     outcome_.snapshots = engine_.states().snapshots_taken();
     expect(engine_.states().counts().sequences == 0, "state slots are still taken at the end");
     outcome_.prefix_hits = engine_.scheduler().cached_tokens();
@@ -60,6 +64,9 @@ class Simulation {
   }
 
  private:
+  static bool has_window(Kind kind) { return kind == Kind::windowed || kind == Kind::sliding; }
+  size_t groups() const { return engine_.kv_plan().groups().size(); }
+
   // A sequence and what it was asked for; `sequence` is dropped by a disconnect.
   struct Live {
     SequencePtr sequence;
@@ -134,8 +141,9 @@ class Simulation {
     engine_.end(*live.sequence, why);
     live.unwanted = true;
     ++outcome_.cancellations;
-    if (variant_ == Variant::forgets_to_free && !live.sequence->block_table.empty())
-      BlockManagerFault::forget_release(engine_.blocks(), live.sequence->block_table.back());
+    const size_t group = groups() - 1;
+    if (variant_ == Variant::forgets_to_free && live.sequence->tables[group].held() > 0)
+      BlockManagerFault::forget_release(engine_.blocks(group), live.sequence->tables[group].blocks.back());
   }
 
   // As end_one(), and nobody keeps the sequence.
@@ -148,34 +156,54 @@ class Simulation {
     expect(std::ssize(batch.tokens) <= engine_.options().batch_tokens,
            "a batch is larger than the token budget");
     expect(std::ssize(batch.sequences) <= engine_.options().max_sequences, "more sequences run than may");
+    for (const compute::SequenceRows& part : batch.sequences) look_at(part);
     if (std::exchange(fail_next_, false)) throw Error(ErrorCode::internal, "simulated");
+  }
+
+  // A window holds no more blocks than it and the rows of the step need, however long the sequence is.
+  void look_at(const compute::SequenceRows& part) {
+    const std::span<const int32_t> tables[] = {part.block_table, part.window_table};
+    for (size_t group = 0; group < groups(); ++group) {
+      const int64_t window = engine_.kv_plan().groups()[group].window;
+      if (window == 0) continue;
+      const int64_t held = std::ssize(tables[group]) - std::ranges::count(tables[group], compute::kNoBlock);
+      expect(held <= window_blocks(window, part.rows), "a window holds more blocks than it needs");
+      outcome_.given_back += std::ssize(tables[group]) - held;
+    }
   }
 
   bool step() {
     const bool worked = engine_.step();
     expect(!engine_.status().dead, "the engine died: " + engine_.status().death_message);
     expect(worked || engine_.scheduler().waiting().empty(), "sequences wait, and nothing runs");
-    recount_blocks();
+    for (size_t group = 0; group < groups(); ++group) recount_blocks(group);
+    recount_states();
     for (const Live& live : live_) look_at(live);
     std::erase_if(live_, [](const Live& live) { return live.sequence->stream.finished(); });
     return worked;
   }
 
   // Every reference that a block counts stands in some running sequence's table, and the other way round.
-  void recount_blocks() {
+  void recount_blocks(size_t group) {
+    const BlockManager& blocks = engine_.blocks(group);
+    const int64_t window = engine_.kv_plan().groups()[group].window;
     std::map<int32_t, int64_t> references;
     for (const SequencePtr& sequence : engine_.scheduler().running()) {
-      for (const int32_t block : sequence->block_table) ++references[block];
-      expect(sequence->computed <= std::ssize(sequence->block_table) * kBlockPositions,
+      const BlockTable& table = sequence->tables[group];
+      for (const int32_t block : table.blocks) ++references[block];
+      expect(sequence->computed <= std::ssize(table.blocks) * kBlockPositions,
              "computed tokens have no block");
+      expect(std::ranges::count(table.blocks, compute::kNoBlock) == table.behind &&
+                 table.behind == first_block_seen(window, sequence->computed),
+             "a block is kept that nothing sees, or given back that something does");
       expect(sequence->computed < sequence->known(), "a running sequence has nothing to compute");
     }
     for (const SequencePtr& sequence : engine_.scheduler().waiting())
-      expect(sequence->block_table.empty() && sequence->computed == 0, "a waiting sequence holds blocks");
-    for (int32_t block = 0; block < engine_.blocks().total(); ++block)
-      expect(engine_.blocks().references(block) == references[block], "references and block tables disagree");
-    recount_states();
-    if (outcome_.failure.empty()) engine_.blocks().check_invariants();
+      expect(sequence->tables[group].blocks.empty() && sequence->computed == 0,
+             "a waiting sequence holds blocks");
+    for (int32_t block = 0; block < blocks.total(); ++block)
+      expect(blocks.references(block) == references[block], "references and block tables disagree");
+    if (outcome_.failure.empty()) blocks.check_invariants();
   }
 
   // Every running sequence of a recurrent model has a state slot of its own, and no other sequence has one.
@@ -247,12 +275,14 @@ class Simulation {
   Outcome outcome_;
 };
 
+constexpr const char* kKindNames[] = {"attention", "recurrent", "windowed", "sliding"};
+
 void print(uint64_t seed, Kind kind, const Outcome& o) {
   fmt::print(
       "seed {} {}: events {} submitted {} refused {} finished {} failed {} cancelled {} preemptions {} "
       "evictions {} prefix-hit tokens {} snapshots {} {}\n",
-      seed, kind == Kind::recurrent ? "recurrent" : "attention", o.events, o.submitted, o.refused, o.finished,
-      o.failed, o.cancellations, o.preemptions, o.evictions, o.prefix_hits, o.snapshots,
+      seed, kKindNames[static_cast<size_t>(kind)], o.events, o.submitted, o.refused, o.finished, o.failed,
+      o.cancellations, o.preemptions, o.evictions, o.prefix_hits, o.snapshots,
       o.failure.empty() ? "ok" : o.failure);
 }
 
@@ -267,7 +297,7 @@ void expect_all_well(Kind kind) {
   }
   const int64_t seeds = std::getenv("NEUTRINO_TEST_LONG") != nullptr ? 1000 : 100;
   int64_t preempted = 0, evicted = 0, hit = 0, cancelled = 0, finished = 0, failed = 0, hits = 0,
-          snapshots = 0;
+          snapshots = 0, given_back = 0;
   for (int64_t seed = 0; seed < seeds; ++seed) {
     const Outcome outcome = Simulation(static_cast<uint64_t>(seed), kind, Variant::correct).run();
     ASSERT_EQ(outcome.failure, "") << "seed " << seed;
@@ -280,26 +310,45 @@ void expect_all_well(Kind kind) {
     failed += outcome.failed;
     hits += outcome.prefix_hits;
     snapshots += outcome.snapshots;
+    given_back += outcome.given_back;
   }
   fmt::print(
-      "simulation: {} seeds of {} events; seeds with preemption {}, eviction {}, prefix hit {}, cancellation "
+      "simulation of kind {}: {} seeds of {} events; seeds with preemption {}, eviction {}, prefix hit {}, "
+      "cancellation "
       "{}; "
       "sequences finished {}, failed by injected errors {}; prefix-hit tokens {}, snapshots {}\n",
-      seeds, kEvents, preempted, evicted, hit, cancelled, finished, failed, hits, snapshots);
-  for (const int64_t seen : {preempted, evicted, hit, cancelled}) EXPECT_GE(2 * seen, seeds);
+      kKindNames[static_cast<size_t>(kind)], seeds, kEvents, preempted, evicted, hit, cancelled, finished,
+      failed, hits, snapshots);
+  for (const int64_t seen : {evicted, hit, cancelled}) EXPECT_GE(2 * seen, seeds);
+  EXPECT_GE((kind == Kind::sliding ? 4 : 2) * preempted, seeds);  // windows alone seldom run out of blocks
   EXPECT_GT(failed, 0);
   EXPECT_EQ(snapshots > 0, kind == Kind::recurrent);
+  EXPECT_EQ(given_back > 0, kind == Kind::windowed || kind == Kind::sliding);
 }
 
 TEST(Simulation, EverySeedKeepsItsBlocksAndItsTokens) { expect_all_well(Kind::attention); }
 
 TEST(Simulation, EverySeedOfARecurrentModelKeepsItsStates) { expect_all_well(Kind::recurrent); }
 
+TEST(Simulation, EverySeedOfAModelWithWindowsKeepsWhatTheySee) { expect_all_well(Kind::windowed); }
+
+TEST(Simulation, EverySeedOfAModelOfWindowsAloneKeepsWhatTheySee) { expect_all_well(Kind::sliding); }
+
 TEST(Simulation, AVariantThatForgetsToFreeIsFound) {
   if (std::getenv("NEUTRINO_SIM_SEED") != nullptr) return;
   for (uint64_t seed = 0; seed < 10; ++seed)
-    EXPECT_NE(Simulation(seed, Kind::attention, Variant::forgets_to_free).run().failure, "")
-        << "seed " << seed;
+    for (const Kind kind : {Kind::attention, Kind::windowed})
+      EXPECT_NE(Simulation(seed, kind, Variant::forgets_to_free).run().failure, "") << "seed " << seed;
+}
+
+// One position more than the engine was told of: it sees a block that was given back, or its next contents.
+TEST(Simulation, AModelThatReadsBehindItsWindowIsFound) {
+  if (std::getenv("NEUTRINO_SIM_SEED") != nullptr) return;
+  for (uint64_t seed = 0; seed < 10; ++seed)
+    for (const Kind kind : {Kind::windowed, Kind::sliding}) {
+      const Outcome outcome = Simulation(seed, kind, Variant::reads_behind_its_window).run();
+      EXPECT_NE(outcome.failure.find("the engine died"), std::string::npos) << "seed " << seed;
+    }
 }
 
 // Not every snapshot is resumed from, so not every seed can show it.

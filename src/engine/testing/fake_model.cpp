@@ -29,10 +29,13 @@ uint64_t extend(uint64_t history, int32_t token) {
 
 }  // namespace
 
-FakeKvCache::Slot& FakeKvCache::at(const compute::SequenceRows& rows, int64_t position) {
-  const int64_t block = rows.block_table[static_cast<size_t>(position / compute::kBlockPositions)];
-  check(block >= 0 && block < shape_.blocks, "a block table names a block that does not exist");
-  return slots_[static_cast<size_t>(block * compute::kBlockPositions + position % compute::kBlockPositions)];
+FakeKvCache::Slot& FakeKvCache::at(const compute::SequenceRows& rows, int64_t position, int64_t group) {
+  const auto table = group == 0 ? rows.block_table : rows.window_table;
+  const size_t place = static_cast<size_t>(position / compute::kBlockPositions);
+  if (place >= table.size() || table[place] < 0)
+    throw std::logic_error("a block table leads nowhere for a position that is seen");
+  return slots_[static_cast<size_t>(group)].at(
+      static_cast<size_t>(table[place] * compute::kBlockPositions + position % compute::kBlockPositions));
 }
 
 void FakeKvCache::clear_state(int32_t slot) { states_.at(static_cast<size_t>(slot)) = kNoHistory; }
@@ -42,18 +45,58 @@ void FakeKvCache::copy_state(int32_t from, int32_t to) {
   states_.at(static_cast<size_t>(to)) = states_.at(static_cast<size_t>(from));
 }
 
-FakeModel::FakeModel(int64_t vocab_size, int64_t context, Kind kind) {
+FakeModel::FakeModel(int64_t vocab_size, int64_t context, Kind kind, int64_t window) {
   config_.recurrent = kind == Kind::recurrent;
   config_.architecture = "fake";
   config_.vocab_size = vocab_size;
   config_.num_hidden_layers = config_.num_key_value_heads = config_.head_dim = 1;
+  if (kind == Kind::windowed) windows_ = {0, window};
+  if (kind == Kind::sliding) windows_ = {window};
+  if (!windows_.empty()) config_.num_hidden_layers = std::ssize(windows_);
   config_.max_position_embeddings = context_ = context;
 }
 
 compute::KvCacheShape FakeModel::kv_cache_shape(int64_t blocks, int64_t state_slots) const {
-  compute::KvCacheShape shape = compute::uniform_kv_cache(1, 1, 1, blocks);
+  compute::KvCacheShape shape = compute::uniform_kv_cache(config_.num_hidden_layers, 1, 1, blocks);
+  for (size_t i = 0; i < windows_.size(); ++i) shape.layers[i].window = windows_[i];
   if (config_.recurrent) shape.states = {1}, shape.state_slots = state_slots;
   return shape;
+}
+
+// Every layer gets the same; what comes before a row is read where the least is kept: in the last layer.
+void FakeModel::write_rows(const compute::Batch& batch, const compute::SequenceRows& part,
+                           FakeKvCache& memory) const {
+  const auto& layers = memory.shape().layers;
+  const int64_t last = compute::kv_group(memory.shape(), layers.back());
+  uint64_t state = config_.recurrent ? memory.state(part) : 0;
+  for (int64_t i = 0; i < part.rows; ++i) {
+    const int64_t position = part.first_position + i;
+    const size_t row = static_cast<size_t>(part.first_row + i);
+    check(batch.positions[row] == position, "a row has the wrong position");
+    const uint64_t before = position == 0 ? kNoHistory : memory.at(part, position - 1, last).history;
+    if (config_.recurrent && state != before)
+      throw std::logic_error("a state sums up something else than the sequence's prefix");
+    for (const compute::KvLayer& layer : layers)
+      memory.at(part, position, compute::kv_group(memory.shape(), layer)) = {
+          batch.tokens[row], position, extend(before, batch.tokens[row])};
+    state = extend(state, batch.tokens[row]);
+  }
+  if (config_.recurrent) memory.state(part) = state;
+}
+
+// Walks what the part's rows see in this layer. Where a window begins, the history before it is taken on trust; it goes on into
+// the rows that have just been written, which all layers share.
+void FakeModel::check_history(const compute::SequenceRows& part, FakeKvCache& memory, size_t layer) const {
+  const int64_t group = compute::kv_group(memory.shape(), memory.shape().layers[layer]);
+  const int64_t window = windows_.empty() || windows_[layer] == 0 ? 0 : windows_[layer] + reads_further;
+  const int64_t first = window > 0 ? std::max<int64_t>(0, part.first_position - window + 1) : 0;
+  uint64_t history = kNoHistory;
+  for (int64_t position = first; position < part.first_position + part.rows; ++position) {
+    const FakeKvCache::Slot& slot = memory.at(part, position, group);
+    history = position == first && first > 0 ? slot.history : extend(history, slot.token);
+    if (slot.position != position || slot.history != history)
+      throw std::logic_error("a KV block holds something else than the sequence's prefix");
+  }
 }
 
 compute::Tensor FakeModel::forward(compute::Backend& backend, const compute::Batch& batch,
@@ -62,37 +105,20 @@ compute::Tensor FakeModel::forward(compute::Backend& backend, const compute::Bat
   rows += static_cast<int64_t>(batch.tokens.size());
   if (before_forward) before_forward(batch);
   auto& memory = dynamic_cast<FakeKvCache&>(cache);
-  for (const compute::SequenceRows& part : batch.sequences) {  // all rows are stored before any is read
-    uint64_t state = config_.recurrent ? memory.state(part) : 0;
-    for (int64_t i = 0; i < part.rows; ++i) {
-      const int64_t position = part.first_position + i;
-      const size_t row = static_cast<size_t>(part.first_row + i);
-      check(batch.positions[row] == position, "a row has the wrong position");
-      const uint64_t before = position == 0 ? kNoHistory : memory.at(part, position - 1).history;
-      if (config_.recurrent && state != before)
-        throw std::logic_error("a state sums up something else than the sequence's prefix");
-      memory.at(part, position) = {batch.tokens[row], position, extend(before, batch.tokens[row])};
-      state = extend(state, batch.tokens[row]);
-    }
-    if (config_.recurrent) memory.state(part) = state;
-  }
+  for (const compute::SequenceRows& part : batch.sequences)  // all rows are stored before any is read
+    write_rows(batch, part, memory);
   auto scratch = dynamic_cast<FakeBackend&>(backend).scratch();
   const compute::Tensor logits{scratch.data(), static_cast<int64_t>(batch.output_rows.size()),
                                config_.vocab_size, config_.vocab_size};
   size_t output = 0;
   for (const compute::SequenceRows& part : batch.sequences) {
-    const int64_t end = part.first_position + part.rows;
-    uint64_t history = kNoHistory;
-    for (int64_t position = 0; position < end; ++position) {
-      const FakeKvCache::Slot& slot = memory.at(part, position);
-      history = extend(history, slot.token);
-      check(slot.position == position && slot.history == history,
-            "a KV block holds something else than the sequence's prefix");
-      const int64_t row = part.first_row + position - part.first_position;
-      if (output == batch.output_rows.size() || batch.output_rows[output] != row) continue;
+    for (size_t layer = 0; layer < memory.shape().layers.size(); ++layer) check_history(part, memory, layer);
+    for (int64_t i = 0; i < part.rows; ++i) {
+      if (output == batch.output_rows.size() || batch.output_rows[output] != part.first_row + i) continue;
+      const FakeKvCache::Slot& slot = memory.at(part, part.first_position + i, 0);
       const std::span<float> out{logits.row(static_cast<int64_t>(output++)),
                                  static_cast<size_t>(config_.vocab_size)};
-      fill_logits(history, out);
+      fill_logits(slot.history, out);
       if (slot.token == poison) out[0] = std::numeric_limits<float>::quiet_NaN();
     }
   }

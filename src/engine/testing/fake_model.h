@@ -5,10 +5,14 @@
 // table leads to the right position of one unbroken history. The logits are a pure function of that history, so a test can
 // foretell every token from the prompt alone: a block with somebody else's contents cannot go unnoticed.
 //
+// One with a window has layers whose cache it reads no further back than that (kind windowed: beside layers that see everything;
+// sliding: those alone). A block that is not there any more, or holds something else, makes it throw: a bug, the engine dies.
+//
 // A recurrent one also keeps that hash as its state, and throws (a bug: the engine dies) where a sequence's slot holds more
 // or less than its history.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -29,12 +33,15 @@ class FakeKvCache final : public compute::KvCache {
   };
   explicit FakeKvCache(const compute::KvCacheShape& shape)
       : KvCache(shape),
-        slots_(static_cast<size_t>(shape.blocks * compute::kBlockPositions)),
+        slots_{make_slots(shape.blocks), make_slots(shape.window_blocks)},
         states_(static_cast<size_t>(shape.state_slots)) {}
-  int64_t bytes() const override { return static_cast<int64_t>(slots_.size() * sizeof(Slot)); }
+  int64_t bytes() const override {
+    return static_cast<int64_t>((slots_[0].size() + slots_[1].size()) * sizeof(Slot));
+  }
   void clear_state(int32_t slot) override;
   void copy_state(int32_t from, int32_t to) override;
-  Slot& at(const compute::SequenceRows& rows, int64_t position);
+  // What a layer of this group has of a position. Throws std::logic_error where the table leads nowhere.
+  Slot& at(const compute::SequenceRows& rows, int64_t position, int64_t group);
   uint64_t& state(const compute::SequenceRows& rows) {
     return states_.at(static_cast<size_t>(rows.state_slot));
   }
@@ -42,7 +49,11 @@ class FakeKvCache final : public compute::KvCache {
   int64_t forget_every = 0;  // for negative controls: each n-th copy is not made
 
  private:
-  std::vector<Slot> slots_;
+  static std::vector<Slot> make_slots(int64_t blocks) {
+    return std::vector<Slot>(static_cast<size_t>(blocks * compute::kBlockPositions));
+  }
+
+  std::array<std::vector<Slot>, compute::kKvGroups> slots_;
   std::vector<uint64_t> states_;
   int64_t copies_ = 0;
 };
@@ -92,8 +103,8 @@ class FakeBackend final : public compute::HostBackend {
 
 class FakeModel final : public models::Model {
  public:
-  enum class Kind { attention, recurrent };
-  FakeModel(int64_t vocab_size, int64_t context, Kind kind = Kind::attention);
+  enum class Kind { attention, recurrent, windowed, sliding };
+  FakeModel(int64_t vocab_size, int64_t context, Kind kind = Kind::attention, int64_t window = 40);
   compute::KvCacheShape kv_cache_shape(int64_t blocks, int64_t state_slots) const override;
   compute::Tensor forward(compute::Backend& backend, const compute::Batch& batch,
                           compute::KvCache& cache) const override;
@@ -107,11 +118,14 @@ class FakeModel final : public models::Model {
   std::vector<int32_t> continuation(std::vector<int32_t> prompt, int64_t count) const;
 
   std::function<void(const compute::Batch&)> before_forward;  // may throw; may block
-  int32_t poison = -1;  // a row with this token gets a NaN in its logits
+  int32_t poison = -1;        // a row with this token gets a NaN in its logits
+  int64_t reads_further = 0;  // for negative controls: positions behind the window that it reads all the same
   mutable std::atomic<int64_t> steps{0}, rows{0};
 
  private:
   void fill_logits(uint64_t history, std::span<float> logits) const;
+  void write_rows(const compute::Batch& batch, const compute::SequenceRows& part, FakeKvCache& memory) const;
+  void check_history(const compute::SequenceRows& part, FakeKvCache& memory, size_t layer) const;
 };
 
 }  // namespace neutrino::engine::testing
