@@ -1,7 +1,7 @@
 // What the kernels reach on this machine: products by shape and rows, all operations of a forward pass of SmolLM2-135M's
-// shape on random weights (q4_1 body, q8_0 tied head), and of all-MiniLM-L6-v2's (f32), an encoder.
+// shape on random weights (q4_1 body or --type, q8_0 tied head), and of all-MiniLM-L6-v2's (f32), an encoder.
 //
-//   compute_bench [--isa avx2] [--threads 2] [--seconds 0.3] [--float32] [--type q4_k | --forward | --encoder | --attention]
+//   compute_bench [--isa avx2] [--threads 2] [--seconds 0.3] [--float32] [--type q4_k] [--forward | --encoder | --attention]
 //                 [--kv q8_0]
 //
 // Times are the best of the repetitions: neighbours on the machine only ever add; with --threads 1 they are CPU times.
@@ -83,16 +83,16 @@ struct Layer {
 
 class Model {
  public:
-  Model(Backend& backend, int64_t sequences_max)
+  Model(Backend& backend, DType body, int64_t sequences_max)
       : backend_(backend),
         rope_(testing::rope_values(kContext, 64, RopePairs::adjacent)),
         norm_(kHidden, 1.0f),
         embedding_(testing::random_matrix(DType::q8_0, kVocabulary, kHidden, 1)),
         head_(backend.load_embedding(embedding_.view)) {
-    const OwnedMatrix qkv = testing::random_matrix(DType::q4_1, 960, kHidden, 2),
-                      output = testing::random_matrix(DType::q4_1, kHidden, kHidden, 3),
-                      gate = testing::random_matrix(DType::q4_1, kIntermediate, kHidden, 4),
-                      down = testing::random_matrix(DType::q4_1, kHidden, kIntermediate, 5);
+    const OwnedMatrix qkv = testing::random_matrix(body, 960, kHidden, 2),
+                      output = testing::random_matrix(body, kHidden, kHidden, 3),
+                      gate = testing::random_matrix(body, kIntermediate, kHidden, 4),
+                      down = testing::random_matrix(body, kHidden, kIntermediate, 5);
     for (int64_t i = 0; i < kLayers; ++i)
       layers_.push_back({backend.load_matrix({&qkv.view, 1}), backend.load_matrix({&output.view, 1}),
                          backend.load_gate_up(gate.view, gate.view), backend.load_matrix({&down.view, 1})});
@@ -139,7 +139,7 @@ class Model {
   std::vector<int32_t> table_;
 };
 
-void bench_forward(Backend& backend, const Options& options) {
+void bench_forward(Backend& backend, const Options& options, DType body) {
   struct Case {
     const char* name;
     int64_t sequences, rows, position;
@@ -155,7 +155,7 @@ void bench_forward(Backend& backend, const Options& options) {
       {"prefill 512", 1, 512, 0},
       {"prefill 512 after 1536", 1, 512, 1536},
   };
-  Model model(backend, 32);
+  Model model(backend, body, 32);
   for (const Case& c : kCases) {
     const double seconds =
         best_seconds(options, 3 * options.seconds, [&] { model.forward(c.sequences, c.rows, c.position); });
@@ -351,7 +351,8 @@ void run(int argc, char** argv) {
   app.add_option("--isa", options.backend.isa, "kernel table");
   app.add_option("--threads", options.backend.threads);
   app.add_option("--seconds", options.seconds, "for each line");
-  app.add_option("--type", type, "only products with weights of this type, 2048x768");
+  app.add_option("--type", type,
+                 "only products with weights of this type, 2048x768, or the forward pass with them");
   app.add_flag("--float32", float32, "the arithmetic of --exact");
   app.add_flag("--forward", forward_only, "without the single products");
   app.add_flag("--encoder", encoder_only, "only the encoder");
@@ -372,11 +373,9 @@ void run(int argc, char** argv) {
     const auto at = std::ranges::find(kKvTypeNames, kv);
     return bench_attention(*backend, options, static_cast<KvType>(at - std::begin(kKvTypeNames)));
   }
-  if (!type.empty()) {
-    const auto dtype = dtype_named(type);
-    if (!dtype) throw make_error(ErrorCode::invalid_argument, "no type of weights is named \"{}\"", type);
-    return bench_products(*backend, options, *dtype, 2048, 768);
-  }
+  const auto chosen = dtype_named(type.empty() ? "q4_1" : type);
+  if (!chosen) throw make_error(ErrorCode::invalid_argument, "no type of weights is named \"{}\"", type);
+  if (!type.empty() && !forward_only) return bench_products(*backend, options, *chosen, 2048, 768);
   if (!forward_only) {
     bench_products(*backend, options, DType::q4_1, 3072, 576);
     bench_products(*backend, options, DType::q4_1, 576, 1536);
@@ -387,8 +386,8 @@ void run(int argc, char** argv) {
     bench_products(*backend, options, DType::f32, 1536, 384);
     bench_products(*backend, options, DType::f32, 384, 1536);
   }
-  bench_forward(*backend, options);
-  bench_encoder(*backend, options);
+  bench_forward(*backend, options, *chosen);
+  if (!forward_only) bench_encoder(*backend, options);
 }
 
 }  // namespace

@@ -383,27 +383,27 @@ inline void word_tile(const PanelTask& task, int64_t row, int64_t panel) {
   }
 
 void nibble_panels(const PanelTask& task) {
-  if (unpack_pays(task)) return unpacked_panels<Nibbles>(task);
+  if (unpack_pays<Nibbles>(task)) return unpacked_panels<Nibbles>(task);
   PANEL_LOOPS(nibble_tile)
 }
 void five_panels(const PanelTask& task) {
-  if (unpack_pays(task)) return unpacked_panels<Fives>(task);
+  if (unpack_pays<Fives>(task)) return unpacked_panels<Fives>(task);
   PANEL_LOOPS(five_tile)
 }
 void six_panels(const PanelTask& task) {
-  if (unpack_pays(task)) return unpacked_panels<Sixes>(task);
+  if (unpack_pays<Sixes>(task)) return unpacked_panels<Sixes>(task);
   PANEL_LOOPS(six_tile)
 }
 void code_panels(const PanelTask& task) {
-  if (unpack_pays(task)) return unpacked_panels<Codes>(task);
+  if (unpack_pays<Codes>(task)) return unpacked_panels<Codes>(task);
   PANEL_LOOPS(code_tile)
 }
 void byte_panels(const PanelTask& task) {
-  if (unpack_pays(task)) return unpacked_panels<Bytes>(task);
+  if (unpack_pays<Bytes>(task)) return unpacked_panels<Bytes>(task);
   PANEL_LOOPS(byte_tile)
 }
 void word_panels(const PanelTask& task) {
-  if (unpack_pays(task)) return unpacked_panels<Words>(task);
+  if (unpack_pays<Words>(task)) return unpacked_panels<Words>(task);
   for (int64_t panel = 0; panel < task.panels; ++panel) {
     int64_t row = 0;
     if (task.rows >= 4) word_tile<4, true>(task, 0, panel), row = 4;

@@ -2,7 +2,7 @@
 // (kernels.h): pairs of columns, of 16 rows each.
 //
 // A kind's sum of `group()` columns fits int32, times activations of the given norms. Where the kind has a float factor e, that is
-// the sum of W / e, and a group lies within the columns that share an e.
+// the sum of W / e, and a group lies within the columns that share an e. `rows_min`: from how many rows on unpacking was measured to pay.
 
 constexpr int64_t kSegmentBlocks = 24;  // that are unpacked at once: 24 KB, which stay in the L1 cache
 constexpr int64_t kUnpackedBlock = 32 * kPanelRows;  // int16
@@ -118,7 +118,7 @@ struct WithoutFactors {
 };
 
 struct Nibbles : WithoutFactors<Nibbles> {
-  static constexpr int64_t block_bytes = kNibbleBlockBytes, factor_blocks = 0;
+  static constexpr int64_t block_bytes = kNibbleBlockBytes, rows_min = 20, factor_blocks = 0;
 
   // Eight rows of a block.
   static void unpack_half(const uint8_t* block, int half, int16_t* out, Squares& squares) {
@@ -142,7 +142,7 @@ struct Nibbles : WithoutFactors<Nibbles> {
 };
 
 struct Fives : WithoutFactors<Fives> {
-  static constexpr int64_t block_bytes = kFiveBlockBytes, factor_blocks = 0;
+  static constexpr int64_t block_bytes = kFiveBlockBytes, rows_min = 12, factor_blocks = 0;
 
   template <int upper, int j>
   static void columns(const uint8_t* block, int half, __m256i e, __m256i f, int16_t* out, Squares& squares) {
@@ -197,7 +197,7 @@ struct WithFactors {
 };
 
 struct Bytes : WithFactors<Bytes> {
-  static constexpr int64_t block_bytes = kByteBlockBytes, factors_at = 512, factor_blocks = 1;
+  static constexpr int64_t block_bytes = kByteBlockBytes, rows_min = 16, factors_at = 512, factor_blocks = 1;
 
   static void unpack_block(const PanelTask&, const uint8_t* block, int16_t* out) {
     const __m256i zero_point = _mm256_set1_epi8(static_cast<char>(128));
@@ -209,7 +209,7 @@ struct Bytes : WithFactors<Bytes> {
 };
 
 struct Codes : WithFactors<Codes> {
-  static constexpr int64_t block_bytes = kCodeBlockBytes, factors_at = 256, factor_blocks = 1;
+  static constexpr int64_t block_bytes = kCodeBlockBytes, rows_min = 8, factors_at = 256, factor_blocks = 1;
 
   static void unpack_block(const PanelTask& task, const uint8_t* block, int16_t* out) {
     const __m256i mask = _mm256_set1_epi8(15);
@@ -228,7 +228,7 @@ struct Codes : WithFactors<Codes> {
 
 // s (q - 32), of 13 bits: 32 columns fit int32 (2^12 * 16256 * 32 < 2^31), and where the norms allow it all 256 with one e.
 struct Sixes {
-  static constexpr int64_t block_bytes = kSixBlockBytes, factor_blocks = kSixBlocks;
+  static constexpr int64_t block_bytes = kSixBlockBytes, rows_min = 12, factor_blocks = kSixBlocks;
 
   template <int upper, int j>
   static void columns(const uint8_t* block, int half, __m256i s, int16_t* out, Squares& squares) {
@@ -275,7 +275,7 @@ struct Sixes {
 
 // Words stand unpacked in the panel, and kWordRun columns fit.
 struct Words {
-  static constexpr int64_t block_bytes = kWordBlockBytes, factor_blocks = 0;
+  static constexpr int64_t block_bytes = kWordBlockBytes, rows_min = 32, factor_blocks = 0;
 
   static void unpack(const PanelTask&, const uint8_t* block, Segment& segment, UnpackedMemory&) {
     segment.weights = reinterpret_cast<const int16_t*>(block);

@@ -7,7 +7,6 @@
 // fit int32 for fewer than 2^15 groups. With float factors, which are integers of 18 bits, the groups' sums times their factors are
 // summed in int64 (|S| < 2^53).
 
-constexpr int64_t kUnpackedRowsMin = 32;         // from how many rows on unpacking costs less than it saves
 constexpr int64_t kUnpackedRowsMax = 192;        // that pass over one unpacked segment
 constexpr int64_t kUnpackedBlocksMax = 1 << 13;  // 2^15 groups of eight columns
 
@@ -182,9 +181,10 @@ inline void unpacked_panel(const PanelTask& task, int64_t panel, UnpackedWork& w
   }
 }
 
-// Whether it is worth it, and the sums hold.
+// Whether unpacking costs less than it saves, and the sums hold.
+template <typename Kind>
 inline bool unpack_pays(const PanelTask& task) {
-  return task.rows >= kUnpackedRowsMin && task.rows <= kUnpackedRowsMax && task.blocks <= kUnpackedBlocksMax;
+  return task.rows >= Kind::rows_min && task.rows <= kUnpackedRowsMax && task.blocks <= kUnpackedBlocksMax;
 }
 
 template <typename Kind>
