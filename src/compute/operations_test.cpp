@@ -49,7 +49,10 @@ Outputs row_operations(Backend& backend, std::vector<float> rows, int64_t column
   const Tensor x = compute::columns(all, 1, columns), y = compute::columns(all, columns + 2, columns);
   Outputs out;
   const auto changed = [&](auto change) {
-    change();
+    {
+      const ScratchScope done(backend);  // at its end the operation is
+      change();
+    }
     out.push_back(rows);
     rows = untouched;
   };

@@ -8,6 +8,7 @@
 #include "compute/cpu/cpu_backend.h"
 #include "models/model.h"
 #include "models/testing/fake_weights.h"
+#include "models/testing/golden_case.h"
 
 namespace neutrino::models {
 namespace {
@@ -52,6 +53,23 @@ TEST(Forks, AtMostSixALayer) {
       EXPECT_LE(per_layer, 6) << shape.sequences << " sequences of " << shape.each << " rows";
       EXPECT_GE(per_layer, 4) << "four products a layer, each on both threads";
     }
+}
+
+// Norms of each head's queries and keys, and biases.
+TEST(Forks, AtMostSixALayerOfTheTwins) {
+  for (const char* name : {"qwen3", "qwen2", "phi3"}) {
+    const testing::GoldenCase golden =
+        testing::read_golden_case(NEUTRINO_SOURCE_DIR "/tests/golden/models", name);
+    const testing::TemporaryFolder folder;
+    testing::write_checkpoint(golden, folder.path());
+    const auto file = weights::open_weight_file(folder.path());
+    const auto backend = compute::make_cpu_backend({.threads = 2});
+    const auto model = load_model(*file, *backend);
+    const int64_t before = compute::cpu::forks(*backend), layers = model->config().num_hidden_layers;
+    testing::run_tokens(*model, *backend, std::vector<int32_t>(40, 5));
+    EXPECT_LE(compute::cpu::forks(*backend) - before, 6 * layers + 2)
+        << name << ": embedding, layers and head";
+  }
 }
 
 }  // namespace

@@ -84,6 +84,7 @@ class CpuBackend final : public HostBackend {
   }
   Activation activation(const Tensor& x) override;
   Activation rms_norm(const Tensor& x, std::span<const float> weight, float eps) override;
+  void rms_normalize(const Tensor& x, std::span<const float> weight, float eps) override;
   void matmul_into(const Tensor& out, const Activation& x, const Matrix& w) override;
   void matmul_add(Tensor& sum, const Activation& x, const Matrix& w) override;
   Activation gated_matmul(const Activation& x, const Matrix& gate_up, Function function) override;
@@ -319,6 +320,20 @@ void CpuBackend::quantize_later(const Tensor& x, const Activation& out) {
   later(ceil_div(x.rows, rows), [=, this](int64_t item, int64_t) {
     for (int64_t r = item * rows; r < std::min(x.rows, (item + 1) * rows); ++r)
       write_activation(out, r, x.row(r));
+  });
+}
+
+// Some columns of a tensor (the queries, the keys) are read by the operation on the whole of it, so they can wait for that one;
+// a whole tensor may be what a step returns.
+void CpuBackend::rms_normalize(const Tensor& x, std::span<const float> weight, float eps) {
+  if (x.columns == x.stride) return HostBackend::rms_normalize(x, weight, eps);
+  const auto width = static_cast<int64_t>(weight.size());
+  check(width > 0 && x.columns % width == 0, "a norm's weights cover the columns a whole number of times");
+  const int64_t rows = cheap_rows_per_item(x.columns);
+  later(ceil_div(x.rows, rows), [=, this](int64_t item, int64_t) {
+    for (int64_t r = item * rows; r < std::min(x.rows, (item + 1) * rows); ++r)
+      for (int64_t c = 0; c < x.columns; c += width)
+        kernels_.rms_norm(x.row(r) + c, weight.data(), eps, width, x.row(r) + c);
   });
 }
 
