@@ -6,15 +6,16 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 
 #include "base/error.h"
+#include "engine/row_passes.h"
 
 namespace neutrino::engine {
 namespace {
 
 using Float4 = float __attribute__((vector_size(16)));
 using Int4 = int32_t __attribute__((vector_size(16)));
-using Double2 = double __attribute__((vector_size(16)));
 constexpr size_t kLanes = 16;  // 4 x Float4
 
 inline Float4 load(const float* from) {
@@ -25,87 +26,28 @@ inline Float4 load(const float* from) {
 
 inline Float4 broadcast(float x) { return Float4{x, x, x, x}; }
 
-// exp(x) = 2^n exp(r) with |r| <= ln(2)/2: ln(2) in two parts keeps r exact, and a polynomial of degree 6 (Taylor's
-// coefficients, adjusted at the end by the interval being small) gives exp(r). Adding 1.5 * 2^23 rounds to an integer.
-inline Float4 exp4(Float4 x) {
-  const Float4 rounder = broadcast(12582912.0F);
-  const Float4 shifted = x * broadcast(1.44269504F) + rounder;
-  const Float4 n = shifted - rounder;
-  const Float4 r = (x - n * broadcast(0.693359375F)) - n * broadcast(-2.12194440e-4F);
-  Float4 p = broadcast(1.3888889e-3F);
-  p = p * r + broadcast(8.3333333e-3F);
-  p = p * r + broadcast(4.1666668e-2F);
-  p = p * r + broadcast(1.6666667e-1F);
-  p = p * r + broadcast(0.5F);
-  p = p * r + broadcast(1.0F);
-  p = p * r + broadcast(1.0F);
-  const Int4 exponent = std::bit_cast<Int4>(shifted) << 23;  // n in the low bits of the shifted number
-  const Float4 result = std::bit_cast<Float4>(std::bit_cast<Int4>(p) + exponent);
-  return x < broadcast(-87.0F) ? broadcast(0.0F) : result;
-}
-
-inline float largest(const std::array<Float4, 4>& lanes) {
-  float maximum = lanes[0][0];
-  for (const Float4& vector : lanes)
-    for (int i = 0; i < 4; ++i) maximum = vector[i] > maximum ? vector[i] : maximum;
-  return maximum;
-}
-
-inline double sum(const std::array<Float4, 4>& lanes) {
+double sum_of(const std::array<float, kLanes>& lanes) {
   double total = 0;
-  for (const Float4& vector : lanes)
-    total += (static_cast<double>(vector[0]) + static_cast<double>(vector[1])) +
-             (static_cast<double>(vector[2]) + static_cast<double>(vector[3]));
+  for (size_t i = 0; i < kLanes; i += 4)
+    total += (static_cast<double>(lanes[i]) + static_cast<double>(lanes[i + 1])) +
+             (static_cast<double>(lanes[i + 2]) + static_cast<double>(lanes[i + 3]));
   return total;
 }
 
-// The last elements of a row, padded with -infinity, whose exponential is zero.
-std::array<float, kLanes> padded_tail(std::span<const float> row) {
-  std::array<float, kLanes> tail;
-  tail.fill(-std::numeric_limits<float>::infinity());
-  const size_t rest = row.size() % kLanes;
-  std::memcpy(tail.data(), row.data() + row.size() - rest, rest * sizeof(float));
-  return tail;
-}
-
-template <bool keep>
-void sum_exponentials(std::span<const float> row, float maximum, float scale, double* sums, float* terms) {
-  const Float4 top = broadcast(maximum), factor = broadcast(scale);
-  const size_t whole = row.size() - row.size() % kLanes;
-  for (size_t begin = 0; begin < whole; begin += kSumRun) {
-    std::array<Float4, 4> lanes{};
-    const size_t end = std::min(whole, begin + kSumRun);
-    for (size_t i = begin; i < end; i += kLanes) {
-      for (size_t j = 0; j < 4; ++j) {
-        const Float4 term = exp4((load(row.data() + i + 4 * j) - top) * factor);
-        lanes[j] += term;
-        if constexpr (keep) std::memcpy(terms + i + 4 * j, &term, sizeof term);
-      }
-    }
-    *sums++ = sum(lanes);
-  }
-  if (whole == row.size()) return;
-  const auto tail = padded_tail(row);
-  std::array<Float4, 4> lanes;
-  for (size_t j = 0; j < 4; ++j) lanes[j] = exp4((load(tail.data() + 4 * j) - top) * factor);
-  if constexpr (keep) std::memcpy(terms + whole, lanes.data(), (row.size() - whole) * sizeof(float));
-  *sums = sum(lanes);
-}
+size_t whole_lanes(std::span<const float> row) { return row.size() - row.size() % kLanes; }
 
 }  // namespace
 
+const RowPasses& row_passes() {
+  static const RowPasses& passes = __builtin_cpu_supports("avx2") ? kAvx2Passes : kGenericPasses;
+  return passes;
+}
+
 RowExtent row_extent(std::span<const float> row) {
-  std::array<Float4, 4> maxima, zeros{};
-  maxima.fill(broadcast(-std::numeric_limits<float>::infinity()));
-  const size_t whole = row.size() - row.size() % kLanes;
-  for (size_t i = 0; i < whole; i += kLanes) {
-    for (size_t j = 0; j < 4; ++j) {
-      const Float4 x = load(row.data() + i + 4 * j);
-      maxima[j] = x > maxima[j] ? x : maxima[j];
-      zeros[j] += x * broadcast(0.0F);  // NaN as soon as one x is NaN or infinite
-    }
-  }
-  RowExtent extent{.maximum = largest(maxima), .finite = sum(zeros) == 0};
+  std::array<float, kLanes> maxima, zeros;
+  const size_t whole = whole_lanes(row);
+  row_passes().extents(row.data(), whole, maxima.data(), zeros.data());
+  RowExtent extent{.maximum = *std::ranges::max_element(maxima), .finite = sum_of(zeros) == 0};
   for (size_t i = whole; i < row.size(); ++i) {
     extent.maximum = row[i] > extent.maximum ? row[i] : extent.maximum;
     extent.finite = extent.finite && std::isfinite(row[i]);
@@ -116,41 +58,42 @@ RowExtent row_extent(std::span<const float> row) {
 void exponentials(std::span<const float> row, float maximum, float scale, std::span<double> sums,
                   std::span<float> terms) {
   check(sums.size() * kSumRun >= row.size(), "exponentials: a sum for each run");
-  if (terms.empty())
-    sum_exponentials<false>(row, maximum, scale, sums.data(), nullptr);
-  else
-    sum_exponentials<true>(row, maximum, scale, sums.data(), terms.data());
+  const size_t whole = whole_lanes(row), rest = row.size() - whole;
+  std::array<float, kLanes> lanes;
+  size_t run = 0;
+  for (size_t begin = 0; begin < whole; begin += kSumRun) {
+    row_passes().exponentials(row.data() + begin, std::min(kSumRun, whole - begin), maximum, scale,
+                              lanes.data(), terms.empty() ? nullptr : terms.data() + begin);
+    sums[run++] = sum_of(lanes);
+  }
+  if (rest == 0) return;
+  std::array<float, kLanes> tail, tail_terms;  // padded with what has no weight
+  tail.fill(-std::numeric_limits<float>::infinity());
+  std::copy_n(row.begin() + static_cast<ptrdiff_t>(whole), rest, tail.begin());
+  row_passes().exponentials(tail.data(), kLanes, maximum, scale, lanes.data(), tail_terms.data());
+  if (!terms.empty()) std::copy_n(tail_terms.begin(), rest, terms.begin() + static_cast<ptrdiff_t>(whole));
+  sums[run] = sum_of(lanes);
 }
 
 void add_to_tiers(std::span<const float> weights, std::span<WeightTier> tiers) {
+  const size_t whole = whole_lanes(weights);
   for (WeightTier& tier : tiers) {
-    const Float4 least = broadcast(tier.least);
-    std::array<Float4, 4> masses{};
-    std::array<Int4, 4> counts{};
-    const size_t whole = weights.size() - weights.size() % kLanes;
-    for (size_t i = 0; i < whole; i += kLanes)
-      for (size_t j = 0; j < 4; ++j) {
-        const Float4 weight = load(weights.data() + i + 4 * j);
-        const Int4 in = weight >= least;
-        counts[j] -= in;
-        masses[j] += std::bit_cast<Float4>(std::bit_cast<Int4>(weight) & in);
-      }
-    tier.mass += sum(masses);
-    for (const Int4& lanes : counts)
-      for (int j = 0; j < 4; ++j) tier.count += lanes[j];
+    std::array<int32_t, kLanes> counts;
+    std::array<float, kLanes> masses;
+    row_passes().tiers(weights.data(), whole, tier.least, counts.data(), masses.data());
+    tier.count += std::accumulate(counts.begin(), counts.end(), int64_t{0});
+    tier.mass += sum_of(masses);
     for (size_t i = whole; i < weights.size(); ++i)
       if (weights[i] >= tier.least) ++tier.count, tier.mass += static_cast<double>(weights[i]);
   }
 }
 
 double sum_in_double(std::span<const float> terms) {
-  std::array<Double2, 4> lanes{};
-  const size_t whole = terms.size() - terms.size() % 8;
-  for (size_t i = 0; i < whole; i += 8)
-    for (size_t j = 0; j < 4; ++j)
-      lanes[j] += Double2{static_cast<double>(terms[i + 2 * j]), static_cast<double>(terms[i + 2 * j + 1])};
+  std::array<double, 8> lanes;
+  const size_t whole = whole_lanes(terms);
+  row_passes().sums_in_double(terms.data(), whole, lanes.data());
   double total = 0;
-  for (const Double2& lane : lanes) total += lane[0] + lane[1];
+  for (size_t i = 0; i < lanes.size(); i += 2) total += lanes[i] + lanes[i + 1];
   for (size_t i = whole; i < terms.size(); ++i) total += static_cast<double>(terms[i]);
   return total;
 }
@@ -201,8 +144,10 @@ size_t take_at_least(std::span<const float> row, int32_t first, float least, std
   const Float4 bound = broadcast(least);
   size_t taken = 0;
   for (size_t i = 0; (i = skip(row, i, [&](Float4 x) { return x >= bound; })) < row.size();)
-    for (const size_t end = std::min(i + kLanes, row.size()); i < end; ++i)
-      if (row[i] >= least) out[taken++] = {row[i], first + static_cast<int32_t>(i)};
+    for (const size_t end = std::min(i + kLanes, row.size()); i < end; ++i) {
+      out[taken] = {row[i], first + static_cast<int32_t>(i)};  // without a branch, which would be a guess
+      taken += row[i] >= least ? 1 : 0;
+    }
   return taken;
 }
 
@@ -222,7 +167,12 @@ void merge_best(std::span<const chat::TokenLogprob> piece, std::span<chat::Token
     if (entry.token >= 0) insert(best, entry);
 }
 
-float exp_negative(float x) { return exp4(broadcast(x))[0]; }
+float exp_negative(float x) {
+  std::array<float, kLanes> row, sums, terms;
+  row.fill(x);
+  row_passes().exponentials(row.data(), kLanes, 0, 1, sums.data(), terms.data());
+  return terms[0];
+}
 
 // x = 2^e m with m in [sqrt(1/2), sqrt(2)); log(m) = 2 atanh(s), s = (m - 1) / (m + 1), |s| < 0.172.
 double log_positive(double x) {

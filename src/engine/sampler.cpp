@@ -20,7 +20,8 @@ constexpr float kPerUnit = 32;
 struct Tier {
   float distance, weight;  // exp(-distance), a little more
 };
-constexpr Tier kTierLimits[] = {{2, 0.13534F}, {4, 0.018316F}, {7, 9.1189e-4F}, {11, 1.6702e-5F}};
+constexpr Tier kTierLimits[] = {
+    {3, 0.0498F}, {5, 0.0067385F}, {7, 9.1189e-4F}, {9, 1.2342e-4F}, {11, 1.6702e-5F}};
 constexpr float kMargin = 0.01F;
 
 bool changes_logits(const SampleRequest& request) {
@@ -299,9 +300,10 @@ std::optional<int32_t> Sampler::draw_among(Among among, double uniform) {
   double sum = 0;
   for_candidates(among, [&](Candidate candidate) {
     const float weight = weights_[static_cast<size_t>(candidate.token)];
-    if (weight < least || !best->includes(candidate)) return;
-    candidates_[survivors++] = candidate;
-    sum += static_cast<double>(weight);
+    const bool stays = weight >= least && best->includes(candidate);
+    candidates_[survivors] = candidate;  // without a branch, which a flat distribution would make a guess
+    survivors += stays ? 1 : 0;
+    sum += stays ? static_cast<double>(weight) : 0;
   });
   double passed = 0;
   for (size_t i = 0; i < survivors; ++i) {

@@ -78,7 +78,7 @@ class Sampler {
   static constexpr size_t kBuckets = 1024;
   static constexpr size_t kChunk = 2 * kSumRun;  // tokens: 32 KB of logits
   static constexpr size_t kDrawRun = 512;        // tokens whose weights are passed over together
-  static constexpr size_t kTiers = 4;
+  static constexpr size_t kTiers = 5;
   struct Bucket {
     int64_t count = 0;
     double mass = 0;
