@@ -32,7 +32,7 @@ Results run(const RowPasses& passes, const std::vector<float>& row) {
 
 template <typename T>
 bool same(const T& a, const T& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(a[0])) == 0;
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(a[0])) == 0);
 }
 
 TEST(RowPasses, EveryWidthHasTheSameBits) {
