@@ -29,9 +29,7 @@ chat::GenerationRequest greedy(std::vector<int32_t> tokens, int64_t max_tokens) 
 }
 
 std::vector<int32_t> generated(const Sequence& sequence) {
-  std::vector<int32_t> tokens;
-  for (int64_t i = 0; i < sequence.stream.size(); ++i) tokens.push_back(sequence.stream.record(i).token);
-  return tokens;
+  return testing::generated_tokens(sequence.stream);
 }
 
 // An engine over a FakeModel, stepped by the test.

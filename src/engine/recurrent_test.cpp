@@ -38,10 +38,8 @@ struct Rig {
     while (engine.step())
       engine.states().check_invariants([&](int32_t block) { return engine.blocks().named(block); });
     EXPECT_FALSE(engine.status().dead) << engine.status().death_message;
-    Tokens generated;
-    for (int64_t i = 0; i < sequence->stream.size(); ++i)
-      generated.push_back(sequence->stream.record(i).token);
-    EXPECT_THAT(generated, ElementsAreArray(model.continuation(tokens, max_tokens)));
+    EXPECT_THAT(testing::generated_tokens(sequence->stream),
+                ElementsAreArray(model.continuation(tokens, max_tokens)));
     return sequence->cached_tokens;
   }
   int64_t snapshots() const { return engine.states().counts().snapshots; }

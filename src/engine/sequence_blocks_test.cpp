@@ -192,10 +192,8 @@ struct Rig {
       for (size_t group = 0; group < engine.kv_plan().groups().size(); ++group)
         engine.blocks(group).check_invariants();
     EXPECT_FALSE(engine.status().dead) << engine.status().death_message;
-    Tokens generated;
-    for (int64_t i = 0; i < sequence->stream.size(); ++i)
-      generated.push_back(sequence->stream.record(i).token);
-    EXPECT_THAT(generated, ElementsAreArray(model.continuation(tokens, max_tokens)));
+    EXPECT_THAT(testing::generated_tokens(sequence->stream),
+                ElementsAreArray(model.continuation(tokens, max_tokens)));
     return sequence->cached_tokens;
   }
 };

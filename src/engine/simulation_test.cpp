@@ -230,9 +230,8 @@ class Simulation {
     ++outcome_.finished;
     outcome_.failed += stream.reason() == FinishReason::error;
     if (live.unwanted || stream.reason() == FinishReason::error) return;
-    std::vector<int32_t> tokens;
-    for (int64_t i = 0; i < stream.size(); ++i) tokens.push_back(stream.record(i).token);
-    expect(tokens == foretell(live.request), "a sequence got other tokens than the model's definition gives");
+    expect(testing::generated_tokens(stream) == foretell(live.request),
+           "a sequence got other tokens than the model's definition gives");
   }
 
   // The same request, computed token by token with nothing around it.

@@ -20,9 +20,17 @@
 #include <vector>
 
 #include "compute/host_backend.h"
+#include "engine/token_stream.h"
 #include "models/model.h"
 
 namespace neutrino::engine::testing {
+
+// What a stream has so far.
+inline std::vector<int32_t> generated_tokens(const TokenStream& stream) {
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < stream.size(); ++i) tokens.push_back(stream.record(i).token);
+  return tokens;
+}
 
 class FakeKvCache final : public compute::KvCache {
  public:
