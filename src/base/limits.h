@@ -80,6 +80,21 @@ inline constexpr int64_t kTemplateOutputBytes = 16 << 20;
 inline constexpr int64_t kTemplateDepth = 100;
 inline constexpr int64_t kTemplateMilliseconds = 250;
 
+// Grammars (structured output).
+inline constexpr int64_t kGrammarSourceBytes = 1 << 20;
+inline constexpr int64_t kGrammarDepth = 64;               // of nested groups, arrays, objects
+inline constexpr int64_t kGrammarSchemaNodes = 50'000;     // of a schema, after it was rewritten
+inline constexpr int64_t kGrammarSymbols = 500'000;        // in productions
+inline constexpr int64_t kGrammarCompileFuel = 1'000'000;  // expressions of the lexer; about 50 a microsecond
+inline constexpr int64_t kGrammarMaskFuel = 200'000;       // the same, for one mask; about 14 a microsecond
+inline constexpr int64_t kGrammarMaskItems = 50'000;     // parser items for one mask; about 20 a microsecond
+inline constexpr int64_t kGrammarRowItems = 2000;        // of these, at one byte
+inline constexpr int64_t kGrammarLexerStates = 50'000;   // 1-2 KB each
+inline constexpr int64_t kGrammarStackBytes = 64 << 20;  // of the thread that compiles
+inline constexpr int64_t kGrammarCacheEntries = 64;
+inline constexpr int64_t kGrammarCacheBytes = 8 << 20;  // of their sources
+inline constexpr int64_t kForcedTokens = 64;            // that a grammar puts into a sequence at once
+
 // Engine (defaults; flags of `serve` change them).
 inline constexpr int64_t kSequencesDefault = 32;  // --max-sequences
 inline constexpr int64_t kSequencesMax = 1024;

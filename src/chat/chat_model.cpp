@@ -1,6 +1,14 @@
 #include "chat/chat_model.h"
 
+#include "text/constraints.h"
+
 namespace neutrino::chat {
+
+std::shared_ptr<const text::Grammar> ChatModel::compile_grammar(const text::GrammarSpec& spec) const {
+  throw make_error(ErrorCode::invalid_argument, "model {} takes no constraints on its answers", info().name)
+      .with_reason("unsupported_parameter")
+      .with_param(spec.param);
+}
 
 std::unique_ptr<Embedding> ChatModel::embed(EmbeddingRequest) {
   throw make_error(ErrorCode::invalid_argument, "model {} generates text and makes no embeddings",

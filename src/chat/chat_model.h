@@ -16,6 +16,11 @@
 #include "base/error.h"
 #include "chat/message.h"
 
+namespace neutrino::text {
+class Grammar;
+struct GrammarSpec;
+}  // namespace neutrino::text
+
 namespace neutrino::chat {
 
 // OpenAI's names and meanings. Values are checked by whoever builds one from a request, and once more by the engine.
@@ -45,6 +50,8 @@ struct GenerationRequest {
   std::vector<int32_t> prompt = {};  // not empty, ids in [0, vocabulary)
   SamplingParameters sampling = {};
   std::string cache_salt = {};  // prefix blocks are shared only inside one salt
+  std::shared_ptr<const text::Grammar> grammar =
+      {};  // of compile_grammar(); the answer follows it. Absent: free
 };
 
 struct TokenLogprob {
@@ -150,6 +157,11 @@ class ChatModel {
                                         bool parse_special) const = 0;
   virtual std::string detokenize(std::span<const int32_t> tokens) const = 0;
   virtual std::string token_text(int32_t token) const = 0;  // its bytes, as they are
+
+  // A constraint for generate(), from a cache or compiled. Any thread; may take milliseconds, so not on an io thread. Throws
+  // Error{invalid_argument} as text::Grammar does, and for a model that takes no constraints: what this does unless it is
+  // overridden.
+  virtual std::shared_ptr<const text::Grammar> compile_grammar(const text::GrammarSpec& spec) const;
 
   // Queues a generation. Throws Error{invalid_argument} for a request that can never run (reason
   // "context_length_exceeded", ...), Error{resource_exhausted, "queue_full"}, Error{unavailable, "draining" |

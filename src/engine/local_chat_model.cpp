@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/limits.h"
+#include "chat/grammar_tokens.h"
 #include "chat/text_stream.h"
 
 namespace neutrino::engine {
@@ -129,7 +130,13 @@ class LocalGeneration final : public chat::Generation {
 
 LocalChatModel::LocalChatModel(Engine& engine, const tokenizer::Tokenizer& tokenizer, Renderer renderer,
                                chat::ChatModelInfo info)
-    : engine_(engine), tokenizer_(tokenizer), renderer_(std::move(renderer)), info_(std::move(info)) {}
+    : engine_(engine),
+      tokenizer_(tokenizer),
+      renderer_(std::move(renderer)),
+      info_(std::move(info)),
+      grammars_([this] {
+        return chat::grammar_tokens(tokenizer_, engine_.options().vocab_size, engine_.options().end_tokens);
+      }) {}
 
 chat::ChatModelStatus LocalChatModel::status() const {
   const EngineStatus engine = engine_.status();
@@ -174,6 +181,10 @@ void LocalChatModel::check_token(int32_t token) const {
     throw make_error(ErrorCode::invalid_argument, "token ids must be 0 to {}, got {}", tokenizer_.size() - 1,
                      token)
         .with_param("tokens");
+}
+
+std::shared_ptr<const text::Grammar> LocalChatModel::compile_grammar(const text::GrammarSpec& spec) const {
+  return grammars_.get(spec);
 }
 
 std::unique_ptr<chat::Generation> LocalChatModel::generate(chat::GenerationRequest request) {

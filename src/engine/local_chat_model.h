@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "chat/chat_model.h"
 #include "engine/engine.h"
+#include "text/grammar_cache.h"
 #include "tokenizer/tokenizer.h"
 
 namespace neutrino::engine {
@@ -32,6 +33,7 @@ class LocalChatModel final : public chat::ChatModel {
   std::vector<int32_t> tokenize(std::string_view text, bool add_special, bool parse_special) const override;
   std::string detokenize(std::span<const int32_t> tokens) const override;
   std::string token_text(int32_t token) const override;
+  std::shared_ptr<const text::Grammar> compile_grammar(const text::GrammarSpec& spec) const override;
   std::unique_ptr<chat::Generation> generate(chat::GenerationRequest request) override;
   bool cancel(std::string_view id) override;
   void set_wake(std::function<void()> wake) override;
@@ -45,6 +47,7 @@ class LocalChatModel final : public chat::ChatModel {
   const tokenizer::Tokenizer& tokenizer_;
   const Renderer renderer_;
   const chat::ChatModelInfo info_;
+  mutable text::GrammarCache grammars_;
   std::mutex mutex_;                                         // guards the one below
   std::unordered_multimap<std::string, SequencePtr> by_id_;  // generations that somebody holds
 };

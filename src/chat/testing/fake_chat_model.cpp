@@ -46,6 +46,16 @@ class FakeGeneration final : public Generation {
 
 namespace {
 
+text::VocabularyTokens byte_tokens() {
+  text::VocabularyTokens tokens;
+  for (int byte = 0; byte < 256; ++byte) tokens.bytes.emplace_back(1, static_cast<char>(byte));
+  tokens.bytes.emplace_back("<|end|>");
+  tokens.special.assign(256, false);
+  tokens.special.push_back(true);
+  tokens.end_tokens = {FakeChatModel::kEndOfTurn};
+  return tokens;
+}
+
 bool continues_character(char byte) { return (static_cast<unsigned char>(byte) & 0xC0) == 0x80; }
 
 // One token a byte; the text of a character comes with its last byte.
@@ -77,7 +87,8 @@ ChatModelInfo FakeChatModel::default_info() {
   return info;
 }
 
-FakeChatModel::FakeChatModel(ChatModelInfo info) : info_(std::move(info)), thread_([this] { run(); }) {
+FakeChatModel::FakeChatModel(ChatModelInfo info)
+    : info_(std::move(info)), grammars_(byte_tokens), thread_([this] { run(); }) {
   const std::lock_guard lock(mutex_);
   status_.ready = true;
   status_.kv_blocks_free = 128;
@@ -166,6 +177,10 @@ std::string FakeChatModel::detokenize(std::span<const int32_t> tokens) const {
 
 std::string FakeChatModel::token_text(int32_t token) const {
   return token < 256 ? std::string(1, static_cast<char>(token)) : "<|end|>";
+}
+
+std::shared_ptr<const text::Grammar> FakeChatModel::compile_grammar(const text::GrammarSpec& spec) const {
+  return grammars_.get(spec);
 }
 
 std::unique_ptr<Generation> FakeChatModel::generate(GenerationRequest request) {

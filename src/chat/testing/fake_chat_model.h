@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "chat/chat_model.h"
+#include "text/grammar_cache.h"
 
 namespace neutrino::chat::testing {
 
@@ -58,6 +59,8 @@ class FakeChatModel final : public ChatModel {
   std::vector<int32_t> tokenize(std::string_view text, bool add_special, bool parse_special) const override;
   std::string detokenize(std::span<const int32_t> tokens) const override;
   std::string token_text(int32_t token) const override;
+  // Over the tokens above. What a script plays does not depend on it.
+  std::shared_ptr<const text::Grammar> compile_grammar(const text::GrammarSpec& spec) const override;
   std::unique_ptr<Generation> generate(GenerationRequest request) override;
   // If the info has an embedding_size: at once, element i of a text is 1 / (1 + i + its number of tokens).
   std::unique_ptr<Embedding> embed(EmbeddingRequest request) override;
@@ -75,6 +78,7 @@ class FakeChatModel final : public ChatModel {
   void cancel_play(Play& play);
 
   const ChatModelInfo info_;
+  mutable text::GrammarCache grammars_;
   mutable std::mutex mutex_;         // guards all below
   std::condition_variable changed_;  // a piece is there, or a script was added
   std::deque<Script> scripts_;

@@ -1,0 +1,8 @@
+//! llama.cpp's GBNF to Lark.
+
+use crate::bridge::GrammarLimits;
+use crate::constraints::Problem;
+
+pub fn to_lark(_text: &str, _limits: &GrammarLimits) -> Result<String, Problem> {
+    Err(Problem::grammar("GBNF grammars are not supported"))
+}
