@@ -63,6 +63,8 @@ inline constexpr int64_t kPartialDays =
 // Requests.
 inline constexpr int64_t kMessages = 4096;
 inline constexpr int64_t kChoices = 8;             // n
+inline constexpr int64_t kCandidates = 32;         // reasoning.n
+inline constexpr int64_t kPatternBytes = 1 << 20;  // of a regular expression that a request brings, compiled
 inline constexpr int64_t kPromptsPerRequest = 64;  // completions with a list of prompts
 inline constexpr int64_t kEmbeddingInputs = 2048;  // texts of one request (OpenAI's)
 inline constexpr int64_t kLogprobs = 20;

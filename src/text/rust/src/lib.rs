@@ -1,6 +1,6 @@
 //! What neutrino takes from Rust, in one static library (two of them in one program would hold std twice).
 //!
-//! Chat templates: `template.rs`. Constraints on answers: `constraints.rs`.
+//! Chat templates: `template.rs`. Constraints on answers: `constraints.rs`. Regular expressions: `pattern.rs`.
 //! A panic never crosses into C++: it comes back as an error like any other.
 
 mod builtins;
@@ -8,6 +8,7 @@ mod constraints;
 mod gbnf;
 mod guard;
 mod operators;
+mod pattern;
 mod python;
 mod rewrite;
 mod schema;
@@ -16,6 +17,7 @@ mod template;
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
+use pattern::Pattern;
 use template::Template;
 
 #[cxx::bridge(namespace = "neutrino::text::bridge")]
@@ -101,9 +103,22 @@ mod bridge {
         fn has_failed(matcher: &Matcher) -> bool;
         fn failure(matcher: &Matcher) -> String;
     }
+
+    /// A part of a text, in bytes.
+    struct Found {
+        is_found: bool,
+        begin: usize,
+        end: usize,
+    }
+
+    extern "Rust" {
+        type Pattern;
+        fn compile_pattern(source: &str, limit: usize) -> Result<Box<Pattern>>;
+        fn find_last(pattern: &Pattern, text: &str) -> Found;
+    }
 }
 
-use bridge::{GrammarKind, GrammarLimits, Limits, Rendered, TokenSource};
+use bridge::{Found, GrammarKind, GrammarLimits, Limits, Rendered, TokenSource};
 use constraints::{Grammar, Matcher, Vocabulary};
 
 /// A panic is an answer to the caller, not lines on standard error for whoever sends a template that provokes one.
@@ -188,4 +203,18 @@ fn has_failed(matcher: &Matcher) -> bool {
 
 fn failure(matcher: &Matcher) -> String {
     matcher.failure().unwrap_or_default()
+}
+
+fn compile_pattern(source: &str, limit: usize) -> Result<Box<Pattern>, String> {
+    silence_panics();
+    catch_unwind(|| Pattern::compile(source, limit))
+        .unwrap_or_else(|_| Err("the regular expression engine failed".into()))
+        .map(Box::new)
+}
+
+fn find_last(pattern: &Pattern, text: &str) -> Found {
+    match pattern.find_last(text) {
+        Some((begin, end)) => Found { is_found: true, begin, end },
+        None => Found { is_found: false, begin: 0, end: 0 },
+    }
 }
