@@ -43,6 +43,9 @@ struct SamplingParameters {
   std::optional<int64_t> logprobs = {};  // top alternatives per generated token, 0 ... 20; absent: none
   std::optional<int64_t> prompt_logprobs = {};  // likewise per prompt token (echo with logprobs)
   bool skip_special_tokens = true;
+  // Guesses that a step may check for this answer (engine/speculation.h), at most; 0: none; absent: as the server was told.
+  // Its tokens are the same with any number.
+  std::optional<int64_t> draft_tokens = {};
 };
 
 struct GenerationRequest {

@@ -213,6 +213,7 @@ class LocalModel final : public RunningModel {
             .kv_blocks = cache.blocks,
             .kv_type = parse_kv_type(config.kv_type),
             .prefix_cache = config.prefix_cache == "on" ? engine::PrefixCache::on : engine::PrefixCache::off,
+            .speculation = parse_speculation(config.speculate),
             .state_snapshots = cache.state_snapshots,
             .vocab_size = tokenizer_->size(),
             .end_tokens = {stops.begin(), stops.end()},
@@ -254,6 +255,7 @@ class LocalModel final : public RunningModel {
                      {"batch_tokens", config.batch_tokens},
                      {"kv_type", config.exact ? "f32" : config.kv_type},
                      {"prefix_cache", config.prefix_cache == "on"},
+                     {"speculation", config.speculate},
                      {"memory", json::object{{"weights_bytes", weights_bytes_}}}};
     if (engine_) info.metadata["memory"].as_object()["kv_bytes"] = engine_->kv_bytes();
     return info;
@@ -303,6 +305,10 @@ void add_engine_options(CLI::App& app, EngineConfig& config) {
                  "share the keys and values of common prefixes: on or off")
       ->check(CLI::IsMember({"on", "off"}))
       ->capture_default_str();
+  app.add_option("--speculate", config.speculate,
+                 "guess tokens and check several in one step, with the same answers: off, prompt-lookup or "
+                 "prompt-lookup:K (at most K guesses a step, 8 if not said)")
+      ->capture_default_str();
   app.add_option("--weight-cache", config.weight_cache,
                  "keep repacked weights in $NEUTRINO_HOME/cache/weights, for faster starts: on or off")
       ->check(CLI::IsMember({"on", "off"}))
@@ -323,6 +329,23 @@ compute::KvType parse_kv_type(std::string_view name) {
   if (found == std::end(compute::kKvTypeNames))
     throw make_error(ErrorCode::invalid_argument, "--kv-type must be bf16, f16 or q8_0, got \"{}\"", name);
   return static_cast<compute::KvType>(found - std::begin(compute::kKvTypeNames));
+}
+
+engine::SpeculationOptions parse_speculation(std::string_view text) {
+  constexpr std::string_view kLookup = "prompt-lookup";
+  if (text == "off") return {};
+  if (text == kLookup) return {.draft_tokens = engine::kDraftTokensDefault};
+  int64_t most = 0;
+  const std::string_view digits =
+      text.starts_with("prompt-lookup:") ? text.substr(kLookup.size() + 1) : std::string_view();
+  const char* const end = digits.data() + digits.size();
+  const auto [stop, failure] = std::from_chars(digits.data(), end, most);
+  if (digits.empty() || failure != std::errc{} || stop != end || most < 1 || most > engine::kDraftTokensMax)
+    throw make_error(
+        ErrorCode::invalid_argument,
+        "--speculate must be off, prompt-lookup or prompt-lookup:K with K from 1 to {}, got \"{}\"",
+        engine::kDraftTokensMax, text);
+  return {.draft_tokens = most};
 }
 
 int64_t parse_size(std::string_view what, std::string_view text) {

@@ -10,6 +10,7 @@
 #include "base/metrics.h"
 #include "chat/chat_model.h"
 #include "compute/kv_type.h"
+#include "engine/speculation.h"
 #include "weights/store.h"
 
 namespace CLI {
@@ -30,6 +31,7 @@ struct EngineConfig {
   std::string kv_type = "bf16";
   std::string prefix_cache = "on";
   std::string weight_cache = "on";
+  std::string speculate = "off";  // "prompt-lookup", "prompt-lookup:8"
   bool exact = false;
   std::string served_name;  // label of the metrics; empty: the model's own name
 };
@@ -47,6 +49,9 @@ std::unique_ptr<RunningModel> start_model(const std::string& name_or_path, const
 // "bf16", "f16", "q8_0": the values of --kv-type. Throws Error.
 std::vector<std::string> kv_type_names();
 compute::KvType parse_kv_type(std::string_view name);
+
+// "off", "prompt-lookup" or "prompt-lookup:8": the values of --speculate. Throws Error.
+engine::SpeculationOptions parse_speculation(std::string_view text);
 
 // "4096", "64K", "512M", "2G" (powers of 1024) in bytes. Throws Error naming `what`.
 int64_t parse_size(std::string_view what, std::string_view text);

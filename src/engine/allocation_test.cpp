@@ -89,11 +89,15 @@ struct Measured {
 };
 
 // Runs the sequences through an engine over `model` and counts what is allocated between two steps of the engine.
-Measured measure(const models::Model& model, compute::Backend& backend, std::atomic<int64_t>& steps) {
+Measured measure(const models::Model& model, compute::Backend& backend, std::atomic<int64_t>& steps,
+                 int64_t draft_tokens = 0) {
   counted = false;
   Metrics metrics;
   SystemClock clock;
-  Engine engine(model, backend, {.max_sequences = kSequences, .kv_blocks = 128}, metrics, clock);
+  Engine engine(
+      model, backend,
+      {.max_sequences = kSequences, .kv_blocks = 128, .speculation = {.draft_tokens = draft_tokens}}, metrics,
+      clock);
   const chat::testing::ListTokenizer tokenizer(
       std::vector<std::string>(static_cast<size_t>(model.config().vocab_size), "x"));
   LocalChatModel chat(engine, tokenizer, nullptr, {});
@@ -117,6 +121,23 @@ TEST(Allocation, NoneIn200StepsOfAFakeModel) {
   std::atomic<int64_t> steps = 0;
   const Measured measured = measure(model, backend, steps);
   EXPECT_GE(measured.steps, kWarmSteps + kMeasuredSteps);
+  EXPECT_EQ(measured.allocations, 0);
+}
+
+TEST(Allocation, NoneIn200StepsWithGuesses) {
+  testing::FakeModel model(512, 1024);
+  model.remembers = 1;
+  std::atomic<int64_t> drafts = 0;
+  model.before_forward = [&](const compute::Batch& batch) {
+    for (const compute::SequenceRows& part : batch.sequences)
+      drafts += part.rows > 1 && part.first_position > 5 * kSequences;  // behind any prompt
+  };
+  testing::FakeBackend backend;
+  std::atomic<int64_t> steps = 0;
+  const Measured measured = measure(model, backend, steps, 8);
+  EXPECT_GE(measured.steps,
+            kWarmSteps + kMeasuredSteps);  // those that are sampled without filters are hard to guess
+  EXPECT_GT(drafts, 10);
   EXPECT_EQ(measured.allocations, 0);
 }
 

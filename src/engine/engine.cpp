@@ -26,6 +26,15 @@ EngineOptions with_defaults(EngineOptions options, const models::Model& model) {
   const bool snapshots = model.config().recurrent && options.prefix_cache == PrefixCache::on;
   options.state_snapshots =
       snapshots ? options.state_snapshots.value_or(kSnapshotsPerSequence * options.max_sequences) : 0;
+  if (const int64_t draft = options.speculation.draft_tokens; draft < 0 || draft > kDraftTokensMax)
+    throw make_error(ErrorCode::invalid_argument, "a draft must have 0 to {} tokens, got {}", kDraftTokensMax,
+                     draft);
+  if (options.speculation.draft_tokens > 0 && model.config().recurrent)
+    throw make_error(
+        ErrorCode::invalid_argument,
+        "speculation is not possible with {}: its recurrent state cannot be cut back to the tokens "
+        "that were right",
+        model.config().architecture);
   fill(options.queued_requests_max, limits::kQueuedPerSequence * options.max_sequences);
   fill(options.queued_tokens_max, limits::kQueuedTokensPerBatchToken * options.batch_tokens);
   return options;
@@ -50,7 +59,8 @@ EngineLimits engine_limits(const EngineOptions& options, size_t kv_groups) {
           options.context_tokens,
           options.kv_blocks,
           options.prefix_cache == PrefixCache::on,
-          kv_groups};
+          kv_groups,
+          options.speculation.draft_tokens};
 }
 
 Error dead_error() {
@@ -73,11 +83,13 @@ Engine::Engine(const models::Model& model, compute::Backend& backend, EngineOpti
       cache_(backend.make_kv_cache(kv_plan_.shape(model, options_.kv_blocks, states_.slots()))),
       scheduler_(scheduler_options(options_), blocks_, states_),
       pace_(options_.batch_tokens),
+      speculation_(options_.speculation),
       sampler_(options_.vocab_size, Scheduler::output_rows_max(scheduler_options(options_)), backend),
       mailbox_(static_cast<size_t>(options_.queued_requests_max)) {
   const int64_t outputs = Scheduler::output_rows_max(scheduler_options(options_));
   backend.reserve(model.scratch_bytes(options_.batch_tokens, outputs));
   sample_requests_.reserve(static_cast<size_t>(outputs));
+  sampled_outputs_.reserve(static_cast<size_t>(outputs));
   finished_.reserve(static_cast<size_t>(options_.max_sequences * 2 + options_.queued_requests_max));
   progress_ns_ = clock.now_ns();
   publish();
@@ -120,6 +132,7 @@ SequencePtr Engine::submit(chat::GenerationRequest request) {
   try {
     sequence = std::make_shared<Sequence>(std::move(request), options_.end_tokens, root, blocks_.groups());
     sequence->submitted_ns = clock_.now_ns();
+    speculation_.prepare(*sequence);
     Sha256 hash;
     const int64_t full_blocks = prompt_tokens / compute::kBlockPositions;
     if (full_blocks > 0 && options_.prefix_cache == PrefixCache::on)
@@ -223,6 +236,7 @@ bool Engine::step() {
     now_ns_ = clock_.now_ns();
     accept_new_sequences();
     end_unwanted_sequences();
+    speculation_.propose(scheduler_.running());
     const Plan& plan = scheduler_.plan(now_ns_, pace_.rows());
     const bool work = !plan.empty();
     if (work) compute(plan);
@@ -260,12 +274,12 @@ void Engine::compute(const Plan& plan) {
     const compute::Tensor logits = model_.forward(backend_, plan.batch(), *cache_);
     const int64_t start_ns = std::exchange(now_ns_, clock_.now_ns());
     pace_.observe(plan.prompt_rows, now_ns_ - start_ns);
-    sample(plan, logits);
+    deliver(plan, logits);
+    if (plan.prompt_rows == 0) speculation_.observe(std::ssize(plan.tokens), clock_.now_ns() - start_ns);
   } catch (const Error& error) {
     fail_plan(plan, error);
     return;
   }
-  deliver(plan);
   metrics_.steps.Increment();
   metrics_.step_tokens.Observe(static_cast<double>(plan.tokens.size()));
 }
@@ -276,14 +290,6 @@ void Engine::copy_states(std::span<const StateCopy> copies) {
       cache_->clear_state(to);
     else
       cache_->copy_state(from, to);
-}
-
-void Engine::sample(const Plan& plan, const compute::Tensor& logits) {
-  sample_requests_.clear();
-  for (size_t i = 0; i < plan.outputs.size(); ++i)
-    sample_requests_.push_back(sample_request(
-        plan.outputs[i], {logits.row(static_cast<int64_t>(i)), static_cast<size_t>(options_.vocab_size)}));
-  samples_ = sampler_.sample(sample_requests_);
 }
 
 SampleRequest Engine::sample_request(const PlannedOutput& output, std::span<const float> logits) const {
@@ -306,29 +312,59 @@ SampleRequest Engine::sample_request(const PlannedOutput& output, std::span<cons
       .top = sequence.stream.next_top()};
 }
 
-void Engine::deliver(const Plan& plan) {
-  for (size_t i = 0; i < plan.outputs.size(); ++i) {
-    Sequence& sequence = *plan.outputs[i].sequence;
-    if (samples_[i].status == SampleStatus::ok || sequence.stream.finished()) continue;
-    const Error error(ErrorCode::internal, samples_[i].status == SampleStatus::not_finite
-                                               ? "the model's logits are not finite"
-                                               : "the token mask leaves no token to choose");
-    finish(sequence, chat::FinishReason::error, &error);
+// Row by row of each sequence: what a row's sample depends on, and whether it is wanted at all, is what the one before it gave.
+void Engine::deliver(const Plan& plan, const compute::Tensor& logits) {
+  for (int64_t round = 0; sample_round(plan, logits, round); ++round) {
   }
+  for (Sequence* sequence : plan.sequences)
+    if (sequence->draft.planned > 0) finish_draft(*sequence);
   copy_states(scheduler_.mark_computed());
-  for (size_t i = 0; i < plan.outputs.size(); ++i) {
-    const auto& [sequence, position, samples] = plan.outputs[i];
-    if (sequence->stream.finished()) continue;
-    if (samples) {
-      deliver_token(*sequence, samples_[i]);
-    } else {
-      sequence->prompt_logprobs[static_cast<size_t>(position) + 1] = {samples_[i].token, samples_[i].logprob};
-      sequence->prompt_logprobs_done = position + 1;
-    }
-  }
   for (Sequence* sequence : plan.sequences)  // asked for no token at all: only the prompt was wanted
     if (sequence->uncomputed() == 0 && !sequence->stream.finished())
       finish(*sequence, chat::FinishReason::length);
+}
+
+// The outputs behind so many tokens of their drafts, all of which have been accepted. False: there are none.
+bool Engine::sample_round(const Plan& plan, const compute::Tensor& logits, int64_t round) {
+  sample_requests_.clear();
+  sampled_outputs_.clear();
+  for (size_t i = 0; i < plan.outputs.size(); ++i) {
+    const PlannedOutput& output = plan.outputs[i];
+    if (output.draft != round || output.sequence->draft.accepted < round) continue;
+    if (output.sequence->stream.finished()) continue;
+    sampled_outputs_.push_back(&output);
+    sample_requests_.push_back(sample_request(
+        output, {logits.row(static_cast<int64_t>(i)), static_cast<size_t>(options_.vocab_size)}));
+  }
+  if (sample_requests_.empty()) return false;
+  const std::span<const Sample> samples = sampler_.sample(sample_requests_);
+  for (size_t i = 0; i < samples.size(); ++i) take_sample(*sampled_outputs_[i], samples[i]);
+  return true;
+}
+
+void Engine::take_sample(const PlannedOutput& output, const Sample& sample) {
+  Sequence& sequence = *output.sequence;
+  if (sequence.stream.finished()) return;  // one of its rows was wrong
+  if (sample.status != SampleStatus::ok) {
+    const Error error(ErrorCode::internal, sample.status == SampleStatus::not_finite
+                                               ? "the model's logits are not finite"
+                                               : "the token mask leaves no token to choose");
+    sequence.planned_rows = 0;
+    finish(sequence, chat::FinishReason::error, &error);
+  } else if (output.samples) {
+    speculation_.compare(sequence, sample.token);
+    deliver_token(sequence, sample);
+  } else {
+    sequence.prompt_logprobs[static_cast<size_t>(output.position) + 1] = {sample.token, sample.logprob};
+    sequence.prompt_logprobs_done = output.position + 1;
+  }
+}
+
+void Engine::finish_draft(Sequence& sequence) {
+  const Draft& draft = sequence.draft;
+  speculation_.learn(sequence);
+  metrics_.count_draft(draft.planned, draft.accepted);
+  if (sequence.planned_rows > 0) sequence.planned_rows -= draft.rejected();
 }
 
 void Engine::deliver_token(Sequence& sequence, const Sample& sample) {
@@ -352,7 +388,8 @@ void Engine::deliver_token(Sequence& sequence, const Sample& sample) {
 
 void Engine::fail_plan(const Plan& plan, const Error& error) {
   spdlog::error("engine step failed sequences={} error=\"{}\"", plan.sequences.size(), error.message());
-  for (Sequence* sequence : plan.sequences) finish(*sequence, chat::FinishReason::error, &error);
+  for (Sequence* sequence : plan.sequences)
+    if (!sequence->stream.finished()) finish(*sequence, chat::FinishReason::error, &error);
 }
 
 void Engine::finish(Sequence& sequence, chat::FinishReason reason, const Error* error) {

@@ -30,6 +30,7 @@
 #include "engine/kv_plan.h"
 #include "engine/prompt_pace.h"
 #include "engine/scheduler.h"
+#include "engine/speculation.h"
 #include "models/model.h"
 
 namespace neutrino::engine {
@@ -41,6 +42,7 @@ struct EngineOptions {
   int64_t kv_blocks = 0;       // of positions (kv_plan.h); 0: enough for max_sequences quarter-full contexts
   compute::KvType kv_type = compute::KvType::bf16;
   PrefixCache prefix_cache = PrefixCache::on;
+  SpeculationOptions speculation = {};
   // Of a recurrent model, beside one state a sequence; absent: kSnapshotsPerSequence times max_sequences. Only with a prefix
   // cache.
   std::optional<int64_t> state_snapshots = {};
@@ -92,7 +94,8 @@ class Engine {
   const Scheduler& scheduler() const { return scheduler_; }  // like step()
   // Like step(). The blocks of one group.
   const BlockManager& blocks(size_t group = 0) const { return blocks_.pool(group); }
-  const StateSlots& states() const { return states_; }  // like step()
+  const StateSlots& states() const { return states_; }             // like step()
+  const Speculation& speculation() const { return speculation_; }  // like step()
 
  private:
   void run();
@@ -104,9 +107,11 @@ class Engine {
   void end_unwanted_sequences();
   void compute(const Plan& plan);
   void copy_states(std::span<const StateCopy> copies);
-  void sample(const Plan& plan, const compute::Tensor& logits);
+  void deliver(const Plan& plan, const compute::Tensor& logits);
+  bool sample_round(const Plan& plan, const compute::Tensor& logits, int64_t round);
+  void take_sample(const PlannedOutput& output, const Sample& sample);
+  void finish_draft(Sequence& sequence);
   SampleRequest sample_request(const PlannedOutput& output, std::span<const float> logits) const;
-  void deliver(const Plan& plan);
   void deliver_token(Sequence& sequence, const Sample& sample);
   void fail_plan(const Plan& plan, const Error& error);
   void finish(Sequence& sequence, chat::FinishReason reason, const Error* error = nullptr);
@@ -132,10 +137,11 @@ class Engine {
   std::unique_ptr<compute::KvCache> cache_;
   Scheduler scheduler_;
   PromptPace pace_;
+  Speculation speculation_;
   BatchSampler sampler_;
-  std::vector<SampleRequest> sample_requests_;  // of the plan's outputs
-  std::span<const Sample> samples_;             // of these
-  std::vector<Sequence*> finished_;             // in this step, to be removed at its end
+  std::vector<SampleRequest> sample_requests_;         // of a round of the plan's outputs
+  std::vector<const PlannedOutput*> sampled_outputs_;  // these outputs
+  std::vector<Sequence*> finished_;                    // in this step, to be removed at its end
   int64_t now_ns_ = 0;
   bool handed_out_ = false;
   struct Published {

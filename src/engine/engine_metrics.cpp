@@ -108,6 +108,11 @@ EngineMetrics::EngineMetrics(Maker make, const EngineLimits& limits)
                                          "From submission to the first token", kFirstToken)),
       inter_token_latency(make.histogram("vllm:inter_token_latency_seconds",
                                          "Between two tokens of a sequence", kTokenLatency)),
+      drafts_(make.counter("vllm:spec_decode_num_drafts_total", "Drafts that were checked")),
+      draft_tokens_(
+          make.counter("vllm:spec_decode_num_draft_tokens_total", "Tokens of drafts that were checked")),
+      accepted_tokens_(
+          make.counter("vllm:spec_decode_num_accepted_tokens_total", "Tokens of drafts that were right")),
       e2e_(make.histogram("vllm:e2e_request_latency_seconds", "From submission to the end", kLatency)),
       queue_(
           make.histogram("vllm:request_queue_time_seconds", "From submission to the first step", kLatency)),
@@ -140,6 +145,10 @@ EngineMetrics::EngineMetrics(Maker make, const EngineLimits& limits)
                                      {chat::FinishReason::error, "error"}})
     by_reason_[static_cast<size_t>(reason)] = &make.counter(
         "vllm:request_success_total", "Requests that ended, by reason", {{"finished_reason", word}});
+  for (int64_t position = 0; position < limits.draft_tokens; ++position)
+    accepted_at_.push_back(&make.counter("vllm:spec_decode_num_accepted_tokens_per_pos_total",
+                                         "Tokens of drafts that were right, by position in the draft",
+                                         {{"position", std::to_string(position)}}));
   make.gauge("vllm:cache_config_info", "Settings of the KV cache",
              {{"block_size", std::to_string(compute::kBlockPositions)},
               {"num_gpu_blocks", std::to_string(limits.kv_blocks)},
@@ -150,6 +159,14 @@ EngineMetrics::EngineMetrics(Maker make, const EngineLimits& limits)
       .Set(static_cast<double>(limits.max_sequences));
   make.gauge("neutrino_engine_batch_tokens", "Token budget of a step")
       .Set(static_cast<double>(limits.batch_tokens));
+}
+
+void EngineMetrics::count_draft(int64_t tokens, int64_t accepted) {
+  drafts_.Increment();
+  draft_tokens_.Increment(static_cast<double>(tokens));
+  accepted_tokens_.Increment(static_cast<double>(accepted));
+  for (int64_t position = 0; position < accepted; ++position)
+    accepted_at_[static_cast<size_t>(position)]->Increment();
 }
 
 void EngineMetrics::finished(const Sequence& sequence, chat::FinishReason reason, int64_t now_ns) {

@@ -17,6 +17,7 @@ struct EngineLimits {
   int64_t max_sequences = 0, batch_tokens = 0, context_tokens = 0, kv_blocks = 0;
   bool prefix_cache = true;
   size_t kv_groups = 1;
+  int64_t draft_tokens = 0;
 };
 
 // The blocks of one group of layers, by state.
@@ -37,6 +38,8 @@ class EngineMetrics {
   Counter &rejected_requests, &rejected_tokens;
   Histogram &step_tokens, &time_to_first_token, &inter_token_latency;
 
+  // A draft was checked.
+  void count_draft(int64_t tokens, int64_t accepted);
   // A sequence has reached its end: counts it once, with its times.
   void finished(const Sequence& sequence, chat::FinishReason reason, int64_t now_ns);
 
@@ -45,6 +48,8 @@ class EngineMetrics {
   EngineMetrics(Maker make, const EngineLimits& limits);
   static std::vector<BlockGauges> make_blocks(Maker& make, size_t groups);
 
+  Counter &drafts_, &draft_tokens_, &accepted_tokens_;
+  std::vector<Counter*> accepted_at_;  // by position in the draft
   std::array<Counter*, 4> by_reason_;  // indexed by chat::FinishReason
   Histogram &e2e_, &queue_, &prefill_, &decode_, &inference_, &time_per_output_token_;
   Histogram &request_prompt_tokens_, &request_generation_tokens_, &max_tokens_, &max_generation_tokens_;

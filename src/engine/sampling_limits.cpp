@@ -39,6 +39,7 @@ void validate(const chat::SamplingParameters& p, int64_t vocab_size) {
   if (p.logprobs) expect_range("logprobs", static_cast<double>(*p.logprobs), 0, limits::kLogprobs);
   if (p.prompt_logprobs)
     expect_range("prompt_logprobs", static_cast<double>(*p.prompt_logprobs), 0, limits::kLogprobs);
+  expect(p.draft_tokens.value_or(0) >= 0, "draft_tokens", p.draft_tokens.value_or(0), "at least 0");
   expect(std::ssize(p.logit_bias) <= limits::kLogitBias, "logit_bias", p.logit_bias.size(),
          fmt::format("at most {} entries", limits::kLogitBias));
   for (const auto& [token, bias] : p.logit_bias) {

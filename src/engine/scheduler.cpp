@@ -33,6 +33,13 @@ int64_t next_snapshot(const Sequence& sequence) {
   return next;
 }
 
+// Known, or guessed.
+int32_t token_at(const Sequence& sequence, int64_t position) {
+  const int64_t behind = position - sequence.known();
+  return behind < 0 ? sequence.tokens[static_cast<size_t>(position)]
+                    : sequence.draft.tokens[static_cast<size_t>(behind)];
+}
+
 bool wants_snapshot(const Sequence& sequence) {
   const int64_t computed = sequence.computed;
   return computed % kBlockPositions == 0 &&
@@ -43,7 +50,7 @@ bool wants_snapshot(const Sequence& sequence) {
 }  // namespace
 
 int64_t Scheduler::output_rows_max(const SchedulerOptions& options) {
-  return std::min(options.batch_tokens, options.max_sequences + kPromptOutputRows);
+  return std::min(options.batch_tokens, options.max_sequences + kExtraOutputRows);
 }
 
 Scheduler::Scheduler(const SchedulerOptions& options, SequenceBlocks& blocks, StateSlots& states)
@@ -69,14 +76,16 @@ void Scheduler::add(SequencePtr sequence) {
 }
 
 const Plan& Scheduler::plan(int64_t now_ns, int64_t prompt_rows) {
-  for (Sequence* sequence : plan_.sequences) sequence->planned_rows = 0;
+  for (Sequence* sequence : plan_.sequences)
+    sequence->planned_rows = sequence->draft.planned = sequence->draft.accepted = 0;
   plan_.sequences.clear();
   plan_.state_copies.clear();
   budget_ = options_.batch_tokens;
-  prompt_outputs_ = kPromptOutputRows;
+  extra_outputs_ = kExtraOutputRows;
   // By index: scheduling may preempt sequences, which leaves a shorter list.
   for (size_t i = 0; i < running_.size(); ++i)
     if (running_[i]->uncomputed() == 1) schedule(*running_[i]);
+  for (Sequence* sequence : plan_.sequences) add_draft(*sequence);
   const int64_t decoding = options_.batch_tokens - budget_;
   if (decoding > 0) budget_ = std::min(budget_, prompt_rows);
   for (size_t i = 0; i < running_.size(); ++i)
@@ -90,7 +99,7 @@ const Plan& Scheduler::plan(int64_t now_ns, int64_t prompt_rows) {
 bool Scheduler::admit_next(int64_t now_ns) {
   if (waiting_.empty() || budget_ == 0 || std::ssize(running_) == options_.max_sequences) return false;
   Sequence& sequence = *waiting_.front();
-  if (sequence.wants_prompt_logprobs() && prompt_outputs_ == 0) return false;
+  if (sequence.wants_prompt_logprobs() && extra_outputs_ == 0) return false;
   take_prefix(sequence);
   if (!blocks_.have_room(sequence, running_)) {
     give_back_blocks(sequence);
@@ -137,12 +146,27 @@ void Scheduler::start_state(Sequence& sequence) {
 void Scheduler::schedule(Sequence& sequence) {
   int64_t rows = std::min(sequence.uncomputed(), budget_);
   if (states_.keeps_snapshots()) rows = std::min(rows, next_snapshot(sequence) - sequence.computed);
-  if (sequence.wants_prompt_logprobs()) rows = std::min(rows, prompt_outputs_);
+  if (sequence.wants_prompt_logprobs()) rows = std::min(rows, extra_outputs_);
   if (rows == 0 || !allocate_blocks(sequence, sequence.computed + rows)) return;
   sequence.planned_rows = rows;
   plan_.sequences.push_back(&sequence);
   budget_ -= rows;
-  if (sequence.wants_prompt_logprobs()) prompt_outputs_ -= rows;
+  if (sequence.wants_prompt_logprobs()) extra_outputs_ -= rows;
+}
+
+// Rows for guesses, as far as there are blocks: nobody is preempted for them.
+void Scheduler::add_draft(Sequence& sequence) {
+  const int64_t end = sequence.computed + sequence.planned_rows;
+  int64_t rows = std::min({std::ssize(sequence.draft.tokens), budget_, extra_outputs_});
+  while (const auto group = blocks_.group_short_of(sequence, end + rows)) {
+    if (blocks_.extend(sequence, *group)) continue;
+    rows = blocks_.covered(sequence) - end;
+    break;
+  }
+  sequence.draft.planned = rows;
+  sequence.planned_rows += rows;
+  budget_ -= rows;
+  extra_outputs_ -= rows;
 }
 
 // False: the sequence itself was the youngest, and is in the queue now.
@@ -172,8 +196,8 @@ void Scheduler::preempt_youngest() {
 
 void Scheduler::unplan(Sequence& sequence) {
   budget_ += sequence.planned_rows;
-  if (sequence.wants_prompt_logprobs()) prompt_outputs_ += sequence.planned_rows;
-  sequence.planned_rows = 0;
+  extra_outputs_ += sequence.wants_prompt_logprobs() ? sequence.planned_rows : sequence.draft.planned;
+  sequence.planned_rows = sequence.draft.planned = 0;
   std::erase(plan_.sequences, &sequence);
 }
 
@@ -185,7 +209,7 @@ void Scheduler::give_back_blocks(Sequence& sequence) {
 std::span<const StateCopy> Scheduler::mark_computed() {
   snapshots_.clear();
   for (Sequence* sequence : plan_.sequences) {
-    if (sequence->stream.finished()) continue;
+    if (sequence->planned_rows == 0) continue;
     const int64_t before = sequence->computed;
     sequence->computed += sequence->planned_rows;
     blocks_.mark_computed(*sequence, before);
@@ -237,7 +261,7 @@ void Scheduler::lay_out() {
                           .state_slot = sequence->state_slot});
     for (int64_t i = 0; i < sequence->planned_rows; ++i) {
       const int64_t position = sequence->computed + i;
-      plan_.tokens.push_back(sequence->tokens[static_cast<size_t>(position)]);
+      plan_.tokens.push_back(token_at(*sequence, position));
       plan_.positions.push_back(static_cast<int32_t>(position));
     }
     lay_out_outputs(*sequence, first_row);
@@ -253,9 +277,10 @@ void Scheduler::lay_out_outputs(Sequence& sequence, int64_t first_row) {
       plan_.output_rows.push_back(static_cast<int32_t>(first_row + position - sequence.computed));
     }
   }
-  if (end == sequence.known() && sequence.samples_at_the_end()) {
-    plan_.outputs.push_back({&sequence, end - 1, true});
-    plan_.output_rows.push_back(static_cast<int32_t>(first_row + sequence.planned_rows - 1));
+  if (end < sequence.known() || !sequence.samples_at_the_end()) return;
+  for (int64_t draft = 0, position = sequence.known() - 1; position < end; ++draft, ++position) {
+    plan_.outputs.push_back({&sequence, position, true, draft});
+    plan_.output_rows.push_back(static_cast<int32_t>(first_row + position - sequence.computed));
   }
 }
 

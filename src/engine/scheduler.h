@@ -2,7 +2,7 @@
 //
 // Each step hands out `batch_tokens` rows: first one to every sequence that decodes, then chunks of what prompts still have
 // to compute, then newcomers from the queue, first come first served; beside decoding sequences prompts get only as many rows
-// as the caller says, so that no stream waits for a whole one. Blocks are allocated as rows need them. When none is
+// as the caller says, so that no stream waits for a whole one. What is left then may go to drafts (speculation.h). Blocks are allocated as rows need them. When none is
 // left, the youngest running sequence is preempted: it gives its blocks back, goes to the front of the queue and is computed
 // again later; the tokens it has stay known, so its result does not change. What blocks there are and which sequence holds them:
 // sequence_blocks.h.
@@ -32,8 +32,9 @@ struct SchedulerOptions {
   int64_t queued_requests_max = 0;
 };
 
-// Rows of prompts whose logits a step computes at most: an output row holds a float for each token of the vocabulary.
-inline constexpr int64_t kPromptOutputRows = 64;
+// Rows whose logits a step computes at most, beside one for each sequence: those of prompts that are scored, and of drafts. An
+// output row holds a float for each token of the vocabulary.
+inline constexpr int64_t kExtraOutputRows = 64;
 
 // Blocks between two snapshots within a prompt; more in one so long that they would be more than kPromptSnapshots.
 inline constexpr int64_t kSnapshotBlocks = 16, kPromptSnapshots = 8;
@@ -43,6 +44,7 @@ struct PlannedOutput {
   Sequence* sequence = nullptr;
   int64_t position = 0;
   bool samples = false;  // else it only scores the prompt's next token
+  int64_t draft = 0;  // tokens of the sequence's draft up to this row: worth sampling if so many were right
 };
 
 struct Plan {
@@ -52,7 +54,7 @@ struct Plan {
   std::vector<int32_t> tokens, positions, output_rows;
   std::vector<compute::SequenceRows> rows;
   std::vector<StateCopy> state_copies;  // before the rows are computed: newcomers' states
-  int64_t prompt_rows = 0;              // of the rows, those that are not a decoding sequence's one
+  int64_t prompt_rows = 0;              // of the rows, those that are not a decoding sequence's
 
   bool empty() const { return sequences.empty(); }
   compute::Batch batch() const {
@@ -67,8 +69,8 @@ class Scheduler {
   void add(SequencePtr sequence);  // to the end of the queue
   // `prompt_rows`: the most beside decoding sequences. Valid until the next call.
   const Plan& plan(int64_t now_ns, int64_t prompt_rows);
-  // The plan's rows are in the cache, except those of sequences that have failed; full blocks get their names. Returns the
-  // snapshots to take before anything else is computed; valid until the next call.
+  // Sequence::planned_rows are in the cache: fewer than planned where a draft was wrong, none of a sequence that has failed. Full
+  // blocks get their names. Returns the snapshots to take before anything else is computed; valid until the next call.
   std::span<const StateCopy> mark_computed();
   void remove(Sequence& sequence);  // ended: gives its blocks back. May destroy it
 
@@ -86,6 +88,7 @@ class Scheduler {
   void cut_to_snapshot(Sequence& sequence);
   void start_state(Sequence& sequence);
   void schedule(Sequence& sequence);
+  void add_draft(Sequence& sequence);
   bool allocate_blocks(Sequence& sequence, int64_t positions);
   void preempt_youngest();
   void unplan(Sequence& sequence);
@@ -99,8 +102,8 @@ class Scheduler {
   StateSlots& states_;
   std::vector<SequencePtr> waiting_, running_;
   Plan plan_;
-  std::vector<StateCopy> snapshots_;         // of the last mark_computed()
-  int64_t budget_ = 0, prompt_outputs_ = 0;  // left in the step being planned
+  std::vector<StateCopy> snapshots_;        // of the last mark_computed()
+  int64_t budget_ = 0, extra_outputs_ = 0;  // left in the step being planned
   int64_t preemptions_ = 0, admitted_ = 0, admitted_tokens_ = 0, cached_tokens_ = 0;
 };
 

@@ -19,6 +19,7 @@
 #include "base/sha256.h"
 #include "chat/chat_model.h"
 #include "compute/batch.h"
+#include "engine/draft.h"
 #include "engine/token_counts.h"
 #include "engine/token_stream.h"
 
@@ -62,6 +63,7 @@ struct Sequence {
   std::optional<TokenCounts> counts;      // only with penalties
   const uint64_t* allowed = nullptr;      // token mask for the next token; absent: all tokens
   int64_t planned_rows = 0;               // in the step being made
+  Draft draft;
   int64_t preemptions = 0;
   int64_t branch = 0;            // tokens of the prefix that some other sequence had too, resumable or not
   int64_t latest_snapshot = -1;  // block of the last one taken of what was generated

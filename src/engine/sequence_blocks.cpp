@@ -87,6 +87,13 @@ std::optional<size_t> SequenceBlocks::group_short_of(const Sequence& sequence, i
   return std::nullopt;
 }
 
+int64_t SequenceBlocks::covered(const Sequence& sequence) const {
+  int64_t blocks = std::ssize(sequence.tables[0].blocks);
+  for (size_t i = 1; i < groups_.size(); ++i)
+    blocks = std::min<int64_t>(blocks, std::ssize(sequence.tables[i].blocks));
+  return blocks * kBlockPositions;
+}
+
 std::optional<int32_t> SequenceBlocks::extend(Sequence& sequence, size_t group) {
   const auto block = groups_[group].pool.allocate();
   if (block) sequence.tables[group].blocks.push_back(*block);
@@ -100,6 +107,15 @@ void SequenceBlocks::mark_computed(Sequence& sequence, int64_t before) {
         groups_[i].pool.set_name(sequence.tables[i].blocks[static_cast<size_t>(block)],
                                  sequence.block_name(block, hash_));
   release_unseen(sequence);
+  release_beyond(sequence);
+}
+
+void SequenceBlocks::release_beyond(Sequence& sequence) {
+  const size_t needed = static_cast<size_t>(ceil_div(sequence.computed, kBlockPositions));
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    std::vector<int32_t>& blocks = sequence.tables[i].blocks;
+    for (; blocks.size() > needed; blocks.pop_back()) groups_[i].pool.release(blocks.back());
+  }
 }
 
 void SequenceBlocks::release_unseen(Sequence& sequence) {

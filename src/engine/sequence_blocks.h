@@ -45,7 +45,10 @@ class SequenceBlocks {
   std::optional<size_t> group_short_of(const Sequence& sequence, int64_t positions) const;
   // One block more in this group; nullopt: there is none.
   std::optional<int32_t> extend(Sequence& sequence, size_t group);
-  // `computed` has grown from `before`: the blocks that are full now get their names, those that nothing sees any more go back.
+  // Positions that the tables have blocks for, in every group.
+  int64_t covered(const Sequence& sequence) const;
+  // `computed` has grown from `before`: the blocks that are full now get their names; those that nothing sees any more go back,
+  // and those that hold rejected drafts alone.
   void mark_computed(Sequence& sequence, int64_t before);
   void give_back(Sequence& sequence);
 
@@ -61,6 +64,7 @@ class SequenceBlocks {
   int64_t resumable_blocks(Sequence& sequence, int64_t useful);
   int64_t still_to_take(const Group& group, const BlockTable& table, const Sequence& sequence) const;
   void release_unseen(Sequence& sequence);
+  void release_beyond(Sequence& sequence);
 
   int64_t batch_tokens_;
   std::vector<Group> groups_;

@@ -112,7 +112,7 @@ TEST(ChatCompletions, EverySamplingParameterArrives) {
       kChat, chat_body(R"("max_completion_tokens":7,"temperature":0.5,"top_p":0.9,"top_k":40,"min_p":0.1,
       "presence_penalty":1,"frequency_penalty":-1,"repetition_penalty":1.1,"seed":-3,"n":2,"stop":["x","yy"],"stop_token_ids":[5],
       "logit_bias":{"7":-100},"min_tokens":2,"ignore_eos":true,"logprobs":true,"top_logprobs":2,"cache_salt":"s",
-      "include_stop_str_in_output":true,"skip_special_tokens":false)"));
+      "include_stop_str_in_output":true,"skip_special_tokens":false,"speculative.n_max":0)"));
   ASSERT_EQ(reply.status, 200) << reply.body;
   const auto requests = replica.model().requests();
   ASSERT_EQ(requests.size(), 2U);
@@ -121,6 +121,7 @@ TEST(ChatCompletions, EverySamplingParameterArrives) {
   EXPECT_EQ(sampling.temperature, 0.5);
   EXPECT_EQ(sampling.top_p, 0.9);
   EXPECT_EQ(sampling.top_k, 40);
+  EXPECT_EQ(sampling.draft_tokens, 0);
   EXPECT_EQ(sampling.min_p, 0.1);
   EXPECT_EQ(sampling.presence_penalty, 1);
   EXPECT_EQ(sampling.frequency_penalty, -1);

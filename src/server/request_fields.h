@@ -49,6 +49,7 @@ inline constexpr auto kSamplingFields = std::to_array<Field>({
     {.name = "return_tokens_as_token_ids", .types = kBoolean},
     {.name = "cache_salt", .types = kString},
     {.name = "timings", .types = kBoolean},
+    {.name = "speculative.n_max", .types = kInteger, .minimum = 0, .maximum = 1 << 30},  // llama-server's
     {.name = "user", .types = kString},
     {.name = "metadata", .types = kObject},
 

@@ -71,6 +71,8 @@ TEST(Requests, SharedFieldsAreChecked) {
       {R"("n":1e308)", "invalid_value", "n"},
       {R"("n":"8")", "invalid_type", "n"},
       {R"("n":[])", "invalid_type", "n"},
+      {R"("speculative.n_max":-1)", "invalid_value", "speculative.n_max"},
+      {R"("speculative.n_max":true)", "invalid_type", "speculative.n_max"},
       {R"("max_tokens":0)", "invalid_value", "max_tokens"},
       {R"("max_tokens":-1)", "invalid_value", "max_tokens"},
       {R"("max_tokens":5000)", "context_length_exceeded", "max_tokens"},

@@ -118,12 +118,22 @@ compute::Tensor FakeModel::forward(compute::Backend& backend, const compute::Bat
       const FakeKvCache::Slot& slot = memory.at(part, part.first_position + i, 0);
       const std::span<float> out{logits.row(static_cast<int64_t>(output++)),
                                  static_cast<size_t>(config_.vocab_size)};
-      fill_logits(slot.history, out);
+      fill_logits(remembered(part, memory, part.first_position + i), out);
       if (slot.token == poison) out[0] = std::numeric_limits<float>::quiet_NaN();
     }
   }
   check(output == batch.output_rows.size(), "an output row belongs to no sequence");
   return logits;
+}
+
+// What the logits after a position depend on.
+uint64_t FakeModel::remembered(const compute::SequenceRows& part, FakeKvCache& memory,
+                               int64_t position) const {
+  if (remembers == 0) return memory.at(part, position, 0).history;
+  uint64_t history = kNoHistory;
+  for (int64_t i = std::max<int64_t>(0, position - remembers + 1); i <= position; ++i)
+    history = extend(history, memory.at(part, i, 0).token);
+  return history;
 }
 
 void FakeModel::fill_logits(uint64_t history, std::span<float> logits) const {
@@ -133,7 +143,9 @@ void FakeModel::fill_logits(uint64_t history, std::span<float> logits) const {
 
 void FakeModel::logits_after(std::span<const int32_t> tokens, std::span<float> logits) const {
   uint64_t history = kNoHistory;
-  for (const int32_t token : tokens) history = extend(history, token);
+  const size_t forgotten =
+      remembers > 0 && std::ssize(tokens) > remembers ? tokens.size() - static_cast<size_t>(remembers) : 0;
+  for (const int32_t token : tokens.subspan(forgotten)) history = extend(history, token);
   fill_logits(history, logits);
 }
 

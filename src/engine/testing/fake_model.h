@@ -126,12 +126,15 @@ class FakeModel final : public models::Model {
   std::vector<int32_t> continuation(std::vector<int32_t> prompt, int64_t count) const;
 
   std::function<void(const compute::Batch&)> before_forward;  // may throw; may block
+  int64_t remembers =
+      0;  // if not 0: logits depend on the last so many tokens alone, so that greedy outputs run in loops
   int32_t poison = -1;        // a row with this token gets a NaN in its logits
   int64_t reads_further = 0;  // for negative controls: positions behind the window that it reads all the same
   mutable std::atomic<int64_t> steps{0}, rows{0};
 
  private:
   void fill_logits(uint64_t history, std::span<float> logits) const;
+  uint64_t remembered(const compute::SequenceRows& part, FakeKvCache& memory, int64_t position) const;
   void write_rows(const compute::Batch& batch, const compute::SequenceRows& part, FakeKvCache& memory) const;
   void check_history(const compute::SequenceRows& part, FakeKvCache& memory, size_t layer) const;
 };
