@@ -17,4 +17,10 @@ std::unique_ptr<Embedding> ChatModel::embed(EmbeddingRequest) {
       .with_param("model");
 }
 
+TextPair ChatModel::tokenize_pair(std::string_view, std::string_view) const {
+  throw make_error(ErrorCode::invalid_argument, "model {} is no reranker", info().name)
+      .with_reason("not_a_reranker")
+      .with_param("model");
+}
+
 }  // namespace neutrino::chat

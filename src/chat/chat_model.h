@@ -23,6 +23,8 @@ struct GrammarSpec;
 
 namespace neutrino::chat {
 
+class ModelAdmin;  // chat/model_admin.h
+
 // OpenAI's names and meanings. Values are checked by whoever builds one from a request, and once more by the engine.
 struct SamplingParameters {
   double temperature = 1.0;  // 0: greedy
@@ -69,12 +71,26 @@ struct GeneratedToken {
   std::string text = {};  // what this token added to the text so far (its bytes, as far as they are valid)
 };
 
+// Some more of an answer that was taken apart (GenerationRequest::answer). The pieces of a generation, in their order, are its
+// answer: texts of one kind (and one call) belong together, however they were cut.
+struct AnswerPiece {
+  enum class Kind : uint8_t { reasoning, content, call_begin, call_arguments, call_end };
+  Kind kind = Kind::content;
+  std::string text = {};     // reasoning, content; call_arguments: JSON text
+  int64_t call = 0;          // which tool call of the answer, from 0; they follow one another
+  std::string call_id = {};  // call_begin
+  std::string name = {};     // call_begin: of the function
+
+  bool operator==(const AnswerPiece&) const = default;
+};
+
 enum class FinishReason { stop, length, cancelled, error };
 
 struct Usage {
   int64_t prompt_tokens = 0;
   int64_t completion_tokens = 0;
   int64_t cached_tokens = 0;
+  int64_t reasoning_tokens = 0;  // of the completion's: between the reasoning tags
 };
 
 struct Timings {
@@ -85,6 +101,7 @@ struct Timings {
 // come with it or earlier. The last piece, and only it, has finish_reason.
 struct GenerationChunk {
   std::string text = {};
+  std::vector<AnswerPiece> pieces = {};
   std::vector<GeneratedToken> tokens = {};
   std::optional<FinishReason> finish_reason = {};
   std::string stop_reason =
@@ -110,11 +127,20 @@ struct EmbeddingRequest {
   std::string id = {};  // unique; cancel by it
   std::vector<std::vector<int32_t>> inputs =
       {};  // none empty, none longer than the context, ids in [0, vocabulary)
+  // Of each input's tokens, as tokenize_pair() gave them; none: of no input. Only rerankers read them.
+  std::vector<std::vector<int32_t>> segments = {};
+};
+
+// Two texts as one input of a reranker.
+struct TextPair {
+  std::vector<int32_t> tokens = {};
+  std::vector<int32_t> segments = {};  // one a token, or none: the model knows no segments
 };
 
 struct EmbeddingResult {
-  std::vector<std::vector<float>> vectors = {};  // one an input, embedding_size wide, of length 1
-  std::optional<Error> error = {};               // then there are no vectors
+  // One an input, embedding_size wide, of length 1; of a reranker, its raw scores: the first one counts.
+  std::vector<std::vector<float>> vectors = {};
+  std::optional<Error> error = {};  // then there are no vectors
 };
 
 // One running embedding. Destroying it cancels.
@@ -125,17 +151,26 @@ class Embedding {
   virtual EmbeddingResult wait() = 0;                 // blocks (terminal, tests)
 };
 
+// Around which a model fills in a middle: prefix, text before, suffix, text behind, middle; the answer is what stands between.
+struct FillInTokens {
+  int32_t prefix = -1, suffix = -1, middle = -1;
+};
+
 struct ChatModelInfo {
   std::string name = {};         // default served name
   std::string fingerprint = {};  // weights hash + build + kernel table: what makes a seed repeatable
   int64_t context_tokens = 0;
   int64_t vocab_size = 0;
-  int64_t embedding_size = 0;  // of an embedding model's vectors; 0: this model generates text
+  int64_t embedding_size = 0;  // of an embedding model's vectors; 0: this model makes none
+  bool reranker = false;       // scores pairs of texts. Without either this model generates text
   int64_t created_unix = 0;
   bool has_chat_template = false;
   std::string template_sha256 = {};
-  json::object metadata = {};        // architecture, quantisation, memory figures, defaults: for /v1/metadata
-  SamplingParameters defaults = {};  // from the model's generation config
+  json::object metadata = {};  // architecture, quantisation, memory figures, defaults: for /v1/metadata
+  std::optional<FillInTokens> fill_in = {};  // absent: it cannot
+  json::object license = {};                 // for /v1/license
+  json::object manifest = {};                // the model's files: for /v1/manifest
+  SamplingParameters defaults = {};          // from the model's generation config
 };
 
 struct ChatModelStatus {
@@ -170,10 +205,16 @@ class ChatModel {
   // "context_length_exceeded", ...), Error{resource_exhausted, "queue_full"}, Error{unavailable, "draining" |
   // "engine_dead"}. Any thread.
   virtual std::unique_ptr<Generation> generate(GenerationRequest request) = 0;
-  // Queues texts to be embedded. Throws as generate() does, and Error{invalid_argument} for a model that makes no
-  // embeddings: what this does unless it is overridden.
+  // Two texts in the form in which a reranker compares them. Throws Error{invalid_argument} for another model, which is what
+  // this does unless it is overridden, and Error{unimplemented} where the model's files say no such form.
+  virtual TextPair tokenize_pair(std::string_view first, std::string_view second) const;
+  // Queues texts to be embedded, or pairs to be scored. Throws as generate() does, and Error{invalid_argument} for a model
+  // that makes no embeddings: what this does unless it is overridden.
   virtual std::unique_ptr<Embedding> embed(EmbeddingRequest request);
   virtual bool cancel(std::string_view id) = 0;  // false: no such generation or embedding
+
+  // The calls of an operator; nullptr: this model has none.
+  virtual ModelAdmin* admin() { return nullptr; }
 
   // Called on the engine thread at most once per step, after pieces became available; must neither block nor allocate.
   virtual void set_wake(std::function<void()> wake) = 0;

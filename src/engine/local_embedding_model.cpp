@@ -24,8 +24,9 @@ MetricLabels labels(const EmbeddingOptions& options) {
 
 struct LocalEmbeddingModel::Input {
   std::vector<int32_t> tokens;
-  std::vector<float> pooled;  // (output_columns)
-  int64_t computed = 0;       // tokens
+  std::vector<int32_t> segments;  // one a token, or none
+  std::vector<float> pooled;      // (output_columns)
+  int64_t computed = 0;           // tokens
 };
 
 struct LocalEmbeddingModel::Job {
@@ -76,6 +77,7 @@ struct LocalEmbeddingModel::Step {
   };
   std::vector<Part> parts;
   std::vector<int32_t> tokens, positions, output_rows;
+  std::vector<int32_t> segments;  // one a row, if the model knows any
   std::vector<std::vector<int32_t>> tables;
   std::vector<compute::SequenceRows> sequences;
   int32_t next_block = 0;
@@ -156,6 +158,41 @@ std::vector<int32_t> LocalEmbeddingModel::tokenize(std::string_view text, bool a
                      : tokenizer_.encode(text, special);
 }
 
+namespace {
+
+// The prompt with the two texts in their places. What the texts hold is not looked at.
+std::string fill_pair_prompt(std::string_view prompt, std::string_view query, std::string_view document) {
+  constexpr std::string_view kQuery = "{query}", kDocument = "{document}";
+  std::string text;
+  while (!prompt.empty()) {
+    const size_t brace = prompt.find('{');
+    text += prompt.substr(0, brace);
+    prompt.remove_prefix(std::min(brace, prompt.size()));
+    const bool first = prompt.starts_with(kQuery), second = prompt.starts_with(kDocument);
+    if (first || second)
+      text += first ? query : document;
+    else
+      text += prompt.substr(0, 1);
+    prompt.remove_prefix(std::min(first ? kQuery.size() : second ? kDocument.size() : 1, prompt.size()));
+  }
+  return text;
+}
+
+}  // namespace
+
+chat::TextPair LocalEmbeddingModel::tokenize_pair(std::string_view first, std::string_view second) const {
+  if (!info_.reranker) return ChatModel::tokenize_pair(first, second);
+  if (!options_.pair_prompt.empty())
+    return {
+        tokenizer_.encode(fill_pair_prompt(options_.pair_prompt, first, second), tokenizer::Special::parse),
+        {}};
+  tokenizer::TextPair pair = tokenizer::encode_pair(tokenizer_, first, second, tokenizer::Special::as_text);
+  const auto last = static_cast<int32_t>(model_.config().segments) - 1;
+  if (last < 0) return {std::move(pair.ids), {}};
+  for (int32_t& type : pair.types) type = std::clamp(type, 0, last);
+  return {std::move(pair.ids), std::move(pair.types)};
+}
+
 std::string LocalEmbeddingModel::detokenize(std::span<const int32_t> tokens) const {
   for (const int32_t token : tokens) token_text(token);
   return tokenizer::decode(tokenizer_, tokens, false);
@@ -191,14 +228,28 @@ void LocalEmbeddingModel::check_request(const chat::EmbeddingRequest& request) c
   }
 }
 
+void LocalEmbeddingModel::check_segments(const chat::EmbeddingRequest& request) const {
+  if (request.segments.empty()) return;
+  check(request.segments.size() == request.inputs.size(), "segments are given for each input or for none");
+  for (size_t i = 0; i < request.inputs.size(); ++i) {
+    const auto& segments = request.segments[i];
+    check(segments.empty() || segments.size() == request.inputs[i].size(), "one segment a token");
+    for (const int32_t segment : segments)
+      check(segment >= 0 && segment < model_.config().segments, "a segment that the model does not know");
+  }
+}
+
 std::unique_ptr<chat::Embedding> LocalEmbeddingModel::embed(chat::EmbeddingRequest request) {
   check_request(request);
+  check_segments(request);
   auto job = std::make_shared<Job>();
   job->id = std::move(request.id);
   job->submitted_ns = clock_.now_ns();
-  for (auto& tokens : request.inputs)
+  for (size_t i = 0; i < request.inputs.size(); ++i)
     job->inputs.push_back(
-        {std::move(tokens), std::vector<float>(static_cast<size_t>(model_.output_columns()))});
+        {.tokens = std::move(request.inputs[i]),
+         .segments = request.segments.empty() ? std::vector<int32_t>() : std::move(request.segments[i]),
+         .pooled = std::vector<float>(static_cast<size_t>(model_.output_columns()))});
   const auto count = static_cast<int64_t>(job->inputs.size());
   {
     const std::lock_guard lock(mutex_);
@@ -311,6 +362,7 @@ void LocalEmbeddingModel::lay_out(Step& step) const {
   for (size_t i = 0; i < step.parts.size(); ++i) {
     const Step::Part& part = step.parts[i];
     const std::vector<int32_t>& tokens = part.job->inputs[part.input].tokens;
+    const std::vector<int32_t>& segments = part.job->inputs[part.input].segments;
     lay_out_blocks(step.tables[i], part.first + part.rows, part.first > 0 || !part.last, step.next_block);
     step.sequences.push_back({.first_row = std::ssize(step.tokens),
                               .rows = part.rows,
@@ -321,6 +373,8 @@ void LocalEmbeddingModel::lay_out(Step& step) const {
         step.output_rows.push_back(static_cast<int32_t>(step.tokens.size()));
       step.tokens.push_back(tokens[position]);
       step.positions.push_back(static_cast<int32_t>(position));
+      if (model_.config().segments > 0)
+        step.segments.push_back(segments.empty() ? 0 : segments[static_cast<size_t>(position)]);
     }
   }
 }
@@ -331,7 +385,8 @@ void LocalEmbeddingModel::compute(Step& step) {
                                                 {.tokens = step.tokens,
                                                  .positions = step.positions,
                                                  .sequences = step.sequences,
-                                                 .output_rows = step.output_rows},
+                                                 .output_rows = step.output_rows,
+                                                 .segments = step.segments},
                                                 *cache_);
   size_t part = 0;
   for (int64_t r = 0; r < hidden.rows; ++r) {

@@ -1,4 +1,4 @@
-// An embedding model behind the waist: texts are packed into batches without padding, and each becomes one vector.
+// An embedding model or a reranker behind the waist: texts are packed into batches without padding, and each becomes one vector.
 //
 // One thread takes inputs in the order of their requests and fills batches of at most `batch_tokens` rows with them; inputs
 // of different requests stand side by side, and a vector does not depend on its neighbours. A text that looks both ways goes
@@ -28,6 +28,8 @@ struct EmbeddingOptions {
       0;  // rows of a step; 0: the default of base/limits.h, and at least a bidirectional context
   int64_t queued_inputs_max = 0;     // of all requests; 0: the default
   std::string model_name = "model";  // label of the metrics
+  // How a reranker wants its two texts, with {query} and {document} in it; empty: as its tokenizer joins a pair.
+  std::string pair_prompt = {};
 };
 
 class LocalEmbeddingModel final : public chat::ChatModel {
@@ -42,6 +44,7 @@ class LocalEmbeddingModel final : public chat::ChatModel {
   chat::ChatModelStatus status() const override;
   std::string render(const chat::Conversation& conversation) const override;  // throws: there is no chat
   std::vector<int32_t> tokenize(std::string_view text, bool add_special, bool parse_special) const override;
+  chat::TextPair tokenize_pair(std::string_view first, std::string_view second) const override;
   std::string detokenize(std::span<const int32_t> tokens) const override;
   std::string token_text(int32_t token) const override;
   std::unique_ptr<chat::Generation> generate(chat::GenerationRequest request) override;  // throws
@@ -58,6 +61,7 @@ class LocalEmbeddingModel final : public chat::ChatModel {
   struct Step;         // a batch being made
 
   void check_request(const chat::EmbeddingRequest& request) const;
+  void check_segments(const chat::EmbeddingRequest& request) const;
   void run();
   bool plan(Step& step);
   void lay_out(Step& step) const;

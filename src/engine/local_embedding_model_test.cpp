@@ -98,6 +98,27 @@ TEST(LocalEmbeddingModel, RequestsShareSteps) {
   for (size_t i = 0; i < running.size(); ++i) EXPECT_EQ(running[i]->wait().vectors.at(0), expected[i]);
 }
 
+// A pair of texts in one input: the second half of the tokens belongs to the second text.
+TEST(LocalEmbeddingModel, ScoresOfAPairEqualTransformers) {
+  Embedder embedder(compute::Arithmetic::float32, {}, "bert-rank");
+  const std::vector<int32_t>& tokens = embedder.golden().tokens;
+  const json::array& expected = embedder.golden().file.at("pair_scores_1e5").as_array();
+  std::vector<int32_t> segments(tokens.size(), 0);
+  std::fill(segments.begin() + std::ssize(segments) / 2, segments.end(), 1);
+  const auto scores = [&](std::vector<std::vector<int32_t>> of_inputs) {
+    chat::EmbeddingRequest request{.id = "pair", .inputs = {}, .segments = std::move(of_inputs)};
+    request.inputs.assign(std::max<size_t>(request.segments.size(), 1), tokens);
+    return embedder->embed(std::move(request))->wait().vectors;
+  };
+  const auto alone = scores({segments}), beside = scores({{}, segments, {}}), none = scores({});
+  ASSERT_EQ(alone.at(0).size(), expected.size());
+  for (size_t i = 0; i < expected.size(); ++i)
+    EXPECT_NEAR(alone[0][i], expected[i].to_number<double>() * 1e-5, 1e-3);
+  EXPECT_EQ(beside[1], alone[0]);
+  EXPECT_EQ(beside[0], none[0]);
+  EXPECT_NE(none[0], alone[0]);
+}
+
 TEST(LocalEmbeddingModel, RefusesWhatCannotRun) {
   Embedder embedder;
   const auto code = [&](std::vector<std::vector<int32_t>> inputs) -> std::optional<ErrorCode> {

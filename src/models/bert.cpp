@@ -72,7 +72,7 @@ Bert::Bert(const weights::WeightFile& file, Backend& backend, int64_t context) {
   };
   tokens_ = table("token_embd.weight", config_.vocab_size);
   positions_ = table("position_embd.weight", config_.max_position_embeddings);
-  segments_ = table("token_types.weight", leading_size(file, "token_types.weight"));
+  segments_ = table("token_types.weight", config_.segments);
   embedding_norm_ = load_norm(file, "token_embd_norm", hidden);
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i) layers_.push_back(load_layer(file, backend, i));
   if (config_.pooling == Pooling::rank) {
@@ -169,6 +169,7 @@ ModelConfig read_bert_config(const weights::WeightFile& file) {
   config.vocab_size = leading_size(file, "token_embd.weight");
   config.pooling = read_pooling(file, Pooling::mean);
   config.bidirectional = true;
+  config.segments = leading_size(file, "token_types.weight");
   return config;
 }
 

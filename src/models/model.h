@@ -31,6 +31,7 @@ struct ModelConfig {
   bool tie_word_embeddings = false;
   Pooling pooling = Pooling::none;
   Pooling score_rows = Pooling::cls;  // with pooling rank: what the score is made of (cls, mean or last)
+  int64_t segments = 0;               // that it has embeddings for (BERT's token types); 0: it knows none
   bool recurrent = false;             // keeps a state beside keys and values: see KvCacheShape::states
   bool bidirectional = false;  // every row of a sequence sees every other: sequences run whole, in one batch
 };

@@ -124,16 +124,17 @@ class Connection::Exchange final : public Response {
 
   asio::awaitable<void> fail(const Error& error) {
     error_ = error.reason().empty() ? std::string(error_code_name(error.code())) : error.reason();
-    const int status = http_status(error);
+    const ErrorShape shape = request_.route ? request_.route->errors : ErrorShape::openai;
+    const int status = http_status(error, shape);
     if (status == 500) spdlog::error("request failed id={} error=\"{}\"", request_.id, error.message());
     if (!streaming_) {
       add_error_headers(status);
-      send(status, error_body(error, request_.id));
+      send(status, error_body(error, request_.id, shape));
       co_return co_await finish();
     }
     truncated_ = true;
     connection_.keep_alive_ = false;
-    co_await write("data: " + error_body(error, request_.id) + "\n\n");
+    co_await write(error_event(error, request_.id, shape));
     co_await finish();
   }
 
@@ -397,7 +398,7 @@ asio::awaitable<void> Connection::answer(Exchange& exchange, Request& request, P
     exchange.set_header("retry-after-ms", "5000");
     throw Error(ErrorCode::unavailable, "the server is shutting down").with_reason("draining");
   }
-  if (!body_read_) co_await read_body(request, parser);
+  if (!body_read_ && !route->spec.refuses) co_await read_body(request, parser);
   co_await run_handler(*route, request, exchange);
 }
 

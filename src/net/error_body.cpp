@@ -63,9 +63,49 @@ json::value text_or_null(std::string_view text) {
   return json::string(text);
 }
 
+// Anthropic's words for a status.
+std::string_view anthropic_type(int status) {
+  switch (status) {
+    case 401: return "authentication_error";
+    case 403: return "permission_error";
+    case 404: return "not_found_error";
+    case 408: return "timeout_error";
+    case 413: return "request_too_large";
+    case 429: return "rate_limit_error";
+    case 529: return "overloaded_error";
+    default: return status >= 500 ? "api_error" : "invalid_request_error";
+  }
+}
+
+// What a client may read: of our own faults only where to look them up.
+std::string told_message(const Error& error, int status, std::string_view request_id) {
+  if (status == 500)
+    return fmt::format("internal error; the server's log has it under request id {}", request_id);
+  return bounded_text(error.message(), static_cast<size_t>(limits::kErrorMessageBytes));
+}
+
+std::string anthropic_body(const Error& error, int status, std::string_view request_id) {
+  json::object fields, body;
+  fields["type"] = anthropic_type(status);
+  fields["message"] = told_message(error, status, request_id);
+  body["type"] = "error";
+  body["error"] = std::move(fields);
+  body["request_id"] = request_id;
+  return to_text(body);
+}
+
+// Too much to do, or not able to for now: what Anthropic's clients know as one status of its own.
+bool is_overload(const Error& error, int status) {
+  return status == 503 || (status == 429 && error.reason() != "rate_limit_exceeded");
+}
+
 }  // namespace
 
-int http_status(const Error& error) {
+int http_status(const Error& error, ErrorShape shape) {
+  if (shape == ErrorShape::anthropic) {
+    const int status = http_status(error);
+    return is_overload(error, status) ? 529 : status;
+  }
   for (const ReasonStatus& row : kReasonStatus)
     if (row.reason == error.reason()) return row.status;
   return by_code(error.code()).status;
@@ -90,6 +130,7 @@ std::string_view status_text(int status) {
     case 499: return "Client Closed Request";
     case 500: return "Internal Server Error";
     case 503: return "Service Unavailable";
+    case 529: return "Site Is Overloaded";
     default: return "Unknown";
   }
 }
@@ -101,16 +142,14 @@ std::string bounded_text(std::string_view text, size_t limit) {
   return std::string(text.substr(0, end));
 }
 
-std::string error_body(const Error& error, std::string_view request_id) {
-  const int status = http_status(error);
+std::string error_body(const Error& error, std::string_view request_id, ErrorShape shape) {
+  const int status = http_status(error, shape);
+  if (shape == ErrorShape::anthropic) return anthropic_body(error, status, request_id);
   const bool ours = status == 500;
   const std::string_view reason =
       ours || error.reason().empty() ? by_code(error.code()).reason : error.reason();
-  const std::string message =
-      ours ? fmt::format("internal error; the server's log has it under request id {}", request_id)
-           : bounded_text(error.message(), static_cast<size_t>(limits::kErrorMessageBytes));
   json::object fields;
-  fields["message"] = message;
+  fields["message"] = told_message(error, status, request_id);
   fields["type"] = error_type(status);
   fields["param"] = text_or_null(bounded_text(error.param(), 256));
   fields["code"] = text_or_null(reason);
@@ -118,6 +157,11 @@ std::string error_body(const Error& error, std::string_view request_id) {
   json::object body;
   body["error"] = std::move(fields);
   return to_text(body);
+}
+
+std::string error_event(const Error& error, std::string_view request_id, ErrorShape shape) {
+  return fmt::format("{}data: {}\n\n", shape == ErrorShape::anthropic ? "event: error\n" : "",
+                     error_body(error, request_id, shape));
 }
 
 }  // namespace neutrino::net

@@ -23,6 +23,9 @@ enum class AuthPolicy : uint8_t { deny, open, key };
 // May it start while the server drains?
 enum class Admission : uint8_t { while_serving, always };
 
+// Whose clients read the errors: OpenAI's, or Anthropic's (error_body.h).
+enum class ErrorShape : uint8_t { openai, anthropic };
+
 struct RouteSpec {
   Method method = Method::get;
   std::string_view path;  // "/v1/models/{id}": a {name} stands for one segment
@@ -32,6 +35,8 @@ struct RouteSpec {
   std::span<const Field> fields;  // of the JSON body; empty: it has none
   std::string_view summary;
   std::string_view answer = "application/json";  // content type of the 200
+  ErrorShape errors = ErrorShape::openai;
+  bool refuses = false;  // the handler throws whatever is sent: the body is not even read
 };
 
 constexpr bool has_policy(const RouteSpec& spec) { return spec.auth != AuthPolicy::deny; }

@@ -13,10 +13,12 @@ asio::awaitable<void> EventStream::begin() {
   co_await response_.begin_stream("text/event-stream; charset=utf-8");
 }
 
-asio::awaitable<bool> EventStream::event(std::string_view data) {
-  check(data.find('\n') == std::string_view::npos, "an event is one line");
+asio::awaitable<bool> EventStream::event(std::string_view data, std::string_view name) {
+  check(data.find('\n') == std::string_view::npos && name.find('\n') == std::string_view::npos,
+        "an event is one line");
   std::string text;
-  text.reserve(data.size() + 8);
+  text.reserve(data.size() + name.size() + 16);
+  if (!name.empty()) text.append("event: ").append(name).append("\n");
   text.append("data: ").append(data).append("\n\n");
   last_write_ = Clock::now();
   co_return co_await response_.write(text);

@@ -15,8 +15,8 @@ class EventStream {
   EventStream(Response& response, std::chrono::milliseconds ping) : response_(response), ping_(ping) {}
 
   asio::awaitable<void> begin();
-  // `data` is one line. false: nobody reads any more.
-  asio::awaitable<bool> event(std::string_view data);
+  // `data` and `name` are one line each; no name: no `event:` line. false: nobody reads any more.
+  asio::awaitable<bool> event(std::string_view data, std::string_view name = {});
   // Sleeps until the response's signal is notified; writes `: ping` after `ping` of silence.
   asio::awaitable<void> wait();
 

@@ -34,9 +34,9 @@ class ChatFormat final : public AnswerFormat {
   explicit ChatFormat(const chat::ChatModel& model) : model_(model) {}
   std::string_view id_prefix() const override { return "chatcmpl-"; }
   std::vector<json::object> opening(const Answer& answer) const override;
-  json::object piece(const Answer& answer, const Choice& choice,
-                     const chat::GenerationChunk& piece) const override;
-  json::object finish(const Answer& answer, const Choice& choice) const override;
+  std::vector<json::object> piece(const Answer& answer, const Choice& choice,
+                                  const chat::GenerationChunk& piece) const override;
+  std::vector<json::object> finish(const Answer& answer, const Choice& choice) const override;
   json::object usage_event(const Answer& answer) const override;
   json::object whole(const Answer& answer) const override;
 
@@ -53,9 +53,9 @@ class CompletionFormat final : public AnswerFormat {
   CompletionFormat(const chat::ChatModel& model, bool echo) : model_(model), echo_(echo) {}
   std::string_view id_prefix() const override { return "cmpl-"; }
   std::vector<json::object> opening(const Answer& answer) const override;
-  json::object piece(const Answer& answer, const Choice& choice,
-                     const chat::GenerationChunk& piece) const override;
-  json::object finish(const Answer& answer, const Choice& choice) const override;
+  std::vector<json::object> piece(const Answer& answer, const Choice& choice,
+                                  const chat::GenerationChunk& piece) const override;
+  std::vector<json::object> finish(const Answer& answer, const Choice& choice) const override;
   json::object usage_event(const Answer& answer) const override;
   json::object whole(const Answer& answer) const override;
 

@@ -62,21 +62,21 @@ std::vector<json::object> ChatFormat::opening(const Answer& answer) const {
   return events;
 }
 
-json::object ChatFormat::piece(const Answer& answer, const Choice& choice,
-                               const chat::GenerationChunk& piece) const {
+std::vector<json::object> ChatFormat::piece(const Answer& answer, const Choice& choice,
+                                            const chat::GenerationChunk& piece) const {
   json::object result =
       event(answer, choice, {{"content", piece.text}}, logprobs(answer, choice, piece.tokens));
   if (answer.request->output.token_ids)
     result["choices"].as_array()[0].as_object()["token_ids"] = ids_json(piece.tokens);
-  return result;
+  return {std::move(result)};
 }
 
-json::object ChatFormat::finish(const Answer& answer, const Choice& choice) const {
+std::vector<json::object> ChatFormat::finish(const Answer& answer, const Choice& choice) const {
   json::object result = event(answer, choice, {}, nullptr);
   json::object& entry = result["choices"].as_array()[0].as_object();
   entry["finish_reason"] = finish_name(choice);
   entry["stop_reason"] = stop_reason_json(choice);
-  return result;
+  return {std::move(result)};
 }
 
 json::object ChatFormat::usage_event(const Answer& answer) const {

@@ -79,8 +79,8 @@ std::vector<json::object> CompletionFormat::opening(const Answer& answer) const 
   return events;
 }
 
-json::object CompletionFormat::piece(const Answer& answer, const Choice& choice,
-                                     const chat::GenerationChunk& piece) const {
+std::vector<json::object> CompletionFormat::piece(const Answer& answer, const Choice& choice,
+                                                  const chat::GenerationChunk& piece) const {
   const OutputOptions& output = answer.request->output;
   const bool with_prompt = !piece.prompt_tokens.empty();
   json::value logprobs = nullptr;
@@ -103,15 +103,15 @@ json::object CompletionFormat::piece(const Answer& answer, const Choice& choice,
     if (is_first(choice, piece)) entry["prompt_token_ids"] = ids_json(choice.prompt);
     entry["token_ids"] = ids_json(piece.tokens);
   }
-  return result;
+  return {std::move(result)};
 }
 
-json::object CompletionFormat::finish(const Answer& answer, const Choice& choice) const {
+std::vector<json::object> CompletionFormat::finish(const Answer& answer, const Choice& choice) const {
   json::object result = event(answer, choice, "", nullptr);
   json::object& entry = result["choices"].as_array()[0].as_object();
   entry["finish_reason"] = finish_name(choice);
   entry["stop_reason"] = stop_reason_json(choice);
-  return result;
+  return {std::move(result)};
 }
 
 json::object CompletionFormat::usage_event(const Answer& answer) const {

@@ -42,6 +42,35 @@ std::vector<Prompt> read_prompts(const json::value& value, const chat::ChatModel
   return prompts;
 }
 
+// The text behind the middle that is to be filled in; an empty one asks for nothing.
+void read_suffix(const json::object& body, const chat::ChatModelInfo& info, CompletionRequest& request) {
+  const auto* suffix = find(body, "suffix");
+  if (!suffix || suffix->get_string().empty()) return;
+  if (!info.fill_in)
+    throw invalid_field(
+        fmt::format("suffix is not supported by model {}: it has no tokens for filling in", request.model),
+        "suffix", "unsupported_parameter");
+  if (request.echo) throw invalid_field("suffix and echo exclude each other", "suffix");
+  request.suffix = std::string(suffix->get_string());
+}
+
+// The middle is asked for: before and after stand around it as the model was trained. Code holds no special tokens.
+std::vector<int32_t> fill_in_prompt(const chat::ChatModel& model, const Prompt& prompt,
+                                    const CompletionRequest& request) {
+  const chat::FillInTokens& fill_in = *model.info().fill_in;
+  std::vector<int32_t> tokens =
+      request.add_special_tokens ? model.tokenize("", true, false) : std::vector<int32_t>();
+  const auto append = [&](const std::vector<int32_t>& more) {
+    tokens.insert(tokens.end(), more.begin(), more.end());
+  };
+  tokens.push_back(fill_in.prefix);
+  append(prompt.is_text ? model.tokenize(prompt.text, false, false) : prompt.tokens);
+  tokens.push_back(fill_in.suffix);
+  append(model.tokenize(*request.suffix, false, false));
+  tokens.push_back(fill_in.middle);
+  return tokens;
+}
+
 }  // namespace
 
 CompletionRequest parse_completion_request(std::string_view body, const ModelView& model) {
@@ -51,9 +80,18 @@ CompletionRequest parse_completion_request(std::string_view body, const ModelVie
   read_sampling(object, model, request);
   request.prompts = read_prompts(object.at("prompt"), model.info);
   if (const auto* echo = find(object, "echo")) request.echo = echo->get_bool();
+  read_suffix(object, model.info, request);
   if (const auto* logprobs = find(object, "logprobs")) request.sampling.logprobs = net::to_integer(*logprobs);
   if (request.echo) request.sampling.prompt_logprobs = request.sampling.logprobs;
   return request;
+}
+
+void tokenize_prompts(const chat::ChatModel& model, CompletionRequest& request) {
+  for (Prompt& prompt : request.prompts)
+    if (request.suffix)
+      prompt.tokens = fill_in_prompt(model, prompt, request);
+    else if (prompt.is_text)
+      prompt.tokens = model.tokenize(prompt.text, request.add_special_tokens, true);
 }
 
 }  // namespace neutrino::server

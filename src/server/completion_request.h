@@ -18,9 +18,14 @@ struct Prompt {
 
 struct CompletionRequest : InferenceRequest {
   std::vector<Prompt> prompts;
+  std::optional<std::string> suffix;  // what follows the text that is to be filled in
   bool echo = false;
 };
 
 CompletionRequest parse_completion_request(std::string_view body, const ModelView& model);
+
+// Gives every prompt its tokens: of its text, and with a suffix of the form in which the model fills in a middle. Not on an io
+// thread.
+void tokenize_prompts(const chat::ChatModel& model, CompletionRequest& request);
 
 }  // namespace neutrino::server

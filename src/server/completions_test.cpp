@@ -289,5 +289,17 @@ TEST(Requests, AreCancelledByEitherId) {
   EXPECT_EQ(replica.post("/v1/requests/job-7/cancel", "").status, 404);
 }
 
+TEST(Completions, ASuffixAsksForTheMiddle) {
+  auto info = chat::testing::FakeChatModel::default_info();
+  info.fill_in = chat::FillInTokens{1, 2, 3};
+  TestReplica replica({}, info);
+  EXPECT_EQ(replica.post("/v1/completions", completion_body(R"("suffix":"end")")).status, 200);
+  EXPECT_EQ(replica.model().requests().at(0).prompt,
+            (std::vector<int32_t>{1, 'H', 'i', 2, 'e', 'n', 'd', 3}));
+  EXPECT_EQ(replica.post("/v1/completions", completion_body(R"("suffix":"end","echo":true)")).status, 400);
+  EXPECT_EQ(replica.post("/v1/completions", completion_body(R"("suffix":"")")).status, 200);
+  EXPECT_EQ(replica.model().requests().at(1).prompt, (std::vector<int32_t>{'H', 'i'}));
+}
+
 }  // namespace
 }  // namespace neutrino::server::testing

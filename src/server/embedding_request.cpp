@@ -50,13 +50,6 @@ void Reader::add(std::vector<int32_t> tokens, bool has_suffix, EmbeddingBody& re
   request.inputs.push_back(std::move(tokens));
 }
 
-// What follows every text: the tokens of "" without those in front, which the tokens of "" and of any text share.
-std::vector<int32_t> find_suffix(const chat::ChatModel& model) {
-  const std::vector<int32_t> empty = model.tokenize("", true, false), text = model.tokenize("a", true, false);
-  const auto [end, ignored] = std::mismatch(empty.begin(), empty.end(), text.begin(), text.end());
-  return {end, empty.end()};
-}
-
 // A text, a list of texts, a list of token ids, or a list of such lists.
 void read_inputs(const json::value& value, const Reader& reader, EmbeddingBody& request) {
   if (value.is_string()) return reader.read_text(value.get_string(), request);
@@ -99,6 +92,16 @@ void check_dimensions(const json::object& body, const chat::ChatModelInfo& info)
 
 }  // namespace
 
+std::vector<int32_t> tokens_behind(const std::vector<int32_t>& bare, const std::vector<int32_t>& other) {
+  const auto [end, ignored] = std::mismatch(bare.begin(), bare.end(), other.begin(), other.end());
+  return {end, bare.end()};
+}
+
+// The tokens of "" without those in front, which the tokens of "" and of any text share.
+std::vector<int32_t> find_suffix(const chat::ChatModel& model) {
+  return tokens_behind(model.tokenize("", true, false), model.tokenize("a", true, false));
+}
+
 EmbeddingBody parse_embedding_request(std::string_view body, const ModelView& view,
                                       const chat::ChatModel& model) {
   EmbeddingBody request;
@@ -106,8 +109,9 @@ EmbeddingBody parse_embedding_request(std::string_view body, const ModelView& vi
   request.model = object.at("model").get_string();
   check_model_name(request.model, view);
   if (view.info.embedding_size == 0)
-    throw invalid_field(fmt::format("model {} makes no embeddings", request.model), "model",
-                        "not_an_embedding_model");
+    throw invalid_field(fmt::format("model {} makes no embeddings{}", request.model,
+                                    view.info.reranker ? "; it is a reranker: use /v1/rerank" : ""),
+                        "model", "not_an_embedding_model");
   request.format = read_format(object);
   check_dimensions(object, view.info);
   Reader reader{.model = model};

@@ -24,4 +24,9 @@ struct EmbeddingBody {
 EmbeddingBody parse_embedding_request(std::string_view body, const ModelView& view,
                                       const chat::ChatModel& model);
 
+// What an embedding model's tokenizer puts behind every text ("[SEP]").
+std::vector<int32_t> find_suffix(const chat::ChatModel& model);
+// The tokens of `bare` from the first one on in which `other` differs.
+std::vector<int32_t> tokens_behind(const std::vector<int32_t>& bare, const std::vector<int32_t>& other);
+
 }  // namespace neutrino::server

@@ -56,6 +56,17 @@ const std::vector<std::string>& bad_values() {
 std::map<std::string, std::string> good_fields(std::string_view path) {
   if (path == "/v1/chat/completions")
     return {{"model", R"("fake")"}, {"messages", R"([{"role":"user","content":"Hi"}])"}, {"max_tokens", "4"}};
+  if (path.starts_with("/v1/messages")) {
+    std::map<std::string, std::string> fields = {{"model", R"("fake")"},
+                                                 {"messages", R"([{"role":"user","content":"Hi"}])"}};
+    if (path == "/v1/messages") fields["max_tokens"] = "4";
+    return fields;
+  }
+  if (path == "/v1/responses")
+    return {{"model", R"("fake")"}, {"input", R"("Hi")"}, {"max_output_tokens", "4"}};
+  if (path.ends_with("/rerank"))
+    return {{"model", R"("fake")"}, {"query", R"("q")"}, {"documents", R"(["a"])"}};
+  if (path.ends_with("/score")) return {{"model", R"("fake")"}, {"text_1", R"("a")"}, {"text_2", R"("b")"}};
   if (path == "/v1/completions") return {{"model", R"("fake")"}, {"prompt", R"("Hi")"}};
   if (path == "/tokenize") return {{"prompt", R"("Hi")"}};
   return {{"tokens", "[72]"}};
@@ -150,7 +161,8 @@ class Attack {
     if (reply.status == 200) return;
     EXPECT_LT(reply.body.size(), 4000U) << body.substr(0, 200);
     EXPECT_THAT(reply.body, ::testing::Not(::testing::ContainsRegex("0x[0-9a-f]{6,}")));
-    parse_json(reply.body).at("error").at("code");
+    const json::value answer = parse_json(reply.body);  // in OpenAI's shape or Anthropic's
+    answer.at("error").at(answer.as_object().contains("type") ? "type" : "code");
   }
   void end_group() { EXPECT_EQ(answer(), golden_); }
   int sent() const { return sent_; }

@@ -6,10 +6,10 @@
 #include <utility>
 
 #include "base/limits.h"
-#include "base/random.h"
 #include "base/sha256.h"
 #include "net/sse.h"
 #include "server/answer_json.h"
+#include "server/embedding_run.h"
 
 namespace neutrino::server {
 namespace {
@@ -17,10 +17,6 @@ namespace {
 using chat::FinishReason;
 using chat::GenerationChunk;
 using SteadyClock = std::chrono::steady_clock;
-
-std::string new_id(std::string_view prefix) {
-  return fmt::format("{}{:016x}{:016x}", prefix, system_entropy(), system_entropy());
-}
 
 // Prefix blocks are shared inside one key and one salt only.
 std::string salt_of(const net::Request& request, const InferenceRequest& inference) {
@@ -66,6 +62,7 @@ std::optional<GenerationChunk> next_piece(Choice& choice) {
   check_piece(*piece);
   if (choice.echo_only) hide_generated(*piece);
   choice.text += piece->text;
+  append(choice.pieces, piece->pieces);
   append(choice.tokens, piece->tokens);
   append(choice.prompt_tokens, piece->prompt_tokens);
   choice.usage = piece->usage;
@@ -103,20 +100,26 @@ asio::awaitable<void> collect(net::Response& response, Answer& answer, const Ans
 
 bool shows(const OutputOptions& output, const Choice& choice, const GenerationChunk& piece) {
   const bool details = output.token_ids || choice.sampling.logprobs;
-  return !piece.text.empty() || !piece.prompt_tokens.empty() || (details && !piece.tokens.empty());
+  return !piece.text.empty() || !piece.pieces.empty() || !piece.prompt_tokens.empty() ||
+         (details && !piece.tokens.empty());
+}
+
+asio::awaitable<void> send_events(net::EventStream& stream, const std::vector<json::object>& events,
+                                  const AnswerFormat& format) {
+  for (const json::object& event : events) co_await stream.event(to_text(event), format.event_name(event));
 }
 
 asio::awaitable<void> send_piece(net::EventStream& events, const Answer& answer, const Choice& choice,
                                  const GenerationChunk& piece, const AnswerFormat& format) {
   if (shows(answer.request->output, choice, piece))
-    co_await events.event(to_text(format.piece(answer, choice, piece)));
-  if (piece.finish_reason) co_await events.event(to_text(format.finish(answer, choice)));
+    co_await send_events(events, format.piece(answer, choice, piece), format);
+  if (piece.finish_reason) co_await send_events(events, format.finish(answer, choice), format);
 }
 
 asio::awaitable<void> stream(net::EventStream& events, net::Response& response, Answer& answer,
                              const AnswerFormat& format) {
   co_await events.begin();
-  for (const json::object& event : format.opening(answer)) co_await events.event(to_text(event));
+  co_await send_events(events, format.opening(answer), format);
   while (!all_finished(answer)) {
     if (!still_wanted(response)) co_return;
     bool progress = false;
@@ -129,7 +132,7 @@ asio::awaitable<void> stream(net::EventStream& events, net::Response& response, 
     if (!progress) co_await events.wait();
   }
   if (answer.request->output.include_usage) co_await events.event(to_text(format.usage_event(answer)));
-  co_await events.event("[DONE]");
+  if (format.ends_with_done()) co_await events.event("[DONE]");
 }
 
 void cancel_all(Answer& answer, net::Response& response) {
@@ -195,11 +198,19 @@ void plan_choices(std::vector<Choice>& choices, const InferenceRequest& request,
   }
 }
 
+std::vector<Choice> plan_chat(const chat::ChatModel& model, const ChatRequest& chat) {
+  std::vector<Choice> choices;
+  std::vector<int32_t> prompt =
+      model.tokenize(model.render(chat.conversation), chat.add_special_tokens, true);
+  plan_choices(choices, chat, 0, std::move(prompt), {}, model.info());
+  return choices;
+}
+
 asio::awaitable<void> answer_request(Services& services, const net::Request& request, net::Response& response,
                                      const InferenceRequest& inference, std::vector<Choice> choices,
                                      const AnswerFormat& format) {
   const auto start = SteadyClock::now();
-  Answer answer{.id = new_id(format.id_prefix()),
+  Answer answer{.id = new_answer_id(format.id_prefix()),
                 .created = std::chrono::system_clock::now().time_since_epoch() / std::chrono::seconds(1),
                 .fingerprint = services.chat_model.info().fingerprint,
                 .request = &inference,

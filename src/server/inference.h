@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "net/response.h"
+#include "server/chat_request.h"
 #include "server/inference_request.h"
 #include "server/services.h"
 
@@ -29,6 +30,7 @@ struct Choice {
 
   std::unique_ptr<chat::Generation> generation;
   std::string text;
+  std::vector<chat::AnswerPiece> pieces;
   std::vector<chat::GeneratedToken> tokens;
   std::vector<chat::GeneratedToken> prompt_tokens;
   std::optional<chat::FinishReason> finish_reason;
@@ -51,12 +53,15 @@ class AnswerFormat {
   virtual std::string_view id_prefix() const = 0;
   // Events in place before the first token; may be none.
   virtual std::vector<json::object> opening(const Answer& answer) const = 0;
-  // An event for a piece of a choice, and the one that finishes it. The choice holds all up to and with the piece.
-  virtual json::object piece(const Answer& answer, const Choice& choice,
-                             const chat::GenerationChunk& piece) const = 0;
-  virtual json::object finish(const Answer& answer, const Choice& choice) const = 0;
+  // Events for a piece of a choice, and those that finish it. The choice holds all up to and with the piece.
+  virtual std::vector<json::object> piece(const Answer& answer, const Choice& choice,
+                                          const chat::GenerationChunk& piece) const = 0;
+  virtual std::vector<json::object> finish(const Answer& answer, const Choice& choice) const = 0;
   virtual json::object usage_event(const Answer& answer) const = 0;
   virtual json::object whole(const Answer& answer) const = 0;
+  // The `event:` line over an event's data; empty: none.
+  virtual std::string_view event_name(const json::object&) const { return {}; }
+  virtual bool ends_with_done() const { return true; }  // with `data: [DONE]`
 };
 
 // Submits all choices (all or none), then streams or collects, as the request says. Throws what ends the request.
@@ -67,6 +72,9 @@ asio::awaitable<void> answer_request(Services& services, const net::Request& req
 // n choices of one prompt with seeds seed, seed+1, ...; appends to `choices`.
 void plan_choices(std::vector<Choice>& choices, const InferenceRequest& request, size_t prompt_index,
                   std::vector<int32_t> prompt, std::string prompt_text, const chat::ChatModelInfo& info);
+
+// The choices of a conversation: its template rendered and tokenized, so not on an io thread.
+std::vector<Choice> plan_chat(const chat::ChatModel& model, const ChatRequest& chat);
 
 // "Retry-After" and its friends for what is worth trying again.
 void add_retry_headers(net::Response& response, const Error& error, double drain_seconds);

@@ -161,6 +161,10 @@ void read_sampling(const json::object& body, const ModelView& model, InferenceRe
     throw invalid_field(
         fmt::format("model {} makes embeddings and no text; use /v1/embeddings", request.model), "model",
         "not_a_text_model");
+  if (model.info.reranker)
+    throw invalid_field(
+        fmt::format("model {} is a reranker and makes no text; use /v1/rerank", request.model), "model",
+        "not_a_text_model");
   chat::SamplingParameters& sampling = request.sampling;
   const int64_t max_tokens = sampling.max_tokens;
   sampling = model.info.defaults;

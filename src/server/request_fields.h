@@ -137,7 +137,7 @@ inline constexpr auto kCompletionFields = net::join(
         {.name = "prompt", .types = kString | kArray, .required = true, .items = R"({"minItems":1})"},
         {.name = "logprobs", .types = kInteger, .minimum = 0, .maximum = limits::kLogprobs},
         {.name = "echo", .types = kBoolean},
-        {.name = "suffix", .support = Support::unsupported, .neutral = R"([""])"},
+        {.name = "suffix", .types = kString},
     }));
 
 inline constexpr auto kEmbeddingFields = std::to_array<Field>({
@@ -165,6 +165,136 @@ inline constexpr auto kEmbeddingFields = std::to_array<Field>({
     {.name = "normalize", .support = Support::unsupported, .neutral = "[true]"},
     {.name = "use_activation", .support = Support::unsupported, .neutral = "[true]"},
 });
+
+// Anthropic's API. What the conversation consists of is read in messages_request.cpp.
+inline constexpr auto kCountTokensFields = std::to_array<Field>({
+    {.name = "model", .types = kString, .required = true},
+    {.name = "messages",
+     .types = kArray,
+     .required = true,
+     .items =
+         R"({"minItems":1,"maxItems":4096,"items":{"type":"object","required":["role","content"],"properties":{"role":{"enum":["user","assistant"]},"content":{"type":["string","array"]}}}})"},
+    {.name = "system", .types = kString | kArray, .items = R"({"items":{"type":"object"}})"},
+    {.name = "tools", .types = kArray, .items = R"({"maxItems":256,"items":{"type":"object"}})"},
+    {.name = "tool_choice", .types = kObject, .items = R"({"required":["type"]})"},
+    {.name = "thinking", .types = kObject, .items = R"({"required":["type"]})"},
+    {.name = "output_config", .types = kObject},
+    {.name = "output_format", .types = kObject},
+
+    {.name = "cache_control", .support = Support::reported},
+    {.name = "context_management", .support = Support::unsupported},
+    {.name = "mcp_servers", .support = Support::unsupported, .neutral = "[[]]"},
+    {.name = "container", .support = Support::unsupported},
+    {.name = "fallbacks", .support = Support::unsupported},
+});
+
+inline constexpr auto kMessagesFields =
+    net::join(kCountTokensFields,
+              std::to_array<Field>({
+                  {.name = "max_tokens", .types = kInteger, .required = true, .minimum = 1},
+                  {.name = "stop_sequences",
+                   .types = kArray,
+                   .items = R"({"maxItems":16,"items":{"type":"string","minLength":1}})"},
+                  {.name = "stream", .types = kBoolean},
+                  {.name = "temperature", .types = kNumber, .minimum = 0, .maximum = 1},
+                  {.name = "top_p", .types = kNumber, .minimum = 0, .maximum = 1, .above_minimum = true},
+                  {.name = "top_k", .types = kInteger, .minimum = -1, .maximum = 1 << 30},
+                  {.name = "metadata", .types = kObject},
+
+                  {.name = "service_tier", .support = Support::reported},
+                  {.name = "inference_geo", .support = Support::reported},
+              }));
+
+// OpenAI's newer API. What the conversation consists of is read in responses_request.cpp.
+inline constexpr auto kResponsesFields = std::to_array<Field>({
+    {.name = "model", .types = kString, .required = true},
+    {.name = "input",
+     .types = kString | kArray,
+     .required = true,
+     .items = R"({"minItems":1,"items":{"type":"object"}})"},
+    {.name = "instructions", .types = kString},
+    {.name = "max_output_tokens", .types = kInteger, .minimum = 1},
+    {.name = "temperature", .types = kNumber, .minimum = 0, .maximum = 2},
+    {.name = "top_p", .types = kNumber, .minimum = 0, .maximum = 1, .above_minimum = true},
+    {.name = "seed", .types = kInteger},
+    {.name = "stream", .types = kBoolean},
+    {.name = "tools", .types = kArray, .items = R"({"maxItems":256,"items":{"type":"object"}})"},
+    {.name = "tool_choice", .types = kString | kObject},
+    {.name = "parallel_tool_calls", .types = kBoolean},
+    {.name = "text", .types = kObject},
+    {.name = "reasoning", .types = kObject},
+    {.name = "include", .types = kArray, .items = R"({"items":{"type":"string"}})"},
+    {.name = "cache_salt", .types = kString},
+    {.name = "metadata", .types = kObject},
+    {.name = "user", .types = kString},
+    // Known, and answered with a 404: nothing is stored here.
+    {.name = "previous_response_id", .types = kString},
+    {.name = "conversation", .types = kString | kObject},
+
+    {.name = "service_tier", .support = Support::reported},
+    {.name = "safety_identifier", .support = Support::reported},
+    {.name = "prompt_cache_key", .support = Support::reported},
+    {.name = "prompt_cache_retention", .support = Support::reported},
+    {.name = "stream_options", .support = Support::reported},
+
+    {.name = "store", .support = Support::unsupported, .neutral = "[false]"},
+    {.name = "background", .support = Support::unsupported, .neutral = "[false]"},
+    {.name = "truncation", .support = Support::unsupported, .neutral = R"(["disabled"])"},
+    {.name = "max_tool_calls", .support = Support::unsupported},
+    {.name = "top_logprobs", .support = Support::unsupported, .neutral = "[0]"},
+    {.name = "prompt", .support = Support::unsupported},
+    {.name = "context_management", .support = Support::unsupported},
+});
+
+// What /v1/score and /v1/rerank share: both compare texts.
+inline constexpr auto kComparisonFields = std::to_array<Field>({
+    {.name = "model", .types = kString, .required = true},
+    {.name = "truncate_prompt_tokens", .types = kInteger, .minimum = -1},
+    {.name = "use_activation", .types = kBoolean},
+    {.name = "user", .types = kString},
+
+    {.name = "request_id", .support = Support::reported},
+    {.name = "priority", .support = Support::unsupported, .neutral = "[0]"},
+    {.name = "truncation_side", .support = Support::unsupported, .neutral = R"(["right"])"},
+    {.name = "add_special_tokens", .support = Support::unsupported, .neutral = "[true]"},
+    {.name = "instruction", .support = Support::unsupported},
+    {.name = "chat_template", .support = Support::unsupported},
+    {.name = "mm_processor_kwargs", .support = Support::unsupported},
+});
+
+inline constexpr auto kScoreFields = net::join(
+    kComparisonFields,
+    std::to_array<Field>({
+        {.name = "text_1",
+         .types = kString | kArray,
+         .required = true,
+         .items = R"({"minLength":1,"minItems":1,"maxItems":2048,"items":{"type":"string","minLength":1}})"},
+        {.name = "text_2",
+         .types = kString | kArray,
+         .required = true,
+         .items = R"({"minLength":1,"minItems":1,"maxItems":2048,"items":{"type":"string","minLength":1}})"},
+        {.name = "queries", .support = Support::unsupported},
+        {.name = "documents", .support = Support::unsupported},
+        {.name = "items", .support = Support::unsupported},
+        {.name = "data_1", .support = Support::unsupported},
+        {.name = "data_2", .support = Support::unsupported},
+    }));
+
+inline constexpr auto kRerankFields = net::join(
+    kComparisonFields,
+    std::to_array<Field>({
+        {.name = "query", .types = kString, .required = true, .items = R"({"minLength":1})"},
+        {.name = "documents",
+         .types = kArray,
+         .required = true,
+         .items =
+             R"({"minItems":1,"maxItems":2048,"items":{"type":["string","object"],"minLength":1,"required":["text"],"properties":{"text":{"type":"string","minLength":1}}}})"},
+        {.name = "top_n", .types = kInteger, .minimum = 1},
+        {.name = "return_documents", .types = kBoolean},
+        {.name = "rank_fields", .support = Support::unsupported, .neutral = R"([["text"]])"},
+        {.name = "max_tokens_per_doc", .support = Support::unsupported},
+        {.name = "max_chunks_per_doc", .support = Support::unsupported},
+    }));
 
 inline constexpr auto kTokenizeFields = std::to_array<Field>({
     {.name = "model", .types = kString},

@@ -294,7 +294,8 @@ TEST(Routes, AboutThisServer) {
   EXPECT_EQ(metadata.at("context_tokens"), 4096);
   EXPECT_EQ(metadata.at("sampling_defaults").at("temperature").to_number<double>(), 1.0);
   const json::value document = parse_json(replica.get("/openapi.json").body);
-  EXPECT_EQ(document.at("paths").as_object().size(), route_table().size());
+  for (const ServerRoute& route : route_table())
+    EXPECT_TRUE(document.at("paths").as_object().contains(route.spec.path)) << route.spec.path;
   replica.model().set_status({.ready = false, .reason = "loading weights"});
   EXPECT_EQ(replica.get("/health").status, 503);
 }

@@ -1,4 +1,7 @@
 """bert and modern-bert: encoders (hidden states) and rerankers (scores)."""
+import numpy as np
+import torch
+from golden_values import hashes
 from make_model_golden import Case
 from transformers import (
     BertConfig, BertForSequenceClassification, BertModel, ModernBertConfig, ModernBertForSequenceClassification,
@@ -45,10 +48,20 @@ def reranker(name, config, model_class, **extra):
 INERT = {"inert": ["attention.self.key.bias"]}
 
 
+# The same tokens as a pair: the second half of them belongs to the second text.
+def pair_scores(model, case):
+    ids = (hashes(case.name + ".tokens", case.tokens) >> np.uint64(33)).astype(np.int64) % model.config.vocab_size
+    segments = (np.arange(case.tokens) >= case.tokens // 2).astype(np.int64)
+    with torch.no_grad():
+        scores = model(torch.from_numpy(ids)[None], token_type_ids=torch.from_numpy(segments)[None]).logits[0]
+    return {"pair_scores_1e5": [int(round(float(v) * 1e5)) for v in scores]}
+
+
 CASES = [
     Case("bert", BertConfig(**BERT), BertEncoder, run=hidden, weights=LOUD, config_extra={"architectures": ["BertModel"]},
          extra=lambda model, case: INERT),
-    reranker("bert-rank", BertConfig(**BERT, num_labels=2), BertForSequenceClassification, **INERT),
+    Case("bert-rank", BertConfig(**BERT, num_labels=2), BertForSequenceClassification, run=score, rows=[0], weights=LOUD,
+         minimum_std=0, extra=lambda model, case: {"scores": True} | INERT | pair_scores(model, case)),
     Case("modern-bert", ModernBertConfig(**MODERN), ModernBertModel, run=hidden, weights=LOUD),
     reranker("modern-bert-rank", ModernBertConfig(**MODERN, num_labels=2, classifier_pooling="mean"),
              ModernBertForSequenceClassification),

@@ -224,14 +224,28 @@ class FakeEmbedding final : public Embedding {
 }  // namespace
 
 std::unique_ptr<Embedding> FakeChatModel::embed(EmbeddingRequest request) {
-  if (info_.embedding_size == 0) return ChatModel::embed(std::move(request));
+  if (info_.embedding_size == 0 && !info_.reranker) return ChatModel::embed(std::move(request));
   EmbeddingResult result;
+  for (const auto& input : request.inputs)
+    if (info_.reranker) result.vectors.push_back({static_cast<float>(input.size()) - 10});
+  if (info_.reranker) return std::make_unique<FakeEmbedding>(std::move(result));
   for (const auto& input : request.inputs) {
     auto& vector = result.vectors.emplace_back();
     for (int64_t i = 0; i < info_.embedding_size; ++i)
       vector.push_back(1.0f / static_cast<float>(1 + i + static_cast<int64_t>(input.size())));
   }
   return std::make_unique<FakeEmbedding>(std::move(result));
+}
+
+TextPair FakeChatModel::tokenize_pair(std::string_view first, std::string_view second) const {
+  if (!info_.reranker) return ChatModel::tokenize_pair(first, second);
+  TextPair pair{tokenize(first, false, false), {}};
+  pair.segments.resize(pair.tokens.size() + 1, 0);
+  pair.tokens.push_back(kEndOfTurn);
+  for (const int32_t token : tokenize(second, false, false)) pair.tokens.push_back(token);
+  pair.tokens.push_back(kEndOfTurn);
+  pair.segments.resize(pair.tokens.size(), 1);
+  return pair;
 }
 
 bool FakeChatModel::cancel(std::string_view id) {

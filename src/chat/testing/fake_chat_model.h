@@ -62,7 +62,10 @@ class FakeChatModel final : public ChatModel {
   // Over the tokens above. What a script plays does not depend on it.
   std::shared_ptr<const text::Grammar> compile_grammar(const text::GrammarSpec& spec) const override;
   std::unique_ptr<Generation> generate(GenerationRequest request) override;
-  // If the info has an embedding_size: at once, element i of a text is 1 / (1 + i + its number of tokens).
+  // "first" end "second" end, for an info that says reranker.
+  TextPair tokenize_pair(std::string_view first, std::string_view second) const override;
+  // If the info has an embedding_size: at once, element i of a text is 1 / (1 + i + its number of tokens). If it says
+  // reranker: the raw score of a pair is its number of tokens minus 10.
   std::unique_ptr<Embedding> embed(EmbeddingRequest request) override;
   bool cancel(std::string_view id) override;
   void set_wake(std::function<void()> wake) override;

@@ -14,10 +14,34 @@ json::object defaults_json(const chat::SamplingParameters& defaults) {
   return result;
 }
 
+// What clients of NIM look for.
+void add_nim_fields(json::object& body, const chat::ChatModelInfo& info) {
+  body["assetInfo"] = json::array();
+  body["licenseInfo"] = info.license;
+  body["modelInfo"] = json::array{json::object{{"shortName", info.name}, {"modelUrl", ""}}};
+  body["repository_override"] = "";
+  if (!body.contains("selectedModelProfileId")) body["selectedModelProfileId"] = info.fingerprint;
+}
+
 }  // namespace
 
+asio::awaitable<void> license(Services& services, const Request&, Response& response) {
+  response.send(200, to_text(services.chat_model.info().license));
+  co_return;
+}
+
+// The manifest as text, as NIM gives it, and as JSON beside it.
+asio::awaitable<void> manifest(Services& services, const Request&, Response& response) {
+  const json::object& manifest = services.chat_model.info().manifest;
+  response.send(
+      200, to_text(json::object{
+               {"manifest_file", to_text(manifest)}, {"repository_override", ""}, {"manifest", manifest}}));
+  co_return;
+}
+
 asio::awaitable<void> version(Services&, const Request&, Response& response) {
-  response.send(200, to_text(json::object{{"version", NEUTRINO_VERSION}, {"api", "v1"}}));
+  response.send(200, to_text(json::object{
+                         {"version", NEUTRINO_VERSION}, {"release", NEUTRINO_VERSION}, {"api", "v1"}}));
   co_return;
 }
 
@@ -35,6 +59,7 @@ asio::awaitable<void> metadata(Services& services, const Request&, Response& res
   body["chat_template_sha256"] =
       info.has_chat_template ? json::value(info.template_sha256) : json::value(nullptr);
   body["sampling_defaults"] = defaults_json(info.defaults);
+  add_nim_fields(body, info);
   response.send(200, to_text(body));
   co_return;
 }

@@ -6,12 +6,10 @@ namespace neutrino::server::routes {
 namespace {
 
 void plan(const chat::ChatModel& model, CompletionRequest& request, std::vector<Choice>& choices) {
+  tokenize_prompts(model, request);
   for (size_t i = 0; i < request.prompts.size(); ++i) {
     Prompt& prompt = request.prompts[i];
-    if (prompt.is_text)
-      prompt.tokens = model.tokenize(prompt.text, request.add_special_tokens, true);
-    else if (request.echo)
-      prompt.text = valid_utf8(model.detokenize(prompt.tokens));
+    if (request.echo && !prompt.is_text) prompt.text = valid_utf8(model.detokenize(prompt.tokens));
     plan_choices(choices, request, i, std::move(prompt.tokens),
                  request.echo ? std::move(prompt.text) : std::string(), model.info());
   }

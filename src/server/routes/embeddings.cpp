@@ -2,10 +2,9 @@
 #include "server/embedding_request.h"
 
 #include <bit>
-#include <chrono>
 
-#include "base/random.h"
 #include "server/answer_json.h"
+#include "server/embedding_run.h"
 #include "server/routes/handlers.h"
 
 namespace neutrino::server::routes {
@@ -51,44 +50,18 @@ std::string answer_text(const EmbeddingBody& body, const chat::EmbeddingResult& 
   return text;
 }
 
-asio::awaitable<std::optional<chat::EmbeddingResult>> follow(chat::Embedding& embedding, Response& response) {
-  for (;;) {
-    if (response.interruption() == net::Interruption::shutdown)
-      throw Error(ErrorCode::unavailable, "the server shut down before the answer was complete")
-          .with_reason("draining");
-    if (response.interruption() != net::Interruption::none) co_return std::nullopt;
-    std::optional<chat::EmbeddingResult> result = embedding.poll();
-    if (result) co_return result;
-    co_await response.signal().wait(std::chrono::seconds(1));
-  }
-}
-
 }  // namespace
 
 asio::awaitable<void> embeddings(Services& services, const Request& request, Response& response) {
-  const auto start = std::chrono::steady_clock::now();
   EmbeddingBody body;
   co_await services.workers.run(
       [&] { body = parse_embedding_request(request.body, services.view(), services.chat_model); });
-  response.set_header("x-model", header_text(body.model));
-  if (!body.ignored.empty()) response.set_header("X-Ignored-Params", header_text(joined(body.ignored, ",")));
-  response.log["model"] = body.model;
-  response.log["texts"] = body.inputs.size();
-  response.log["prompt_tokens"] = body.prompt_tokens;
-  const net::Wakeups::Subscription subscription(services.wakeups, response.signal());
-  const std::string id = fmt::format("embd-{:016x}{:016x}", system_entropy(), system_entropy());
-  const auto embedding = services.chat_model.embed({.id = id, .inputs = std::move(body.inputs)});
-  const ActiveRequests::Listing listing(services.active, {.request_id = request.id,
-                                                          .answer_id = id,
-                                                          .key_name = request.key_name,
-                                                          .cancel = [&] { services.chat_model.cancel(id); }});
-  const std::optional<chat::EmbeddingResult> result = co_await follow(*embedding, response);
+  account_for(response, {body.model, body.ignored, body.inputs.size(), body.prompt_tokens});
+  chat::EmbeddingRequest embedding{.id = new_answer_id("embd-"), .inputs = std::move(body.inputs)};
+  const auto result = co_await run_embedding(services, request, response, std::move(embedding));
   if (!result) co_return;
-  if (result->error) throw *result->error;
   std::string text;
   co_await services.workers.run([&] { text = answer_text(body, *result); });
-  const auto elapsed = (std::chrono::steady_clock::now() - start) / std::chrono::milliseconds(1);
-  response.set_header("openai-processing-ms", std::to_string(elapsed));
   response.send(200, std::move(text));
 }
 

@@ -2,9 +2,18 @@
 #include "server/routes/handlers.h"
 
 namespace neutrino::server::routes {
+namespace {
+
+std::string health(std::string_view status) {
+  return to_text(json::object{{"object", "health.response"},
+                              {"message", fmt::format("The service is {}.", status)},
+                              {"status", status}});
+}
+
+}  // namespace
 
 asio::awaitable<void> live(Services&, const Request&, Response& response) {
-  response.send(200, R"({"status":"live"})");
+  response.send(200, health("live"));
   co_return;
 }
 
@@ -16,7 +25,7 @@ asio::awaitable<void> ready(Services& services, const Request&, Response& respon
   if (!status.ready)
     throw Error(ErrorCode::unavailable, status.reason.empty() ? "the model is not ready" : status.reason)
         .with_reason("model_loading");
-  response.send(200, R"({"status":"ready"})");
+  response.send(200, health("ready"));
   co_return;
 }
 

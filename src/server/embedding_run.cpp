@@ -1,0 +1,58 @@
+#include "server/embedding_run.h"
+
+#include <chrono>
+
+#include "base/random.h"
+#include "server/answer_json.h"
+
+namespace neutrino::server {
+namespace {
+
+asio::awaitable<std::optional<chat::EmbeddingResult>> follow(chat::Embedding& embedding,
+                                                             net::Response& response) {
+  for (;;) {
+    if (response.interruption() == net::Interruption::shutdown)
+      throw Error(ErrorCode::unavailable, "the server shut down before the answer was complete")
+          .with_reason("draining");
+    if (response.interruption() != net::Interruption::none) co_return std::nullopt;
+    std::optional<chat::EmbeddingResult> result = embedding.poll();
+    if (result) co_return result;
+    co_await response.signal().wait(std::chrono::seconds(1));
+  }
+}
+
+}  // namespace
+
+std::string new_answer_id(std::string_view prefix) {
+  return fmt::format("{}{:016x}{:016x}", prefix, system_entropy(), system_entropy());
+}
+
+asio::awaitable<std::optional<chat::EmbeddingResult>> run_embedding(Services& services,
+                                                                    const net::Request& request,
+                                                                    net::Response& response,
+                                                                    chat::EmbeddingRequest embedding) {
+  const auto start = std::chrono::steady_clock::now();
+  const net::Wakeups::Subscription subscription(services.wakeups, response.signal());
+  const std::string id = embedding.id;
+  const auto running = services.chat_model.embed(std::move(embedding));
+  const ActiveRequests::Listing listing(services.active, {.request_id = request.id,
+                                                          .answer_id = id,
+                                                          .key_name = request.key_name,
+                                                          .cancel = [&] { services.chat_model.cancel(id); }});
+  std::optional<chat::EmbeddingResult> result = co_await follow(*running, response);
+  if (result && result->error) throw *result->error;
+  const auto elapsed = (std::chrono::steady_clock::now() - start) / std::chrono::milliseconds(1);
+  response.set_header("openai-processing-ms", std::to_string(elapsed));
+  co_return result;
+}
+
+void account_for(net::Response& response, const EmbeddingAccount& account) {
+  response.set_header("x-model", header_text(account.model));
+  if (!account.ignored.empty())
+    response.set_header("X-Ignored-Params", header_text(joined(account.ignored, ",")));
+  response.log["model"] = account.model;
+  response.log["texts"] = account.texts;
+  response.log["prompt_tokens"] = account.prompt_tokens;
+}
+
+}  // namespace neutrino::server
