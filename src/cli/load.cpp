@@ -12,6 +12,9 @@
 #include "base/memory.h"
 #include "base/sha256.h"
 #include "chat/chat_template.h"
+#include "cli/fill_in_tokens.h"
+#include "cli/model_papers.h"
+#include "cli/profiles.h"
 #include "engine/engine.h"
 #include "engine/local_chat_model.h"
 #include "engine/local_embedding_model.h"
@@ -168,19 +171,23 @@ class LocalModel final : public RunningModel {
   }
 
   void load_embedding_model(const models::ModelConfig& facts, int64_t context, const EngineConfig& config) {
-    if (facts.pooling == models::Pooling::rank)
-      throw make_error(ErrorCode::unimplemented, "model {} is a reranker, for which there is no route yet",
-                       opened_.name);
     load(facts, context, config);
     set_fingerprint(config);
     chat::ChatModelInfo info = this->info(config, context);
-    info.embedding_size = facts.hidden_size;
+    info.reranker = facts.pooling == models::Pooling::rank;
+    info.embedding_size = info.reranker ? 0 : facts.hidden_size;
+    info.metadata["task"] = info.reranker ? "rerank" : "embed";
     auto embedder = std::make_unique<engine::LocalEmbeddingModel>(
         *model_, *backend_, *tokenizer_, std::move(info),
-        engine::EmbeddingOptions{.model_name = served_name(config)}, metrics_, clock_);
+        engine::EmbeddingOptions{.model_name = served_name(config), .pair_prompt = pair_prompt()}, metrics_,
+        clock_);
     spdlog::info("embedding model loaded name={} backend={} threads={} context={}", opened_.name,
                  backend_->name(), backend_->threads(), context);
     chat_model_ = std::move(embedder);
+  }
+
+  std::string pair_prompt() const {
+    return std::string(opened_.file->metadata().text("tokenizer.chat_template.rerank").value_or(""));
   }
 
   // Named by the model's contents.
@@ -257,6 +264,10 @@ class LocalModel final : public RunningModel {
                      {"prefix_cache", config.prefix_cache == "on"},
                      {"speculation", config.speculate},
                      {"memory", json::object{{"weights_bytes", weights_bytes_}}}};
+    info.fill_in = find_fill_in_tokens(opened_.file->metadata(), *tokenizer_);
+    info.metadata["selectedModelProfileId"] = profile_id(opened_.facts, config.exact, config.kv_type);
+    info.license = license_json(opened_.facts);
+    info.manifest = manifest_json(opened_);
     if (engine_) info.metadata["memory"].as_object()["kv_bytes"] = engine_->kv_bytes();
     return info;
   }

@@ -35,10 +35,10 @@ json::object type_mix(const weights::WeightFile& file) {
 }
 
 json::object memory(const weights::WeightFile& file, const DetailOptions& options) {
-  constexpr auto kNormal = compute::Arithmetic::integer;
-  const auto backend = compute::make_sizing_backend(kNormal);
+  const auto arithmetic = options.exact ? compute::Arithmetic::float32 : compute::Arithmetic::integer;
+  const auto backend = compute::make_sizing_backend(arithmetic);
   const auto model = models::load_model(file, *backend, options.context);
-  const engine::KvPlan plan(*model, parse_kv_type(options.kv_type), kNormal,
+  const engine::KvPlan plan(*model, parse_kv_type(options.kv_type), arithmetic,
                             {model->context(), options.batch, limits::kBatchTokensDefault});
   const int64_t positions = ceil_div(model->context(), compute::kBlockPositions) * options.batch;
   const int64_t kv = plan.bytes(positions);

@@ -13,6 +13,7 @@ struct DetailOptions {
   int64_t context = 0;  // 0: the model's, at most kContextDefault
   int64_t batch = 1;    // sequences side by side
   std::string kv_type = "bf16";
+  bool exact = false;  // float32 arithmetic, whatever kv_type says
 };
 
 // tensors, types, sizes, memory, lineage. An architecture that this build does not run has no memory figures, but a reason.

@@ -3,6 +3,8 @@
 
 #include <CLI/CLI.hpp>
 #include <optional>
+#include <string>
+#include <vector>
 
 namespace neutrino::cli {
 
@@ -16,6 +18,13 @@ inline std::optional<int> parse_options(CLI::App& app, int argc, char** argv) {
     return app.exit(error) == 0 ? 0 : 2;
   }
   return std::nullopt;
+}
+
+// The same of arguments without the program's name.
+inline std::optional<int> parse_options(CLI::App& app, std::vector<std::string> arguments) {
+  std::vector<const char*> argv{app.get_name().c_str()};
+  for (const std::string& argument : arguments) argv.push_back(argument.c_str());
+  return parse_options(app, static_cast<int>(argv.size()), const_cast<char**>(argv.data()));
 }
 
 }  // namespace neutrino::cli

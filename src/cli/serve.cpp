@@ -9,13 +9,17 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <thread>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "cli/command.h"
 #include "cli/load.h"
 #include "cli/options.h"
+#include "cli/profiles.h"
+#include "cli/settings.h"
 #include "net/auth.h"
 #include "server/server.h"
 
@@ -23,12 +27,35 @@ namespace neutrino::cli {
 namespace {
 
 struct ServeConfig {
+  std::string config, profile = "default", log_level = "info";
+  bool dry_run = false, list_profiles = false, json = false;
   std::string model, host = "127.0.0.1", request_log;
   int port = 8000;
   std::vector<std::string> api_keys, served_names, allowed_hosts, allowed_origins;
   bool insecure_no_tls = false;
   int64_t shutdown_seconds = limits::kShutdownSeconds;
 };
+
+// NIM's names of levels are the same in capitals, but for two.
+std::string log_level(std::string text) {
+  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  if (text == "warning") return "warn";
+  if (text == "critical") return "error";
+  return text == "default" ? "info" : text;
+}
+
+void add_general_options(CLI::App& app, ServeConfig& config) {
+  app.add_option("--config", config.config, "JSON file of flags and values, below flags and environment");
+  app.add_option("--profile", config.profile, "a profile that --list-profiles shows, by name or id")
+      ->capture_default_str();
+  app.add_option("--log-level", config.log_level, "trace, debug, info, warn, error or off")
+      ->transform(log_level)
+      ->capture_default_str();
+  app.add_flag("--dry-run", config.dry_run, "show every setting and where it comes from, and end");
+  app.add_flag("--list-profiles", config.list_profiles,
+               "show the ways to run MODEL here and the memory that each takes, and end");
+  app.add_flag("--json", config.json, "print --dry-run and --list-profiles as JSON");
+}
 
 void add_serve_options(CLI::App& app, ServeConfig& config) {
   app.add_option("MODEL", config.model, "a name in the store or a path to a GGUF file")->required();
@@ -102,6 +129,53 @@ class SignalThread {
   std::thread thread_;
 };
 
+void add_all_options(CLI::App& app, ServeConfig& config, EngineConfig& engine) {
+  add_serve_options(app, config);
+  add_general_options(app, config);
+  add_engine_options(app, engine);
+  // Of an option given twice the last one counts, so that the command line overrides NIM_PASSTHROUGH_ARGS.
+  for (CLI::Option* option : app.get_options())
+    if (option->get_items_expected_max() == 1) option->take_last();
+}
+
+std::map<std::string, std::string> profile_settings(const std::string& model, const std::string& profile) {
+  return find_profile(open_model(model).facts, profile).settings;
+}
+
+// What is set by the environment, the file and the profile, found with options of their own.
+GatheredSettings gather(int argc, const char* const* argv) {
+  ServeConfig config;
+  EngineConfig engine;
+  CLI::App probe;
+  add_all_options(probe, config, engine);
+  return gather_settings(probe, argc, argv, process_environment(), profile_settings);
+}
+
+// Where NIM keeps models is where we do, unless our own variable says otherwise.
+void use_nim_cache() {
+  const char* cache = std::getenv("NIM_CACHE_PATH");
+  if (cache && *cache) ::setenv("NEUTRINO_HOME", cache, 0);
+}
+
+int show_profiles(const ServeConfig& config, const EngineConfig& engine) {
+  const AvailableMemory available = available_memory();
+  const json::array profiles = list_profiles(open_model(config.model), engine.context, available);
+  if (config.json)
+    fmt::print("{}\n", to_text(json::value(profiles)));
+  else
+    print_profiles(profiles, available);
+  return 0;
+}
+
+int show_settings(const ServeConfig& config, const CLI::App& app, const GatheredSettings& gathered) {
+  const json::array settings = settings_json(app, gathered);
+  if (config.json)
+    fmt::print("{}\n", to_text(json::value(settings)));
+  else
+    print_settings(settings);
+  return 0;
+}
+
 void print_ready(const ServeConfig& config, int port, const chat::ChatModelInfo& info) {
   std::printf("neutrino ready: http://%s:%d model=%s\n", config.host.c_str(), port,
               config.served_names.empty() ? info.name.c_str() : config.served_names[0].c_str());
@@ -117,11 +191,16 @@ int run_serve(int argc, char** argv) {
       "Serve a model over the OpenAI-compatible HTTP API.\nExample: neutrino serve smollm2-135m-instruct "
       "--port 8000",
       "neutrino serve");
-  add_serve_options(app, config);
-  add_engine_options(app, engine);
-  if (const auto exit_code = parse_options(app, argc, argv)) return *exit_code;
+  add_all_options(app, config, engine);
+  use_nim_cache();
+  GatheredSettings gathered = gather(argc, argv);
+  if (const auto exit_code = parse_options(app, gathered.arguments)) return *exit_code;
+  init_log(config.log_level);
+  for (const std::string& note : gathered.notes) spdlog::info("{}", note);
   net::check_bind(config.host,
                   {.has_key = !config.api_keys.empty(), .insecure_no_tls = config.insecure_no_tls});
+  if (config.list_profiles) return show_profiles(config, engine);
+  if (config.dry_run) return show_settings(config, app, gathered);
 
   const sigset_t signals = stop_signals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
