@@ -1,10 +1,19 @@
 #include "net/sse.h"
 
-#include <string>
-
 #include "base/error.h"
 
 namespace neutrino::net {
+
+std::string event_bytes(std::string_view data, std::string_view name) {
+  constexpr std::string_view kLineEnds = "\r\n";
+  check(data.find_first_of(kLineEnds) == std::string_view::npos &&
+            name.find_first_of(kLineEnds) == std::string_view::npos,
+        "an event is one line");
+  std::string text;
+  text.reserve(data.size() + name.size() + 16);
+  if (!name.empty()) text.append("event: ").append(name).append("\n");
+  return text.append("data: ").append(data).append("\n\n");
+}
 
 asio::awaitable<void> EventStream::begin() {
   response_.set_header("Cache-Control", "no-cache");
@@ -14,12 +23,7 @@ asio::awaitable<void> EventStream::begin() {
 }
 
 asio::awaitable<bool> EventStream::event(std::string_view data, std::string_view name) {
-  check(data.find('\n') == std::string_view::npos && name.find('\n') == std::string_view::npos,
-        "an event is one line");
-  std::string text;
-  text.reserve(data.size() + name.size() + 16);
-  if (!name.empty()) text.append("event: ").append(name).append("\n");
-  text.append("data: ").append(data).append("\n\n");
+  const std::string text = event_bytes(data, name);
   last_write_ = Clock::now();
   co_return co_await response_.write(text);
 }

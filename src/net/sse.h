@@ -4,11 +4,15 @@
 #include <boost/asio/awaitable.hpp>
 
 #include <chrono>
+#include <string>
 #include <string_view>
 
 #include "net/response.h"
 
 namespace neutrino::net {
+
+// The bytes of one event. `data` and `name` are one line each; without a name it is a plain message.
+std::string event_bytes(std::string_view data, std::string_view name = {});
 
 class EventStream {
  public:

@@ -1,5 +1,6 @@
 #include "compute/cpu/select.h"
 
+#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -15,17 +16,27 @@ namespace neutrino::compute {
 namespace cpu {
 namespace {
 
+// Bits of CPUID whose names not every compiler's __builtin_cpu_supports() knows (Intel SDM volume 2A, CPUID).
+bool has_f16c() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && ecx >> 29 & 1;
+}
+bool has_tiles() {
+  constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25, kBf16 = 1u << 22, kAll = kTile | kInt8 | kBf16;
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (edx & kAll) == kAll;
+}
+
 bool has_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
 }
-bool has_avx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-}
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); }
 bool has_anything() { return true; }
 
-// Linux gives a process the eight kilobytes of tile registers only on request, once, for all its threads.
+// Linux gives a process the eight kilobytes of tile registers only on request, once, for all its threads, and only where it
+// saves them.
 bool request_tiles() {
   constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   return ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
@@ -36,13 +47,10 @@ const Kernels& amx_kernels() {
   return table;
 }
 
-// The compiler's answers include that the operating system saves the registers (XCR0). No table is trusted here that gives
-// other bits than AVX-512's: this one was written without such a CPU at hand.
+// No table is trusted here that gives other bits than AVX-512's: this one was written without such a CPU at hand.
 bool has_amx() {
   static const bool usable = [] {
-    if (!has_avx512() || !__builtin_cpu_supports("amx-tile") || !__builtin_cpu_supports("amx-int8") ||
-        !__builtin_cpu_supports("amx-bf16") || !request_tiles())
-      return false;
+    if (!has_avx512() || !has_tiles() || !request_tiles()) return false;
     if (same_products(amx_kernels(), kAvx512Kernels) && same_attention(amx_kernels(), kAvx512Kernels))
       return true;
     spdlog::warn("kernel table amx gives wrong results on this CPU: avx512 is used");
