@@ -73,7 +73,7 @@ inline int64_t replay_corpus(std::string_view packed, FuzzFunction target) {
   TEST(FuzzCorpus, name) {                                                                 \
     const std::string corpus =                                                             \
         neutrino::read_file(NEUTRINO_SOURCE_DIR "/tests/fuzz/" #name ".corpus", 64 << 20); \
-    EXPECT_GT(neutrino::replay_corpus(corpus, fuzz_##name), 5);                           \
+    EXPECT_GT(neutrino::replay_corpus(corpus, fuzz_##name), 5);                            \
   }                                                                                        \
   static void fuzz_##name(std::span<const std::byte> data)
 #endif
