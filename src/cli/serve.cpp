@@ -1,6 +1,7 @@
 // neutrino serve MODEL: the inference microservice. Loads the model, listens, says so, and serves until it is told to stop.
 //
-// SIGTERM or SIGINT drains: readiness goes, what runs may finish, what is new is refused. A second one ends at once.
+// SIGTERM or SIGINT drains: readiness goes, what runs may finish, what is new is refused. A second one ends at once. SIGHUP reads
+// the key file again.
 
 #include <pthread.h>
 #include <signal.h>
@@ -29,10 +30,10 @@ namespace {
 struct ServeConfig {
   std::string config, profile = "default", log_level = "info";
   bool dry_run = false, list_profiles = false, json = false;
-  std::string model, host = "127.0.0.1", request_log;
+  std::string model, host = "127.0.0.1", request_log, audit_log, api_key_file;
   int port = 8000;
   std::vector<std::string> api_keys, served_names, allowed_hosts, allowed_origins;
-  bool insecure_no_tls = false;
+  bool metrics_open = false, insecure_no_tls = false;
   int64_t shutdown_seconds = limits::kShutdownSeconds;
 };
 
@@ -63,8 +64,14 @@ void add_serve_options(CLI::App& app, ServeConfig& config) {
   app.add_option("--port", config.port, "port to listen on; 0 picks a free one")
       ->check(CLI::Range(0, 65535))
       ->capture_default_str();
-  app.add_option("--api-key", config.api_keys, "key that clients must send (repeatable)")
+  app.add_option("--api-key", config.api_keys,
+                 "key that clients must send; it may do everything (repeatable)")
       ->envname("NEUTRINO_API_KEY");
+  app.add_option(
+         "--api-key-file", config.api_key_file,
+         "file of keys, one \"NAME KEY [scopes=inference,metrics,admin]\" a line, read again on change")
+      ->envname("NEUTRINO_API_KEY_FILE");
+  app.add_flag("--metrics-open", config.metrics_open, "let anybody who can connect read the metrics");
   app.add_option("--served-model-name", config.served_names,
                  "name in the API instead of the model's own (repeatable)");
   app.add_option("--allowed-host", config.allowed_hosts,
@@ -73,6 +80,8 @@ void add_serve_options(CLI::App& app, ServeConfig& config) {
                  "web origin that may call the server (repeatable)");
   app.add_option("--request-log", config.request_log,
                  "file for the request log, one JSON object a line (default: standard error)");
+  app.add_option("--audit-log", config.audit_log,
+                 "file for one line per admin call (default: beside the request log)");
   app.add_option("--shutdown-timeout", config.shutdown_seconds,
                  "seconds that running requests get after SIGTERM")
       ->check(CLI::Range(0, 3600))
@@ -88,29 +97,34 @@ server::ReplicaOptions replica_options(const ServeConfig& config) {
   options.http.allowed_origins = config.allowed_origins;
   for (size_t i = 0; i < config.api_keys.size(); ++i)
     options.http.keys.add(fmt::format("key-{}", i + 1), config.api_keys[i]);
+  options.http.key_file = config.api_key_file;
+  options.http.metrics_open = config.metrics_open;
   options.served_names = config.served_names;
+  if (!config.audit_log.empty()) options.audit_log = config.audit_log;
   if (!config.request_log.empty()) options.request_log = config.request_log;
   return options;
 }
 
-sigset_t stop_signals() {
+// SIGHUP keeps its meaning (the terminal is gone: end) where there is no file to read again.
+sigset_t handled_signals(const ServeConfig& config) {
   sigset_t signals;
   sigemptyset(&signals);
+  if (!config.api_key_file.empty()) sigaddset(&signals, SIGHUP);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
   return signals;
 }
 
-// Waits for the stop signals beside the server. All other threads have them blocked.
+// Waits for signals beside the server. All other threads have them blocked.
 class SignalThread {
  public:
-  SignalThread(server::ReplicaServer& server, std::chrono::seconds grace)
-      : thread_([this, &server, grace] {
-          wait();
+  SignalThread(server::ReplicaServer& server, const sigset_t& signals, std::chrono::seconds grace)
+      : signals_(signals), thread_([this, &server, grace] {
+          wait(server);
           if (ended_) return;
           spdlog::info("draining in_flight={} grace_s={}", server.requests_in_flight(), grace.count());
           server.drain(grace);
-          wait();
+          wait(server);
           if (!ended_) server.stop();
         }) {}
   ~SignalThread() {
@@ -120,11 +134,15 @@ class SignalThread {
   }
 
  private:
-  static void wait() {
-    const sigset_t signals = stop_signals();
-    int signal = 0;
-    sigwait(&signals, &signal);
+  // Returns on a signal to stop.
+  void wait(server::ReplicaServer& server) {
+    int signal = SIGHUP;
+    while (!ended_ && signal == SIGHUP) {
+      sigwait(&signals_, &signal);
+      if (signal == SIGHUP && !ended_) server.reload();
+    }
   }
+  const sigset_t signals_;
   std::atomic<bool> ended_{false};
   std::thread thread_;
 };
@@ -198,11 +216,11 @@ int run_serve(int argc, char** argv) {
   init_log(config.log_level);
   for (const std::string& note : gathered.notes) spdlog::info("{}", note);
   net::check_bind(config.host,
-                  {.has_key = !config.api_keys.empty(), .insecure_no_tls = config.insecure_no_tls});
+                  {.has_key = !config.api_keys.empty() || !config.api_key_file.empty(), .insecure_no_tls = config.insecure_no_tls});
   if (config.list_profiles) return show_profiles(config, engine);
   if (config.dry_run) return show_settings(config, app, gathered);
 
-  const sigset_t signals = stop_signals();
+  const sigset_t signals = handled_signals(config);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   if (!config.served_names.empty()) engine.served_name = config.served_names.front();
   const auto running = start_model(config.model, engine);
@@ -210,7 +228,7 @@ int run_serve(int argc, char** argv) {
   server.listen();
   print_ready(config, server.port(), running->chat_model().info());
   {
-    const SignalThread stopper(server, std::chrono::seconds(config.shutdown_seconds));
+    const SignalThread stopper(server, signals, std::chrono::seconds(config.shutdown_seconds));
     server.run();
   }
   if (running->chat_model().status().dead) {

@@ -1,11 +1,9 @@
 #include "net/auth.h"
 
-#include <openssl/crypto.h>
-
 #include <boost/asio/ip/address.hpp>
 
 #include <algorithm>
-#include <utility>
+#include <optional>
 
 #include "base/error.h"
 
@@ -44,36 +42,7 @@ std::optional<boost::asio::ip::address> as_address(std::string_view host) {
   return address;
 }
 
-std::string_view presented_key(const Request& request) {
-  const std::string_view authorization = request.header("authorization");
-  if (authorization.empty()) return request.header("x-api-key");
-  const size_t space = authorization.find(' ');
-  if (space == std::string_view::npos || lower(authorization.substr(0, space)) != "bearer") return {};
-  std::string_view key = authorization.substr(space + 1);
-  key.remove_prefix(std::min(key.find_first_not_of(' '), key.size()));
-  return key;
-}
-
 }  // namespace
-
-void ApiKeys::add(std::string name, std::string_view key) {
-  const bool printable = std::all_of(key.begin(), key.end(), [](char c) { return c > ' ' && c < 127; });
-  if (key.empty() || !printable)
-    throw make_error(ErrorCode::invalid_argument,
-                     "API key \"{}\" must be printable ASCII without spaces, and not empty", name);
-  keys_.push_back({std::move(name), sha256(key)});
-}
-
-const std::string& ApiKeys::authenticate(const Request& request) const {
-  const Sha256Digest digest = sha256(presented_key(request));
-  const Key* found = nullptr;
-  for (const Key& key : keys_)
-    if (CRYPTO_memcmp(key.digest.data(), digest.data(), digest.size()) == 0) found = &key;
-  if (!found)
-    throw Error(ErrorCode::unauthenticated, "a valid API key is required: Authorization: Bearer KEY")
-        .with_reason("invalid_api_key");
-  return found->name;
-}
 
 HostNames::HostNames(std::string_view bound, std::vector<std::string> configured) {
   names_ = {"localhost", "127.0.0.1", "::1"};
@@ -111,7 +80,8 @@ void check_bind(std::string_view host, BindPolicy policy) {
   if (lower(host) == "localhost" || (address && address->is_loopback())) return;
   if (!policy.has_key)
     throw make_error(ErrorCode::invalid_argument,
-                     "--host {} is not a loopback address: it needs an API key (--api-key)", host);
+                     "--host {} is not a loopback address: it needs an API key (--api-key, --api-key-file)",
+                     host);
   if (!policy.insecure_no_tls)
     throw make_error(ErrorCode::invalid_argument,
                      "--host {} is not a loopback address and TLS is not built yet: keys and prompts would "

@@ -1,34 +1,13 @@
-// Who may speak to the server: API keys, host names, browser origins, and where it may listen.
+// Who may speak to the server at all: host names, browser origins, and where it may listen. API keys: api_keys.h.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "base/sha256.h"
 #include "net/request.h"
 
 namespace neutrino::net {
-
-// API keys, kept as SHA-256 only. No key at all means that the server is open (loopback only, see check_bind).
-class ApiKeys {
- public:
-  void add(std::string name,
-           std::string_view key);  // throws Error{invalid_argument} for an empty or unprintable key
-  bool empty() const { return keys_.empty(); }
-
-  // The name of the key that the request carries as `Authorization: Bearer` or `x-api-key`; throws Error{unauthenticated}.
-  // Every stored key is compared, each in constant time.
-  const std::string& authenticate(const Request& request) const;
-
- private:
-  struct Key {
-    std::string name;
-    Sha256Digest digest;
-  };
-  std::vector<Key> keys_;
-};
 
 // The host names under which the server answers. A web page that rebinds its own name to 127.0.0.1 still sends that name.
 class HostNames {

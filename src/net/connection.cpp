@@ -139,6 +139,7 @@ class Connection::Exchange final : public Response {
   }
 
   bool answered() const { return status_ != 0 || interruption_ == Interruption::client_gone; }
+  const Request& request() const { return request_; }
 
   Completion completion() {
     Completion result{.error = error_, .log = std::move(log)};
@@ -196,6 +197,8 @@ Connection::Connection(ServerState& state, asio::ip::tcp::socket socket)
     : state_(state), socket_(std::move(socket)), watcher_ended_(socket_.get_executor()) {
   state_.connections.insert(this);
   boost::system::error_code ignored;
+  const asio::ip::tcp::endpoint peer = socket_.remote_endpoint(ignored);
+  peer_ = fmt::format("{}:{}", peer.address().to_string(), peer.port());
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
   notice_dead_peer(socket_.native_handle());
 }
@@ -230,6 +233,15 @@ void Connection::check_deadline(SteadyClock::time_point now) {
 
 void Connection::interrupt(Interruption interruption) {
   if (exchange_) exchange_->interrupt(interruption);
+}
+
+void Connection::end_revoked() {
+  if (!exchange_ || exchange_->request().key_name.empty()) return;
+  const auto keys = state_.keys.keys();
+  const bool known = std::any_of(keys.begin(), keys.end(), [&](const ApiKey& key) {
+    return key.name == exchange_->request().key_name && key.digest == exchange_->request().key_digest;
+  });
+  if (!known) exchange_->interrupt(Interruption::key_revoked);
 }
 
 void Connection::close() {
@@ -276,6 +288,7 @@ asio::awaitable<bool> Connection::read_header(Request& request, Parser& parser) 
   HeaderScan scan;
   std::optional<Error> fault;
   request.id = request_id({});
+  request.peer = peer_;
   while (!fault) {
     const HeaderScan::Result result = scan.scan(unread());
     if (result == HeaderScan::Result::complete) break;
@@ -353,6 +366,8 @@ asio::awaitable<void> Connection::serve(Request& request, Parser& parser) {
   } catch (const std::exception& error) {
     failure = make_error(ErrorCode::internal, "{}", error.what());
   }
+  if (!failure && exchange.interruption() == Interruption::key_revoked)
+    failure = Error(ErrorCode::unauthenticated, "the API key was revoked").with_reason("invalid_api_key");
   if (!failure && !exchange.answered()) failure = Error(ErrorCode::internal, "the handler sent no answer");
   const bool untrusted = failure && failure->reason() == "invalid_http";
   if (!body_read_ || untrusted || state_.draining) keep_alive_ = false;
@@ -383,8 +398,7 @@ asio::awaitable<void> Connection::answer(Exchange& exchange, Request& request, P
   } catch (const Error& error) {
     lookup_failure = error;
   }
-  const bool open = route && route->spec.auth == AuthPolicy::open;
-  if (!open && !state_.options.keys.empty()) request.key_name = state_.options.keys.authenticate(request);
+  authorize(route, request);
   if (request.method == Method::options) {
     const std::string methods = allowed_methods(state_.routes, request.path);
     if (!methods.empty()) {
@@ -400,6 +414,25 @@ asio::awaitable<void> Connection::answer(Exchange& exchange, Request& request, P
   }
   if (!body_read_ && !route->spec.refuses) co_await read_body(request, parser);
   co_await run_handler(*route, request, exchange);
+}
+
+// Throws 401 and 403. What has no route, or not with that method, needs any key: who has none learns nothing of the table.
+void Connection::authorize(const Route* route, Request& request) const {
+  const bool options = request.method == Method::options;
+  const AuthPolicy policy = route     ? route->spec.auth
+                            : options ? path_policy(state_.routes, request.path)
+                                      : AuthPolicy::deny;
+  const bool open =
+      policy == AuthPolicy::open || (policy == AuthPolicy::metrics && state_.options.metrics_open);
+  if (open || state_.keys.empty()) return;
+  const ApiKey& key = state_.keys.authenticate(request);
+  request.key_name = key.name;
+  request.key_digest = key.digest;
+  if (!route || key.scopes.has(required_scope(policy))) return;
+  throw make_error(ErrorCode::permission_denied,
+                   "this needs an API key with the scope \"{}\"; \"{}\" has not",
+                   scope_name(required_scope(policy)), key.name)
+      .with_reason("insufficient_scope");
 }
 
 asio::awaitable<void> Connection::read_body(Request& request, Parser& parser) {

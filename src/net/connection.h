@@ -25,6 +25,7 @@ class Connection;
 struct ServerState {
   ServerOptions options;
   HostNames hosts;
+  ApiKeys keys;  // of the options and of the key file
   std::vector<Route> routes;
   std::set<Connection*> connections;  // borrowed; each lives in its coroutine
   int64_t requests_in_flight = 0;
@@ -47,6 +48,7 @@ class Connection {
   bool evictable() const { return !exchange_ && socket_.is_open(); }  // between requests
   std::chrono::steady_clock::time_point since() const { return since_; }
   void interrupt(Interruption interruption);
+  void end_revoked();  // interrupts a request whose key is not among the keys any more
   void close();
 
  private:
@@ -58,6 +60,7 @@ class Connection {
   asio::awaitable<void> read_body(Request& request, Parser& parser);
   asio::awaitable<void> serve(Request& request, Parser& parser);
   asio::awaitable<void> answer(Exchange& exchange, Request& request, Parser& parser);
+  void authorize(const Route* route, Request& request) const;
   asio::awaitable<void> run_handler(const Route& route, const Request& request, Exchange& exchange);
   asio::awaitable<void> watch();
   asio::awaitable<void> refuse(Request& request, const Error& error);
@@ -71,6 +74,7 @@ class Connection {
 
   ServerState& state_;
   asio::ip::tcp::socket socket_;
+  std::string peer_;  // address and port
   std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
   std::string buffer_;  // received; [0, consumed_) is used up
   size_t consumed_ = 0;

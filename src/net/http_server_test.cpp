@@ -1,12 +1,15 @@
 // The HTTP server on a real socket, with a few plain routes: what it refuses, how long it waits, how it ends.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <mutex>
 #include <thread>
 
 #include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "net/server.h"
 #include "net/sse.h"
@@ -30,31 +33,35 @@ class TestServer {
   explicit TestServer(ServerOptions options = {}) : server_(prepare(std::move(options))) {
     spdlog::set_level(spdlog::level::off);
     server_.set_routes({
-        {{.method = Method::get, .path = "/hello", .auth = AuthPolicy::key},
+        {{.method = Method::get, .path = "/hello", .auth = AuthPolicy::inference},
          [](const Request&, Response& r) { return hello(r); }},
         {{.method = Method::get, .path = "/open", .auth = AuthPolicy::open},
          [](const Request&, Response& r) { return hello(r); }},
         {{.method = Method::post,
           .path = "/echo",
-          .auth = AuthPolicy::key,
+          .auth = AuthPolicy::inference,
           .admission = Admission::while_serving,
           .body_bytes = 1000,
           .fields = kAnyField},
          [](const Request& q, Response& r) { return echo(q, r); }},
         {{.method = Method::post,
           .path = "/big",
-          .auth = AuthPolicy::key,
+          .auth = AuthPolicy::inference,
           .body_bytes = 8 << 20,
           .fields = kAnyField},
          [](const Request& q, Response& r) { return size_of_body(q, r); }},
         {{.method = Method::get,
           .path = "/wait",
-          .auth = AuthPolicy::key,
+          .auth = AuthPolicy::inference,
           .admission = Admission::while_serving},
          [this](const Request&, Response& r) { return wait(r); }},
-        {{.method = Method::get, .path = "/flood", .auth = AuthPolicy::key},
+        {{.method = Method::get, .path = "/flood", .auth = AuthPolicy::inference},
          [this](const Request&, Response& r) { return flood(r); }},
-        {{.method = Method::get, .path = "/bug", .auth = AuthPolicy::key},
+        {{.method = Method::get, .path = "/metrics", .auth = AuthPolicy::metrics},
+         [](const Request&, Response& r) { return hello(r); }},
+        {{.method = Method::get, .path = "/admin", .auth = AuthPolicy::admin},
+         [](const Request&, Response& r) { return hello(r); }},
+        {{.method = Method::get, .path = "/bug", .auth = AuthPolicy::inference},
          [](const Request&, Response&) { return bug(); }},
     });
     server_.listen();
@@ -72,6 +79,7 @@ class TestServer {
     return static_cast<int>(std::count_if(completed_.begin(), completed_.end(),
                                           [&](const Completion& c) { return c.status == status; }));
   }
+  std::atomic<bool> stream_waits{false};
   std::atomic<int> waiting{0}, gone{0}, shut_down{0};
 
  private:
@@ -97,12 +105,13 @@ class TestServer {
     co_return;
   }
   asio::awaitable<void> wait(Response& response) {
+    if (stream_waits) co_await response.begin_stream("text/event-stream");
     ++waiting;
     while (response.interruption() == Interruption::none)
       co_await response.signal().wait(milliseconds(10000));
     if (response.interruption() == Interruption::client_gone)
       ++gone;
-    else
+    else if (response.interruption() == Interruption::shutdown)
       ++shut_down;
     --waiting;
     if (response.interruption() == Interruption::shutdown)
@@ -334,6 +343,118 @@ TEST(HttpServer, EverythingButOpenRoutesNeedsTheKey) {
   EXPECT_EQ(ask(port, get("/hello", "x-api-key: sesame\r\n")).status, 200);
   EXPECT_EQ(ask(port, get("/hello", "Upgrade: websocket\r\nConnection: Upgrade\r\n")).status, 401);
   EXPECT_EQ(ask(port, post("/echo", std::string(2000, 'a'))).status, 401);  // before the body is looked at
+}
+
+TEST(HttpServer, AKeyDoesWhatItsScopesSay) {
+  ServerOptions options;
+  options.keys.add("app", "app-key", Scopes().with(Scope::inference));
+  options.keys.add("scraper", "scraper-key", Scopes().with(Scope::metrics));
+  options.keys.add("ops", "ops-key", Scopes().with(Scope::admin));
+  options.keys.add("all", "all-key");
+  TestServer server(std::move(options));
+  const auto status = [&](std::string_view path, std::string_view key) {
+    const int bearer = ask(server.port(), get(path, fmt::format("Authorization: Bearer {}\r\n", key))).status;
+    const Reply other = ask(server.port(), get(path, fmt::format("x-api-key: {}\r\n", key)));
+    EXPECT_EQ(other.status, bearer) << path << key;
+    if (other.status == 403) {
+      const json::value error = parse_json(other.body).at("error");
+      EXPECT_EQ(error.at("type"), "permission_error");
+      EXPECT_EQ(error.at("code"), "insufficient_scope");
+    }
+    return bearer;
+  };
+  const std::pair<std::string_view, std::string_view> scopes[] = {
+      {"/hello", "app-key"}, {"/metrics", "scraper-key"}, {"/admin", "ops-key"}};
+  for (const auto& [path, right] : scopes) {
+    for (const std::string_view key : {"app-key", "scraper-key", "ops-key"})
+      EXPECT_EQ(status(path, key), key == right ? 200 : 403) << path << key;
+    EXPECT_EQ(status(path, "all-key"), 200);
+    EXPECT_EQ(status(path, "wrong"), 401);
+    EXPECT_EQ(ask(server.port(), get(path)).status, 401);
+  }
+  EXPECT_EQ(status("/nothing", "scraper-key"), 404);
+}
+
+TEST(HttpServer, OpenMetricsNeedNoKeyAndNothingElseOpens) {
+  ServerOptions options;
+  options.keys.add("app", "app-key", Scopes().with(Scope::inference));
+  options.metrics_open = true;
+  TestServer server(std::move(options));
+  EXPECT_EQ(ask(server.port(), get("/metrics")).status, 200);
+  EXPECT_EQ(ask(server.port(), get("/metrics", "x-api-key: wrong\r\n")).status, 200);
+  EXPECT_EQ(ask(server.port(), "OPTIONS /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 204);
+  EXPECT_EQ(ask(server.port(), "OPTIONS /hello HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 401);
+  for (const std::string_view path : {"/hello", "/admin", "/nothing"})
+    EXPECT_EQ(ask(server.port(), get(path)).status, 401);
+}
+
+class KeysOnDisk {
+ public:
+  explicit KeysOnDisk(std::string_view text) { write(text); }
+  ~KeysOnDisk() { std::filesystem::remove(path); }
+  void write(std::string_view text) const { write_file_atomic(path, text, 0600); }
+  const std::filesystem::path path =
+      std::filesystem::temp_directory_path() / fmt::format("neutrino-server-keys-{}", getpid());
+};
+
+ServerOptions options_with(const KeysOnDisk& file, std::atomic<int>& good, std::atomic<int>& bad) {
+  ServerOptions options;
+  options.key_file = file.path;
+  options.on_reload = [&](std::string_view what, bool is_good) {
+    EXPECT_EQ(what, "keys");
+    ++(is_good ? good : bad);
+  };
+  return options;
+}
+
+TEST(HttpServer, TheKeyFileIsReadAgainWhenItChanges) {
+  const KeysOnDisk file("one key-one\ntwo key-two\n");
+  std::atomic<int> good{0}, bad{0};
+  TestServer server(options_with(file, good, bad));
+  const auto status = [&](std::string_view key) {
+    return ask(server.port(), get("/hello", fmt::format("x-api-key: {}\r\n", key))).status;
+  };
+  EXPECT_EQ(status("key-one"), 200);
+  EXPECT_EQ(status("key-three"), 401);
+  file.write("two key-two\nthree key-three\n");
+  EXPECT_TRUE(eventually([&] { return good == 1; }));
+  EXPECT_EQ(status("key-one"), 401);
+  EXPECT_EQ(status("key-two"), 200);
+  EXPECT_EQ(status("key-three"), 200);
+  file.write("four\n");  // bad: what was good stays
+  EXPECT_TRUE(eventually([&] { return bad == 1; }));
+  EXPECT_EQ(status("key-three"), 200);
+  server.server().reload();
+  EXPECT_TRUE(eventually([&] { return bad == 2; }));
+  EXPECT_EQ(ask(server.port(), get("/hello")).status, 401);
+}
+
+TEST(HttpServer, ARevokedKeyEndsItsRequests) {
+  const KeysOnDisk file("one key-one\ntwo key-two\n");
+  std::atomic<int> good{0}, bad{0};
+  TestServer server(options_with(file, good, bad));
+  RawClient waiting(server.port()), staying(server.port());
+  waiting.send(get("/wait", "x-api-key: key-one\r\n"));
+  staying.send(get("/wait", "x-api-key: key-two\r\n"));
+  ASSERT_TRUE(eventually([&] { return server.waiting == 2; }));
+  server.stream_waits = true;
+  RawClient streaming(server.port());
+  streaming.send(get("/wait", "x-api-key: key-one\r\n"));
+  ASSERT_TRUE(eventually([&] { return server.waiting == 3; }));
+  file.write("one another-key\ntwo key-two\n");  // the name stays, the key does not
+  EXPECT_EQ(waiting.read_reply().status, 401);
+  const Reply cut = streaming.read_reply();
+  EXPECT_EQ(cut.status, 200);
+  EXPECT_THAT(cut.body, ::testing::HasSubstr("the API key was revoked"));
+  EXPECT_TRUE(streaming.closed_by_peer());
+  EXPECT_EQ(server.waiting, 1);
+}
+
+TEST(HttpServer, ABadKeyFileKeepsItFromStarting) {
+  const KeysOnDisk file("one\n");
+  ServerOptions options;
+  options.key_file = file.path;
+  EXPECT_THROW(HttpServer(std::move(options)), Error);
 }
 
 TEST(HttpServer, ABugIsA500WithoutDetails) {

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/sha256.h"
+
 namespace neutrino::net {
 
 enum class Method : uint8_t { get, head, post, put, patch, delete_, options, other };
@@ -27,7 +29,9 @@ struct Request {
   std::string body;                  // decoded from chunks; bounded by the route's limit
   std::string parameter;             // what the {name} of the route's path stands for, percent-decoded
   std::string id;                    // the client's X-Request-Id if it is a sane one, else ours
-  std::string key_name;              // which API key; empty when the server has none
+  std::string key_name;              // which API key; empty when none was needed
+  Sha256Digest key_digest{};         // of that key
+  std::string peer;                  // the client's address and port
   const RouteSpec* route = nullptr;  // null for what was refused before routing
   int64_t received_ns = 0;           // monotonic, when the header was complete
 

@@ -15,7 +15,8 @@
 
 namespace neutrino::net {
 
-enum class Interruption : uint8_t { none, client_gone, shutdown };
+// key_revoked: the connection says so to the client; a handler just ends.
+enum class Interruption : uint8_t { none, client_gone, key_revoked, shutdown };
 
 class Response {
  public:

@@ -154,6 +154,14 @@ std::string allowed_methods(std::span<const Route> routes, std::string_view path
   return methods.empty() ? methods : methods + "OPTIONS";
 }
 
+AuthPolicy path_policy(std::span<const Route> routes, std::string_view path) {
+  AuthPolicy policy = AuthPolicy::deny;
+  for (const Route& route : routes)
+    if (match(route.spec.path, path) && (policy == AuthPolicy::deny || policy == AuthPolicy::open))
+      policy = route.spec.auth;
+  return policy;
+}
+
 const Route& find_route(std::span<const Route> routes, Request& request) {
   bool known = false;
   for (const Route& route : routes) {

@@ -11,14 +11,16 @@
 #include <string_view>
 #include <vector>
 
+#include "net/api_keys.h"
 #include "net/request.h"
 #include "net/response.h"
 #include "net/schema.h"
 
 namespace neutrino::net {
 
-// Deny is what a forgotten policy means: the table must say `open` or `key` (has_policies() is asserted at compile time).
-enum class AuthPolicy : uint8_t { deny, open, key };
+// Who may call: anyone, or a key with that scope. Deny is what a forgotten policy means: every route must name one of the others
+// (has_policy() is asserted at compile time).
+enum class AuthPolicy : uint8_t { deny, open, inference, metrics, admin, key = inference };
 
 // May it start while the server drains?
 enum class Admission : uint8_t { while_serving, always };
@@ -39,6 +41,15 @@ struct RouteSpec {
   bool refuses = false;  // the handler throws whatever is sent: the body is not even read
 };
 
+// The scope that a route asks for; `open` and `deny` ask for none.
+constexpr Scope required_scope(AuthPolicy policy) {
+  switch (policy) {
+    case AuthPolicy::metrics: return Scope::metrics;
+    case AuthPolicy::admin: return Scope::admin;
+    default: return Scope::inference;
+  }
+}
+
 constexpr bool has_policy(const RouteSpec& spec) { return spec.auth != AuthPolicy::deny; }
 
 using Handler = std::function<asio::awaitable<void>(const Request&, Response&)>;
@@ -54,6 +65,9 @@ const Route& find_route(std::span<const Route> routes, Request& request);
 
 // "GET, HEAD, OPTIONS" for a path; empty for an unknown one.
 std::string allowed_methods(std::span<const Route> routes, std::string_view path);
+
+// The policy of what stands at a path, whatever the method: `open` only if all of it is; `deny` for an unknown path.
+AuthPolicy path_policy(std::span<const Route> routes, std::string_view path);
 
 // Percent-decodes one path segment; false for a malformed escape or a NUL.
 bool percent_decode(std::string_view text, std::string& decoded);

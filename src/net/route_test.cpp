@@ -8,10 +8,10 @@ namespace neutrino::net {
 namespace {
 
 const std::vector<Route> kRoutes = {
-    {{.method = Method::get, .path = "/v1/things", .auth = AuthPolicy::key}, {}},
-    {{.method = Method::post, .path = "/v1/things", .auth = AuthPolicy::key}, {}},
+    {{.method = Method::get, .path = "/v1/things", .auth = AuthPolicy::inference}, {}},
+    {{.method = Method::post, .path = "/v1/things", .auth = AuthPolicy::inference}, {}},
     {{.method = Method::get, .path = "/v1/things/{id}", .auth = AuthPolicy::open}, {}},
-    {{.method = Method::post, .path = "/v1/things/{id}/cancel", .auth = AuthPolicy::key}, {}},
+    {{.method = Method::post, .path = "/v1/things/{id}/cancel", .auth = AuthPolicy::inference}, {}},
 };
 
 std::string route_of(Method method, std::string path) {

@@ -17,6 +17,7 @@
 
 #include "base/log.h"
 #include "net/connection.h"
+#include "net/file_watch.h"
 
 namespace neutrino::net {
 namespace {
@@ -39,11 +40,13 @@ struct HttpServer::Impl {
   explicit Impl(ServerOptions options)
       : state{.options = std::move(options),
               .hosts = HostNames("127.0.0.1", {}),
+              .keys = {},
               .routes = {},
               .connections = {},
               .on_request_end = {}} {
     state.hosts = HostNames(state.options.host, state.options.allowed_hosts);
     state.on_request_end = [this] { request_ended(); };
+    state.keys = all_keys();
   }
   ~Impl() { acceptor.reset(); }
 
@@ -52,12 +55,16 @@ struct HttpServer::Impl {
   asio::awaitable<void> serve_client(tcp::socket socket);
   asio::awaitable<void> tick();
   bool make_room();
+  ApiKeys all_keys() const;
+  void reload_keys();
   void begin_drain(milliseconds grace);
   void request_ended();
   void interrupt_all();
   void finish();
 
   ServerState state;
+  FileWatch key_file{state.options.key_file.empty() ? std::vector<std::filesystem::path>()
+                                                    : std::vector{state.options.key_file}};
   std::vector<std::function<void()>> stop_callbacks;
   std::optional<tcp::acceptor> acceptor;
   std::atomic<bool> draining{false};
@@ -138,6 +145,7 @@ asio::awaitable<void> HttpServer::Impl::tick() {
     const std::vector<Connection*> connections(state.connections.begin(), state.connections.end());
     for (Connection* connection : connections) connection->check_deadline(now);
     in_flight = state.requests_in_flight;
+    if (key_file.poll()) reload_keys();
     if (state.options.on_tick && !finished) state.options.on_tick();
     if (state.draining && !interrupted && now >= interrupt_at) interrupt_all();
     if (interrupted && now >= give_up_at) {
@@ -149,6 +157,27 @@ asio::awaitable<void> HttpServer::Impl::tick() {
       finish();
     }
   }
+}
+
+ApiKeys HttpServer::Impl::all_keys() const {
+  ApiKeys keys = state.options.keys;
+  if (!state.options.key_file.empty()) keys.add_file(state.options.key_file, state.options.key_limits);
+  return keys;
+}
+
+// A bad file changes nothing; requests of keys that are gone end now.
+void HttpServer::Impl::reload_keys() {
+  if (state.options.key_file.empty()) return;
+  bool good = true;
+  try {
+    state.keys = all_keys();
+    spdlog::info("keys loaded file={} keys={}", state.options.key_file.string(), state.keys.keys().size());
+    for (Connection* connection : state.connections) connection->end_revoked();
+  } catch (const Error& error) {
+    good = false;
+    spdlog::error("the keys stay as they were, for the key file is bad: {}", error.message());
+  }
+  if (state.options.on_reload) state.options.on_reload("keys", good);
 }
 
 void HttpServer::Impl::begin_drain(milliseconds grace) {
@@ -207,6 +236,10 @@ void HttpServer::run() {
 void HttpServer::drain(milliseconds grace) {
   impl_->draining = true;
   asio::post(impl_->io, [impl = impl_.get(), grace] { impl->begin_drain(grace); });
+}
+
+void HttpServer::reload() {
+  asio::post(impl_->io, [impl = impl_.get()] { impl->reload_keys(); });
 }
 
 bool HttpServer::draining() const { return impl_->draining; }

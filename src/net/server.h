@@ -1,7 +1,7 @@
 // The HTTP/1.1 server: sockets, limits on what a client may send and how slowly, the checks before a route, drain.
 //
 // One io thread runs every connection as a coroutine; a handler that has to compute goes through Workers. Order of the checks:
-// header syntax (400, 431), Host (421), Origin (403), key (401), route (404, 405), drain (503), body (415, 413, 408), handler.
+// header syntax (400, 431), Host (421), Origin (403), key (401), its scope (403), route (404, 405), drain (503), body (415, 413, 408), handler.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
@@ -9,12 +9,14 @@
 
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "base/limits.h"
+#include "net/api_keys.h"
 #include "net/auth.h"
 #include "net/route.h"
 
@@ -43,18 +45,23 @@ struct ServerOptions {
   std::string host = "127.0.0.1";
   int port = 8000;  // 0: any free one
   ApiKeys keys;
+  std::filesystem::path key_file;  // more keys, read again when it changes; empty: none
+  KeyLimits key_limits;            // of lines without limits of their own
+  bool metrics_open = false;       // routes for scrapers need no key
   std::vector<std::string> allowed_hosts;
   std::vector<std::string> allowed_origins;
   int64_t connections_max = limits::kConnections;
   Timeouts timeouts;
   milliseconds tick{250};  // resolution of the timeouts
   std::function<void(const Request&, const Completion&)> on_complete;
-  std::function<void()> on_tick;  // io thread, every tick
+  std::function<void()> on_tick;                                    // io thread, every tick
+  std::function<void(std::string_view what, bool good)> on_reload;  // io thread; `what`: "keys"
 };
 
 class HttpServer {
  public:
-  explicit HttpServer(ServerOptions options);
+  explicit HttpServer(
+      ServerOptions options);  // throws Error{invalid_argument} for a key file that is not one
   ~HttpServer();
 
   asio::any_io_executor executor();
@@ -70,6 +77,8 @@ class HttpServer {
   // error, then run() returns. stop(): drain(0). Neither blocks.
   void drain(milliseconds grace);
   void stop() { drain(milliseconds(0)); }
+  void
+  reload();  // any thread: reads the key file again even if it looks unchanged (it is looked at every tick)
   bool draining() const;
   int64_t connections() const;
   int64_t requests_in_flight() const;

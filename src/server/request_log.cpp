@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "net/error_body.h"
 
 namespace neutrino::server {
 namespace {
@@ -24,21 +25,35 @@ std::string_view status_class(const net::Completion& completion) {
   }
 }
 
+json::object identity(const net::Request& request) {
+  json::object line;
+  line["time_unix_ms"] = std::chrono::system_clock::now().time_since_epoch() / std::chrono::milliseconds(1);
+  line["id"] = request.id;
+  line["key"] = request.key_name;
+  line["method"] = net::method_name(request.method);
+  line["route"] = request.route ? request.route->path : "none";
+  return line;
+}
+
+void write_line(const json::object& line, std::FILE* file) {
+  const std::string text = to_text(line) + "\n";
+  std::fwrite(text.data(), 1, text.size(), file);
+}
+
 }  // namespace
 
-RequestLog::RequestLog(Metrics& metrics, const std::optional<std::filesystem::path>& file)
-    : metrics_(metrics), file_(stderr) {
-  if (!file) return;
-  file_ = std::fopen(file->c_str(), "ae");
-  if (!file_)
-    throw make_error(ErrorCode::invalid_argument, "--request-log {}: {}", file->string(),
-                     std::strerror(errno));
-  std::setvbuf(file_, nullptr, _IOLBF, 1 << 16);
+RequestLog::File RequestLog::open(std::string_view flag, const std::optional<std::filesystem::path>& path) {
+  if (!path) return nullptr;
+  File file(std::fopen(path->c_str(), "ae"));
+  if (!file)
+    throw make_error(ErrorCode::invalid_argument, "{} {}: {}", flag, path->string(), std::strerror(errno));
+  std::setvbuf(file.get(), nullptr, _IOLBF, 1 << 16);
+  return file;
 }
 
-RequestLog::~RequestLog() {
-  if (file_ != stderr) std::fclose(file_);
-}
+RequestLog::RequestLog(Metrics& metrics, const std::optional<std::filesystem::path>& file,
+                       const std::optional<std::filesystem::path>& audit)
+    : metrics_(metrics), file_(open("--request-log", file)), audit_(open("--audit-log", audit)) {}
 
 void RequestLog::count(std::string_view handler, const net::Request& request,
                        const net::Completion& completion) {
@@ -59,20 +74,26 @@ void RequestLog::count(std::string_view handler, const net::Request& request,
 void RequestLog::record(const net::Request& request, const net::Completion& completion) {
   const std::string_view handler = request.route ? request.route->path : "none";
   count(handler, request, completion);
-  json::object line;
-  line["time_unix_ms"] = std::chrono::system_clock::now().time_since_epoch() / std::chrono::milliseconds(1);
-  line["id"] = request.id;
-  line["key"] = request.key_name;
-  line["method"] = net::method_name(request.method);
-  line["route"] = handler;
+  json::object line = identity(request);
   line["status"] = completion.status;
   line["error"] = completion.error.empty() ? json::value(nullptr) : json::value(completion.error);
   line["truncated"] = completion.truncated;
   line["duration_ms"] = completion.duration_ns / 1'000'000;
   line["bytes_sent"] = completion.bytes_sent;
   for (const auto& [key, value] : completion.log) line[key] = value;
-  const std::string text = to_text(line) + "\n";
-  std::fwrite(text.data(), 1, text.size(), file_);
+  write_line(line, file_ ? file_.get() : stderr);
+  if (request.route && request.route->auth == net::AuthPolicy::admin) audit(request, completion);
+}
+
+void RequestLog::audit(const net::Request& request, const net::Completion& completion) {
+  json::object line = identity(request);
+  line["audit"] = "admin_call";
+  line["peer"] = request.peer;
+  line["path"] = net::bounded_text(request.path + (request.query.empty() ? "" : "?" + request.query), 512);
+  line["status"] = completion.status;
+  line["error"] = completion.error.empty() ? json::value(nullptr) : json::value(completion.error);
+  std::FILE* beside = file_ ? file_.get() : stderr;
+  write_line(line, audit_ ? audit_.get() : beside);
 }
 
 }  // namespace neutrino::server

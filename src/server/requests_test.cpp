@@ -262,29 +262,6 @@ TEST(Tokenize, HasTheShapeOfVllm) {
   EXPECT_EQ(replica.post("/tokenize", "{}").status, 400);
 }
 
-TEST(Routes, WithoutTheKeyNothingButHealthAnswers) {
-  ReplicaOptions options;
-  options.http.keys.add("test", "sesame");
-  TestReplica replica(std::move(options));
-  for (const ServerRoute& route : route_table()) {
-    for (const std::string_view method :
-         {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"}) {
-      net::testing::RawClient client(replica.port());
-      client.send(fmt::format("{} {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", method,
-                              route.spec.path));
-      const Reply reply = client.read_reply(method == "HEAD");
-      const bool open = route.spec.auth == net::AuthPolicy::open && (method == "GET" || method == "HEAD");
-      if (open)
-        EXPECT_EQ(reply.status, 200) << method << route.spec.path;
-      else
-        EXPECT_THAT(reply.status, ::testing::AnyOf(401, 404, 405)) << method << route.spec.path;
-    }
-  }
-  EXPECT_TRUE(replica.model().requests().empty());
-  EXPECT_EQ(replica.post(kChat, chat_body(), "Authorization: Bearer sesame\r\n").status, 200);
-  EXPECT_EQ(replica.post(kChat, chat_body(), "x-api-key: sesame\r\n").status, 200);
-}
-
 TEST(Routes, AboutThisServer) {
   TestReplica replica;
   EXPECT_EQ(replica.get("/v1/health/live").status, 200);

@@ -19,7 +19,7 @@ std::vector<std::string> names_or(std::vector<std::string> names, const std::str
 
 struct ReplicaServer::Impl {
   Impl(chat::ChatModel& model, Metrics& metrics, ReplicaOptions options)
-      : log(metrics, options.request_log),
+      : log(metrics, options.request_log, options.audit_log),
         http(with_callbacks(std::move(options.http))),
         wakeups(http.executor()),
         workers(options.worker_threads),
@@ -51,6 +51,12 @@ struct ReplicaServer::Impl {
       log.record(request, completion);
     };
     options.on_tick = [this] { watch_engine(); };
+    options.on_reload = [this](std::string_view what, bool good) {
+      services.metrics
+          .counter("neutrino_config_reloads_total", "Files that were read again while serving",
+                   {{"what", std::string(what)}, {"result", good ? "good" : "bad"}})
+          .Increment();
+    };
     return options;
   }
 
@@ -82,6 +88,7 @@ int ReplicaServer::port() const { return impl_->http.port(); }
 void ReplicaServer::run() { impl_->http.run(); }
 void ReplicaServer::drain(std::chrono::milliseconds grace) { impl_->http.drain(grace); }
 void ReplicaServer::stop() { impl_->http.stop(); }
+void ReplicaServer::reload() { impl_->http.reload(); }
 int64_t ReplicaServer::requests_in_flight() const { return impl_->http.requests_in_flight(); }
 
 }  // namespace neutrino::server

@@ -18,6 +18,7 @@ struct ReplicaOptions {
   net::ServerOptions http;                           // host, port, keys, allowed hosts and origins, timeouts
   std::vector<std::string> served_names;             // empty: the model's own name
   std::optional<std::filesystem::path> request_log;  // absent: stderr
+  std::optional<std::filesystem::path> audit_log;    // of admin calls; absent: beside the request log
   int worker_threads = 2;
   std::chrono::milliseconds ping{limits::kPingSeconds * 1000};
 };
@@ -34,6 +35,7 @@ class ReplicaServer {
   void run();
   void drain(std::chrono::milliseconds grace);  // any thread; a second call may shorten the grace
   void stop();                                  // any thread: interrupt now
+  void reload();                                // any thread: reads keys and certificates again
   int64_t requests_in_flight() const;
 
  private:
