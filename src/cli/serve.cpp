@@ -1,7 +1,7 @@
 // neutrino serve MODEL: the inference microservice. Loads the model, listens, says so, and serves until it is told to stop.
 //
 // SIGTERM or SIGINT drains: readiness goes, what runs may finish, what is new is refused. A second one ends at once. SIGHUP reads
-// the key file again.
+// keys and certificates again.
 
 #include <pthread.h>
 #include <signal.h>
@@ -21,7 +21,9 @@
 #include "cli/options.h"
 #include "cli/profiles.h"
 #include "cli/settings.h"
+#include "cli/trace_options.h"
 #include "net/auth.h"
+#include "net/limits.h"
 #include "server/server.h"
 
 namespace neutrino::cli {
@@ -32,6 +34,8 @@ struct ServeConfig {
   bool dry_run = false, list_profiles = false, json = false;
   std::string model, host = "127.0.0.1", request_log, audit_log, api_key_file;
   int port = 8000;
+  std::string tls_cert, tls_key, tls_client_ca, otlp_endpoint;
+  net::KeyLimits key_limits;
   std::vector<std::string> api_keys, served_names, allowed_hosts, allowed_origins;
   bool metrics_open = false, insecure_no_tls = false;
   int64_t shutdown_seconds = limits::kShutdownSeconds;
@@ -71,6 +75,12 @@ void add_serve_options(CLI::App& app, ServeConfig& config) {
          "--api-key-file", config.api_key_file,
          "file of keys, one \"NAME KEY [scopes=inference,metrics,admin]\" a line, read again on change")
       ->envname("NEUTRINO_API_KEY_FILE");
+  app.add_option("--requests-per-minute", config.key_limits.requests_per_minute,
+                 "limit of each key (of all clients together without keys); 0: none")
+      ->check(CLI::Range(int64_t{0}, limits::kPerMinute));
+  app.add_option("--tokens-per-minute", config.key_limits.tokens_per_minute,
+                 "likewise, of prompt and generated tokens; a line of the key file may say otherwise")
+      ->check(CLI::Range(int64_t{0}, limits::kPerMinute));
   app.add_flag("--metrics-open", config.metrics_open, "let anybody who can connect read the metrics");
   app.add_option("--served-model-name", config.served_names,
                  "name in the API instead of the model's own (repeatable)");
@@ -86,6 +96,15 @@ void add_serve_options(CLI::App& app, ServeConfig& config) {
                  "seconds that running requests get after SIGTERM")
       ->check(CLI::Range(0, 3600))
       ->capture_default_str();
+  app.add_option("--tls-cert", config.tls_cert,
+                 "certificate and its chain in PEM: speak TLS; read again on change")
+      ->envname("NEUTRINO_TLS_CERT");
+  app.add_option("--tls-key", config.tls_key, "its private key in PEM")->envname("NEUTRINO_TLS_KEY");
+  app.add_option("--tls-client-ca", config.tls_client_ca,
+                 "authorities in PEM whose certificates clients must show")
+      ->envname("NEUTRINO_TLS_CLIENT_CA");
+  app.add_option("--otlp-endpoint", config.otlp_endpoint,
+                 "base URL of an OpenTelemetry collector for traces (default: OTEL_EXPORTER_OTLP_ENDPOINT)");
   app.add_flag("--insecure-no-tls", config.insecure_no_tls, "listen beyond loopback without TLS");
 }
 
@@ -98,6 +117,9 @@ server::ReplicaOptions replica_options(const ServeConfig& config) {
   for (size_t i = 0; i < config.api_keys.size(); ++i)
     options.http.keys.add(fmt::format("key-{}", i + 1), config.api_keys[i]);
   options.http.key_file = config.api_key_file;
+  options.http.key_limits = config.key_limits;
+  options.http.tls = {
+      .certificate = config.tls_cert, .key = config.tls_key, .client_ca = config.tls_client_ca};
   options.http.metrics_open = config.metrics_open;
   options.served_names = config.served_names;
   if (!config.audit_log.empty()) options.audit_log = config.audit_log;
@@ -109,7 +131,7 @@ server::ReplicaOptions replica_options(const ServeConfig& config) {
 sigset_t handled_signals(const ServeConfig& config) {
   sigset_t signals;
   sigemptyset(&signals);
-  if (!config.api_key_file.empty()) sigaddset(&signals, SIGHUP);
+  if (!config.api_key_file.empty() || !config.tls_cert.empty()) sigaddset(&signals, SIGHUP);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
   return signals;
@@ -194,8 +216,17 @@ int show_settings(const ServeConfig& config, const CLI::App& app, const Gathered
   return 0;
 }
 
+// A bad file is told before a model is loaded.
+void check_files(const ServeConfig& config) {
+  const server::ReplicaOptions options = replica_options(config);
+  if (!options.http.key_file.empty()) net::ApiKeys().add_file(options.http.key_file);
+  net::load_tls(options.http.tls);
+  trace_options(config.otlp_endpoint, "");
+}
+
 void print_ready(const ServeConfig& config, int port, const chat::ChatModelInfo& info) {
-  std::printf("neutrino ready: http://%s:%d model=%s\n", config.host.c_str(), port,
+  std::printf("neutrino ready: %s://%s:%d model=%s\n", config.tls_cert.empty() ? "http" : "https",
+              config.host.c_str(), port,
               config.served_names.empty() ? info.name.c_str() : config.served_names[0].c_str());
   std::fflush(stdout);
 }
@@ -215,16 +246,22 @@ int run_serve(int argc, char** argv) {
   if (const auto exit_code = parse_options(app, gathered.arguments)) return *exit_code;
   init_log(config.log_level);
   for (const std::string& note : gathered.notes) spdlog::info("{}", note);
-  net::check_bind(config.host,
-                  {.has_key = !config.api_keys.empty() || !config.api_key_file.empty(), .insecure_no_tls = config.insecure_no_tls});
+  net::check_bind(config.host, {.has_key = !config.api_keys.empty() || !config.api_key_file.empty(),
+                                .has_tls = !config.tls_cert.empty(),
+                                .has_client_ca = !config.tls_client_ca.empty(),
+                                .insecure_no_tls = config.insecure_no_tls});
   if (config.list_profiles) return show_profiles(config, engine);
   if (config.dry_run) return show_settings(config, app, gathered);
+
+  check_files(config);
 
   const sigset_t signals = handled_signals(config);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   if (!config.served_names.empty()) engine.served_name = config.served_names.front();
   const auto running = start_model(config.model, engine);
-  server::ReplicaServer server(running->chat_model(), running->metrics(), replica_options(config));
+  server::ReplicaOptions options = replica_options(config);
+  options.traces = trace_options(config.otlp_endpoint, running->chat_model().info().name);
+  server::ReplicaServer server(running->chat_model(), running->metrics(), std::move(options));
   server.listen();
   print_ready(config, server.port(), running->chat_model().info());
   {

@@ -40,6 +40,7 @@ inline constexpr Scopes kAllScopes{7};
 struct KeyLimits {
   int64_t requests_per_minute = 0;
   int64_t tokens_per_minute = 0;
+  bool is_unlimited() const { return requests_per_minute <= 0 && tokens_per_minute <= 0; }
 };
 
 struct ApiKey {

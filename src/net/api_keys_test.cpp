@@ -6,8 +6,8 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "net/limits.h"
 #include "net/file_watch.h"
+#include "net/limits.h"
 
 namespace neutrino::net {
 namespace {

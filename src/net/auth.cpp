@@ -75,18 +75,42 @@ void check_browser_rules(const Request& request, const HostNames& hosts,
         .with_reason("origin_not_allowed");
 }
 
+std::vector<Header> cors_headers(const Request& request, const std::vector<std::string>& origins) {
+  const std::string_view origin = request.header("origin");
+  if (std::find(origins.begin(), origins.end(), origin) == origins.end()) return {};
+  std::vector<Header> headers = {
+      {"Access-Control-Allow-Origin", std::string(origin)},
+      {"Vary", "Origin"},
+      {"Access-Control-Expose-Headers",
+       "*, X-Request-Id, Retry-After, retry-after-ms, x-should-retry, X-Ignored-Params"}};
+  if (!is_preflight(request)) return headers;
+  headers.push_back(
+      {"Access-Control-Allow-Methods", std::string(request.header("access-control-request-method"))});
+  headers.push_back(
+      {"Access-Control-Allow-Headers", std::string(request.header("access-control-request-headers"))});
+  headers.push_back({"Access-Control-Max-Age", "600"});
+  return headers;
+}
+
+bool is_preflight(const Request& request) {
+  return request.method == Method::options && !request.header("origin").empty() &&
+         !request.header("access-control-request-method").empty();
+}
+
 void check_bind(std::string_view host, BindPolicy policy) {
   const auto address = as_address(host);
   if (lower(host) == "localhost" || (address && address->is_loopback())) return;
-  if (!policy.has_key)
+  if (!policy.has_key && !policy.has_client_ca)
+    throw make_error(
+        ErrorCode::invalid_argument,
+        "--host {} is not a loopback address: it needs an API key (--api-key, --api-key-file) or client "
+        "certificates (--tls-client-ca)",
+        host);
+  if (!policy.has_tls && !policy.insecure_no_tls)
     throw make_error(ErrorCode::invalid_argument,
-                     "--host {} is not a loopback address: it needs an API key (--api-key, --api-key-file)",
-                     host);
-  if (!policy.insecure_no_tls)
-    throw make_error(ErrorCode::invalid_argument,
-                     "--host {} is not a loopback address and TLS is not built yet: keys and prompts would "
-                     "travel in the clear; "
-                     "put a TLS proxy in front and say --insecure-no-tls",
+                     "--host {} is not a loopback address: keys and prompts would travel in the clear; give "
+                     "--tls-cert and "
+                     "--tls-key, or say --insecure-no-tls with a TLS proxy in front",
                      host);
 }
 

@@ -26,9 +26,19 @@ class HostNames {
 void check_browser_rules(const Request& request, const HostNames& hosts,
                          const std::vector<std::string>& origins);
 
-// A non-loopback address needs a key, and TLS or the explicit wish to do without; throws Error{invalid_argument}.
+// What a browser must hear before it hands an answer to a web page of another origin (CORS, https://fetch.spec.whatwg.org);
+// empty unless the request comes from one of `origins`.
+std::vector<Header> cors_headers(const Request& request, const std::vector<std::string>& origins);
+
+// A browser's question whether such a page may send a request at all. It comes without a key.
+bool is_preflight(const Request& request);
+
+// A non-loopback address needs a key (or clients with certificates), and TLS or the explicit wish to do without; throws
+// Error{invalid_argument}.
 struct BindPolicy {
   bool has_key = false;
+  bool has_tls = false;
+  bool has_client_ca = false;
   bool insecure_no_tls = false;
 };
 void check_bind(std::string_view host, BindPolicy policy);

@@ -47,14 +47,17 @@ TEST(BrowserRules, ForeignPagesAreRefused) {
   EXPECT_EQ(check("rebound.example:8000", "http://rebound.example:8000"), "host_not_allowed");
 }
 
-TEST(Bind, BeyondLoopbackNeedsAKeyAndAWordAboutTls) {
+TEST(Bind, BeyondLoopbackNeedsCredentialsAndTlsOrAWordAboutIt) {
   for (const std::string_view host : {"127.0.0.1", "127.8.8.8", "::1", "localhost"})
     EXPECT_NO_THROW(check_bind(host, {})) << host;
   for (const std::string_view host : {"0.0.0.0", "::", "192.168.1.5", "example.org"}) {
     EXPECT_THROW(check_bind(host, {}), Error) << host;
     EXPECT_THROW(check_bind(host, {.has_key = true}), Error) << host;
+    EXPECT_THROW(check_bind(host, {.has_tls = true}), Error) << host;
     EXPECT_THROW(check_bind(host, {.insecure_no_tls = true}), Error) << host;
     EXPECT_NO_THROW(check_bind(host, {.has_key = true, .insecure_no_tls = true})) << host;
+    EXPECT_NO_THROW(check_bind(host, {.has_key = true, .has_tls = true})) << host;
+    EXPECT_NO_THROW(check_bind(host, {.has_tls = true, .has_client_ca = true})) << host;
   }
 }
 

@@ -18,6 +18,7 @@
 
 #include "base/log.h"
 #include "net/error_body.h"
+#include "net/limits.h"
 
 namespace neutrino::net {
 namespace {
@@ -82,7 +83,7 @@ struct Connection::Parser {
 class Connection::Exchange final : public Response {
  public:
   Exchange(Connection& connection, const Request& request)
-      : connection_(connection), request_(request), signal_(connection.socket_.get_executor()) {}
+      : connection_(connection), request_(request), signal_(connection.stream_->executor()) {}
 
   Signal& signal() override { return signal_; }
   Interruption interruption() const override { return interruption_; }
@@ -142,7 +143,10 @@ class Connection::Exchange final : public Response {
   const Request& request() const { return request_; }
 
   Completion completion() {
-    Completion result{.error = error_, .log = std::move(log)};
+    Completion result{.error = error_,
+                      .log = std::move(log),
+                      .trace = std::move(trace),
+                      .trace_parts = std::move(trace_parts)};
     const bool left = interruption_ == Interruption::client_gone && !sent_all_;
     result.status = left && !streaming_ ? 499 : status_;
     result.truncated = truncated_ || (left && streaming_);
@@ -173,7 +177,10 @@ class Connection::Exchange final : public Response {
         connection_.http_1_0_ ? 0 : 1, status_, status_text(status_), http_date(), request_.id, framing,
         connection_.keep_alive_ ? "keep-alive" : "close");
     if (status_ != 204) text.append("Content-Type: ").append(content_type_).append("\r\n");
-    for (const Header& header : headers_) {
+    std::vector<Header> headers = headers_;
+    if (request_.rate_limit)
+      for (Header& header : request_.rate_limit->headers(now_ns())) headers.push_back(std::move(header));
+    for (const Header& header : headers) {
       check(header.value.find_first_of("\r\n") == std::string::npos, "a header value is one line");
       text.append(header.name).append(": ").append(header.value).append("\r\n");
     }
@@ -193,20 +200,21 @@ class Connection::Exchange final : public Response {
 
 // ---- the connection
 
-Connection::Connection(ServerState& state, asio::ip::tcp::socket socket)
-    : state_(state), socket_(std::move(socket)), watcher_ended_(socket_.get_executor()) {
+Connection::Connection(ServerState& state, std::unique_ptr<Stream> stream)
+    : state_(state), stream_(std::move(stream)), watcher_ended_(stream_->executor()) {
   state_.connections.insert(this);
   boost::system::error_code ignored;
-  const asio::ip::tcp::endpoint peer = socket_.remote_endpoint(ignored);
+  const asio::ip::tcp::endpoint peer = stream_->socket().remote_endpoint(ignored);
   peer_ = fmt::format("{}:{}", peer.address().to_string(), peer.port());
-  socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
-  notice_dead_peer(socket_.native_handle());
+  stream_->socket().set_option(asio::ip::tcp::no_delay(true), ignored);
+  notice_dead_peer(stream_->socket().native_handle());
 }
 
 Connection::~Connection() { state_.connections.erase(this); }
 
 asio::awaitable<void> Connection::run() {
-  while (keep_alive_ && socket_.is_open()) {
+  keep_alive_ = co_await handshake();
+  while (keep_alive_ && stream_->is_open()) {
     Request request;
     Parser parser;
     const bool arrived = co_await read_header(request, parser);
@@ -214,6 +222,16 @@ asio::awaitable<void> Connection::run() {
     co_await serve(request, parser);
   }
   co_await linger();
+}
+
+// A client gets as long for it as for a header.
+asio::awaitable<bool> Connection::handshake() {
+  wait_for(Waiting::reading, state_.options.timeouts.header);
+  const bool good = co_await stream_->handshake();
+  waiting_ = Waiting::nothing;
+  body_read_ = body_read_ && good;
+  if (!good && state_.options.on_handshake_failure) state_.options.on_handshake_failure();
+  co_return good;
 }
 
 void Connection::wait_for(Waiting what, milliseconds at_most) {
@@ -224,9 +242,8 @@ void Connection::wait_for(Waiting what, milliseconds at_most) {
 void Connection::check_deadline(SteadyClock::time_point now) {
   if (waiting_ == Waiting::nothing || now < deadline_) return;
   timed_out_ = true;
-  boost::system::error_code ignored;
   if (waiting_ == Waiting::reading)
-    socket_.cancel(ignored);
+    stream_->cancel();
   else
     close();
 }
@@ -244,10 +261,7 @@ void Connection::end_revoked() {
   if (!known) exchange_->interrupt(Interruption::key_revoked);
 }
 
-void Connection::close() {
-  boost::system::error_code ignored;
-  socket_.close(ignored);
-}
+void Connection::close() { stream_->close(); }
 
 void Connection::consume(size_t bytes) {
   consumed_ += bytes;
@@ -258,18 +272,17 @@ asio::awaitable<bool> Connection::read_more() {
   buffer_.erase(0, std::exchange(consumed_, 0));
   const size_t had = buffer_.size();
   buffer_.resize(had + kReadBytes);
-  const auto [error, bytes] =
-      co_await socket_.async_read_some(asio::buffer(buffer_.data() + had, kReadBytes), kAwait);
+  const size_t bytes = co_await stream_->read_some(buffer_.data() + had, kReadBytes);
   buffer_.resize(had + bytes);
-  co_return !error;
+  co_return bytes > 0;
 }
 
 asio::awaitable<bool> Connection::write_all(std::string_view bytes) {
-  while (!bytes.empty() && socket_.is_open()) {
+  while (!bytes.empty() && stream_->is_open()) {
     wait_for(Waiting::writing, state_.options.timeouts.write_stall);
-    const auto [error, sent] = co_await socket_.async_write_some(asio::buffer(bytes), kAwait);
+    const size_t sent = co_await stream_->write_some(bytes);
     waiting_ = Waiting::nothing;
-    if (error) co_return false;
+    if (sent == 0) co_return false;
     bytes.remove_prefix(sent);
   }
   co_return bytes.empty();
@@ -391,6 +404,10 @@ void Connection::finish_request(const Request& request, Exchange& exchange) {
 asio::awaitable<void> Connection::answer(Exchange& exchange, Request& request, Parser& parser) {
   const bool bare_1_0 = http_1_0_ && request.header("host").empty() && request.header("origin").empty();
   if (!bare_1_0) check_browser_rules(request, state_.hosts, state_.options.allowed_origins);
+  std::vector<Header> for_browser = cors_headers(request, state_.options.allowed_origins);
+  const bool preflight = !for_browser.empty() && is_preflight(request);
+  for (Header& header : for_browser) exchange.set_header(std::move(header.name), std::move(header.value));
+  if (preflight) co_return exchange.send(204, "");
   std::optional<Error> lookup_failure;
   const Route* route = nullptr;
   try {
@@ -412,6 +429,7 @@ asio::awaitable<void> Connection::answer(Exchange& exchange, Request& request, P
     exchange.set_header("retry-after-ms", "5000");
     throw Error(ErrorCode::unavailable, "the server is shutting down").with_reason("draining");
   }
+  limit_rate(*route, request, exchange);
   if (!body_read_ && !route->spec.refuses) co_await read_body(request, parser);
   co_await run_handler(*route, request, exchange);
 }
@@ -424,15 +442,24 @@ void Connection::authorize(const Route* route, Request& request) const {
                                       : AuthPolicy::deny;
   const bool open =
       policy == AuthPolicy::open || (policy == AuthPolicy::metrics && state_.options.metrics_open);
-  if (open || state_.keys.empty()) return;
+  if (open) return;
+  if (state_.keys.empty()) request.rate_limit = state_.rate_limits.find("");
+  if (state_.keys.empty()) return;
   const ApiKey& key = state_.keys.authenticate(request);
   request.key_name = key.name;
   request.key_digest = key.digest;
+  request.rate_limit = state_.rate_limits.find(key.name);
   if (!route || key.scopes.has(required_scope(policy))) return;
   throw make_error(ErrorCode::permission_denied,
                    "this needs an API key with the scope \"{}\"; \"{}\" has not",
                    scope_name(required_scope(policy)), key.name)
       .with_reason("insufficient_scope");
+}
+
+// A request for work counts against its key, also if it turns out to be a bad one.
+void Connection::limit_rate(const Route& route, Request& request, Exchange& exchange) const {
+  if (!request.rate_limit || route.spec.admission != Admission::while_serving) return;
+  require(request.rate_limit->take_request(now_ns()), exchange);
 }
 
 asio::awaitable<void> Connection::read_body(Request& request, Parser& parser) {
@@ -489,7 +516,7 @@ asio::awaitable<void> Connection::run_handler(const Route& route, const Request&
                                               Exchange& exchange) {
   watching_ = true;
   handler_done_ = false;
-  asio::co_spawn(socket_.get_executor(), watch(),
+  asio::co_spawn(stream_->executor(), watch(),
                  asio::bind_cancellation_slot(stop_watching_.slot(), [this](std::exception_ptr) {
                    watching_ = false;
                    watcher_ended_.notify();
@@ -518,16 +545,20 @@ asio::awaitable<void> Connection::watch() {
 // Says that nothing more comes, then reads a little on, so that the last answer is not lost to a reset.
 asio::awaitable<void> Connection::linger() {
   boost::system::error_code error;
-  if (!socket_.is_open()) co_return;
-  socket_.shutdown(asio::ip::tcp::socket::shutdown_send, error);
+  if (!stream_->is_open()) co_return;
+  wait_for(Waiting::reading, milliseconds(limits::kTlsCloseMilliseconds));
+  co_await stream_->say_goodbye();
+  waiting_ = Waiting::nothing;
+  asio::ip::tcp::socket& socket =
+      stream_->socket();  // what still comes is not looked at, so it need not be deciphered
+  socket.shutdown(asio::ip::tcp::socket::shutdown_send, error);
   if (error || body_read_) co_return close();
   const auto end = SteadyClock::now() + milliseconds(1000);
   for (int reads = 0; reads < 64 && SteadyClock::now() < end; ++reads) {
     wait_for(Waiting::reading, milliseconds(1000));
-    buffer_.clear();
-    consumed_ = 0;
-    const bool open = co_await read_more();
-    if (!open) break;
+    buffer_.resize(kReadBytes);
+    const auto [failure, bytes] = co_await socket.async_read_some(asio::buffer(buffer_), kAwait);
+    if (failure) break;
   }
   waiting_ = Waiting::nothing;
   close();

@@ -14,8 +14,10 @@
 
 #include "base/error.h"
 #include "net/http_syntax.h"
+#include "net/rate_limit.h"
 #include "net/server.h"
 #include "net/signal.h"
+#include "net/stream.h"
 
 namespace neutrino::net {
 
@@ -26,6 +28,8 @@ struct ServerState {
   ServerOptions options;
   HostNames hosts;
   ApiKeys keys;  // of the options and of the key file
+  RateLimits rate_limits;
+  std::shared_ptr<asio::ssl::context> tls;  // of new connections; null: plain
   std::vector<Route> routes;
   std::set<Connection*> connections;  // borrowed; each lives in its coroutine
   int64_t requests_in_flight = 0;
@@ -36,7 +40,7 @@ struct ServerState {
 
 class Connection {
  public:
-  Connection(ServerState& state, asio::ip::tcp::socket socket);
+  Connection(ServerState& state, std::unique_ptr<Stream> stream);
   ~Connection();
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -45,7 +49,7 @@ class Connection {
 
   // For the server, on the io thread.
   void check_deadline(std::chrono::steady_clock::time_point now);
-  bool evictable() const { return !exchange_ && socket_.is_open(); }  // between requests
+  bool evictable() const { return !exchange_ && stream_->is_open(); }  // between requests
   std::chrono::steady_clock::time_point since() const { return since_; }
   void interrupt(Interruption interruption);
   void end_revoked();  // interrupts a request whose key is not among the keys any more
@@ -56,11 +60,13 @@ class Connection {
   struct Parser;
   enum class Waiting : uint8_t { nothing, reading, writing };
 
+  asio::awaitable<bool> handshake();
   asio::awaitable<bool> read_header(Request& request, Parser& parser);
   asio::awaitable<void> read_body(Request& request, Parser& parser);
   asio::awaitable<void> serve(Request& request, Parser& parser);
   asio::awaitable<void> answer(Exchange& exchange, Request& request, Parser& parser);
   void authorize(const Route* route, Request& request) const;
+  void limit_rate(const Route& route, Request& request, Exchange& exchange) const;
   asio::awaitable<void> run_handler(const Route& route, const Request& request, Exchange& exchange);
   asio::awaitable<void> watch();
   asio::awaitable<void> refuse(Request& request, const Error& error);
@@ -73,7 +79,7 @@ class Connection {
   void finish_request(const Request& request, Exchange& exchange);
 
   ServerState& state_;
-  asio::ip::tcp::socket socket_;
+  std::unique_ptr<Stream> stream_;
   std::string peer_;  // address and port
   std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
   std::string buffer_;  // received; [0, consumed_) is used up

@@ -450,6 +450,75 @@ TEST(HttpServer, ARevokedKeyEndsItsRequests) {
   EXPECT_EQ(server.waiting, 1);
 }
 
+TEST(HttpServer, PagesOfAnAllowedOriginMayAskAndReadAndOthersMayNot) {
+  ServerOptions options;
+  options.keys.add("app", "app-key");
+  options.allowed_origins = {"https://console.example"};
+  TestServer server(std::move(options));
+  const std::string preflight =
+      "OPTIONS /echo HTTP/1.1\r\nHost: localhost\r\nAccess-Control-Request-Method: POST\r\n"
+      "Access-Control-Request-Headers: authorization,content-type\r\nOrigin: ";
+  const Reply allowed = ask(server.port(), preflight + "https://console.example\r\n\r\n");
+  EXPECT_EQ(allowed.status, 204);
+  EXPECT_EQ(allowed.headers.at("access-control-allow-origin"), "https://console.example");
+  EXPECT_EQ(allowed.headers.at("access-control-allow-methods"), "POST");
+  EXPECT_EQ(allowed.headers.at("access-control-allow-headers"), "authorization,content-type");
+  EXPECT_EQ(ask(server.port(), preflight + "https://evil.example\r\n\r\n").status, 403);
+  EXPECT_EQ(ask(server.port(), preflight + "http://localhost\r\n\r\n").status,
+            401);  // a page of ours needs no CORS
+  const Reply answer =
+      ask(server.port(), get("/hello", "Origin: https://console.example\r\nx-api-key: app-key\r\n"));
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_EQ(answer.headers.at("access-control-allow-origin"), "https://console.example");
+  EXPECT_EQ(answer.headers.at("vary"), "Origin");
+  const Reply refused = ask(server.port(), get("/hello", "Origin: https://console.example\r\n"));
+  EXPECT_EQ(refused.status, 401);
+  EXPECT_TRUE(refused.headers.contains("access-control-allow-origin"));  // or the page could not read why
+  EXPECT_FALSE(ask(server.port(), get("/open")).headers.contains("access-control-allow-origin"));
+}
+
+ServerOptions rate_limited(KeyLimits limits) {
+  ServerOptions options;
+  options.keys.add("app", "app-key", kAllScopes, limits);
+  options.keys.add("free", "free-key");
+  return options;
+}
+
+TEST(HttpServer, RequestsBeyondTheLimitOfTheirKeyAre429) {
+  TestServer server(rate_limited({.requests_per_minute = 3}));
+  const auto echo = [&](std::string_view key) {
+    return ask(server.port(), post("/echo", "{}", fmt::format("x-api-key: {}\r\n", key)));
+  };
+  for (int i = 0; i < 3; ++i) {
+    const Reply reply = echo("app-key");
+    EXPECT_EQ(reply.status, 200);
+    EXPECT_EQ(reply.headers.at("x-ratelimit-limit-requests"), "3");
+    EXPECT_EQ(reply.headers.at("x-ratelimit-remaining-requests"), std::to_string(2 - i));
+    EXPECT_FALSE(reply.headers.contains("x-ratelimit-limit-tokens"));
+  }
+  const Reply refused = echo("app-key");
+  EXPECT_EQ(refused.status, 429);
+  const json::value error = parse_json(refused.body).at("error");
+  EXPECT_EQ(error.at("type"), "rate_limit_error");
+  EXPECT_EQ(error.at("code"), "rate_limit_exceeded");
+  EXPECT_EQ(refused.headers.at("retry-after"), "20");
+  EXPECT_EQ(refused.headers.at("x-should-retry"), "true");
+  EXPECT_EQ(refused.headers.at("x-ratelimit-remaining-requests"), "0");
+  EXPECT_EQ(ask(server.port(), get("/hello", "x-api-key: app-key\r\n")).status, 200);  // no work: not counted
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(echo("free-key").status, 200);
+  EXPECT_FALSE(echo("free-key").headers.contains("x-ratelimit-limit-requests"));
+  EXPECT_EQ(echo("wrong").status, 401);
+}
+
+TEST(HttpServer, WithoutKeysALimitIsForAllTogether) {
+  ServerOptions options;
+  options.key_limits = {.requests_per_minute = 2};
+  TestServer server(std::move(options));
+  EXPECT_EQ(ask(server.port(), post("/echo", "{}")).status, 200);
+  EXPECT_EQ(ask(server.port(), post("/echo", "{}")).status, 200);
+  EXPECT_EQ(ask(server.port(), post("/echo", "{}")).status, 429);
+}
+
 TEST(HttpServer, ABadKeyFileKeepsItFromStarting) {
   const KeysOnDisk file("one\n");
   ServerOptions options;

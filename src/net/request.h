@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,20 +21,22 @@ struct Header {
 };
 
 struct RouteSpec;
+class RateLimit;
 
 struct Request {
   Method method = Method::get;
   std::string path;   // as sent, without the query
   std::string query;  // after '?', as sent
   std::vector<Header> headers;
-  std::string body;                  // decoded from chunks; bounded by the route's limit
-  std::string parameter;             // what the {name} of the route's path stands for, percent-decoded
-  std::string id;                    // the client's X-Request-Id if it is a sane one, else ours
-  std::string key_name;              // which API key; empty when none was needed
-  Sha256Digest key_digest{};         // of that key
-  std::string peer;                  // the client's address and port
-  const RouteSpec* route = nullptr;  // null for what was refused before routing
-  int64_t received_ns = 0;           // monotonic, when the header was complete
+  std::string body;                       // decoded from chunks; bounded by the route's limit
+  std::string parameter;                  // what the {name} of the route's path stands for, percent-decoded
+  std::string id;                         // the client's X-Request-Id if it is a sane one, else ours
+  std::string key_name;                   // which API key; empty when none was needed
+  Sha256Digest key_digest{};              // of that key
+  std::shared_ptr<RateLimit> rate_limit;  // of that key; null: it has none
+  std::string peer;                       // the client's address and port
+  const RouteSpec* route = nullptr;       // null for what was refused before routing
+  int64_t received_ns = 0;                // monotonic, when the header was complete
 
   std::string_view header(std::string_view lower_case_name) const;  // first value; empty if absent
 };

@@ -12,11 +12,19 @@
 #include "base/json.h"
 #include "net/request.h"
 #include "net/signal.h"
+#include "net/trace.h"
 
 namespace neutrino::net {
 
 // key_revoked: the connection says so to the client; a handler just ends.
 enum class Interruption : uint8_t { none, client_gone, key_revoked, shutdown };
+
+// A stretch of the work on a request, for its trace. Monotonic times.
+struct TracePart {
+  std::string name;
+  int64_t start_ns = 0, end_ns = 0;
+  Attributes attributes;
+};
 
 class Response {
  public:
@@ -42,7 +50,9 @@ class Response {
   virtual Signal& signal() = 0;
   virtual Interruption interruption() const = 0;
 
-  json::object log;  // what the handler wants in the request's log line
+  json::object log;                    // what the handler wants in the request's log line
+  Attributes trace;                    // and in its trace
+  std::vector<TracePart> trace_parts;  // spans under the request's
 
  protected:
   int status_ = 0;  // 0: nothing sent yet

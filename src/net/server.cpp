@@ -41,12 +41,15 @@ struct HttpServer::Impl {
       : state{.options = std::move(options),
               .hosts = HostNames("127.0.0.1", {}),
               .keys = {},
+              .rate_limits = {},
+              .tls = {},
               .routes = {},
               .connections = {},
               .on_request_end = {}} {
     state.hosts = HostNames(state.options.host, state.options.allowed_hosts);
     state.on_request_end = [this] { request_ended(); };
-    state.keys = all_keys();
+    take_keys(all_keys());
+    take_tls(load_tls(state.options.tls));
   }
   ~Impl() { acceptor.reset(); }
 
@@ -56,13 +59,17 @@ struct HttpServer::Impl {
   asio::awaitable<void> tick();
   bool make_room();
   ApiKeys all_keys() const;
+  void take_keys(ApiKeys keys);
   void reload_keys();
+  void take_tls(std::shared_ptr<asio::ssl::context> tls);
+  void reload_tls();
   void begin_drain(milliseconds grace);
   void request_ended();
   void interrupt_all();
   void finish();
 
   ServerState state;
+  FileWatch tls_files{state.options.tls.all()};
   FileWatch key_file{state.options.key_file.empty() ? std::vector<std::filesystem::path>()
                                                     : std::vector{state.options.key_file}};
   std::vector<std::function<void()>> stop_callbacks;
@@ -119,7 +126,7 @@ asio::awaitable<void> HttpServer::Impl::accept_clients() {
 asio::awaitable<void> HttpServer::Impl::serve_client(tcp::socket socket) {
   connection_count.fetch_add(1);
   try {
-    Connection connection(state, std::move(socket));
+    Connection connection(state, make_stream(std::move(socket), state.tls));
     co_await connection.run();
   } catch (const std::exception& error) {
     spdlog::error("connection ended by an exception error=\"{}\"", error.what());
@@ -146,6 +153,7 @@ asio::awaitable<void> HttpServer::Impl::tick() {
     for (Connection* connection : connections) connection->check_deadline(now);
     in_flight = state.requests_in_flight;
     if (key_file.poll()) reload_keys();
+    if (tls_files.poll()) reload_tls();
     if (state.options.on_tick && !finished) state.options.on_tick();
     if (state.draining && !interrupted && now >= interrupt_at) interrupt_all();
     if (interrupted && now >= give_up_at) {
@@ -160,9 +168,20 @@ asio::awaitable<void> HttpServer::Impl::tick() {
 }
 
 ApiKeys HttpServer::Impl::all_keys() const {
-  ApiKeys keys = state.options.keys;
+  ApiKeys keys;
+  for (ApiKey key : state.options.keys.keys()) {
+    if (key.limits.is_unlimited()) key.limits = state.options.key_limits;
+    keys.add(std::move(key));
+  }
   if (!state.options.key_file.empty()) keys.add_file(state.options.key_file, state.options.key_limits);
   return keys;
+}
+
+void HttpServer::Impl::take_keys(ApiKeys keys) {
+  const int64_t now_ns = SteadyClock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+  const ApiKey anybody{.name = "", .digest = {}, .scopes = kAllScopes, .limits = state.options.key_limits};
+  state.keys = std::move(keys);
+  state.rate_limits.update(state.keys.empty() ? std::span(&anybody, 1) : state.keys.keys(), now_ns);
 }
 
 // A bad file changes nothing; requests of keys that are gone end now.
@@ -170,7 +189,7 @@ void HttpServer::Impl::reload_keys() {
   if (state.options.key_file.empty()) return;
   bool good = true;
   try {
-    state.keys = all_keys();
+    take_keys(all_keys());
     spdlog::info("keys loaded file={} keys={}", state.options.key_file.string(), state.keys.keys().size());
     for (Connection* connection : state.connections) connection->end_revoked();
   } catch (const Error& error) {
@@ -178,6 +197,24 @@ void HttpServer::Impl::reload_keys() {
     spdlog::error("the keys stay as they were, for the key file is bad: {}", error.message());
   }
   if (state.options.on_reload) state.options.on_reload("keys", good);
+}
+
+void HttpServer::Impl::take_tls(std::shared_ptr<asio::ssl::context> tls) {
+  state.tls = std::move(tls);
+  if (state.tls) log_tls(state.options.tls, *state.tls);
+}
+
+// Connections that are there keep the certificate that they have seen.
+void HttpServer::Impl::reload_tls() {
+  if (!state.options.tls.enabled()) return;
+  bool good = true;
+  try {
+    take_tls(load_tls(state.options.tls));
+  } catch (const Error& error) {
+    good = false;
+    spdlog::error("the certificate stays as it was, for the new one is bad: {}", error.message());
+  }
+  if (state.options.on_reload) state.options.on_reload("tls", good);
 }
 
 void HttpServer::Impl::begin_drain(milliseconds grace) {
@@ -239,7 +276,10 @@ void HttpServer::drain(milliseconds grace) {
 }
 
 void HttpServer::reload() {
-  asio::post(impl_->io, [impl = impl_.get()] { impl->reload_keys(); });
+  asio::post(impl_->io, [impl = impl_.get()] {
+    impl->reload_keys();
+    impl->reload_tls();
+  });
 }
 
 bool HttpServer::draining() const { return impl_->draining; }

@@ -18,7 +18,9 @@
 #include "base/limits.h"
 #include "net/api_keys.h"
 #include "net/auth.h"
+#include "net/response.h"
 #include "net/route.h"
+#include "net/tls.h"
 
 namespace neutrino::net {
 
@@ -38,7 +40,9 @@ struct Completion {
   std::string error;       // reason of the error that ended it, else empty
   int64_t bytes_sent = 0;
   int64_t duration_ns = 0;
-  json::object log;  // from Response::log
+  json::object log;  // from the Response, as the other two
+  Attributes trace;
+  std::vector<TracePart> trace_parts;
 };
 
 struct ServerOptions {
@@ -46,8 +50,9 @@ struct ServerOptions {
   int port = 8000;  // 0: any free one
   ApiKeys keys;
   std::filesystem::path key_file;  // more keys, read again when it changes; empty: none
-  KeyLimits key_limits;            // of lines without limits of their own
-  bool metrics_open = false;       // routes for scrapers need no key
+  KeyLimits key_limits;       // of keys without limits of their own; without keys, of all clients together
+  bool metrics_open = false;  // routes for scrapers need no key
+  TlsFiles tls;               // read again when they change; without a certificate: plain HTTP
   std::vector<std::string> allowed_hosts;
   std::vector<std::string> allowed_origins;
   int64_t connections_max = limits::kConnections;
@@ -55,13 +60,14 @@ struct ServerOptions {
   milliseconds tick{250};  // resolution of the timeouts
   std::function<void(const Request&, const Completion&)> on_complete;
   std::function<void()> on_tick;                                    // io thread, every tick
-  std::function<void(std::string_view what, bool good)> on_reload;  // io thread; `what`: "keys"
+  std::function<void(std::string_view what, bool good)> on_reload;  // io thread; `what`: "keys", "tls"
+  std::function<void()> on_handshake_failure;                       // io thread
 };
 
 class HttpServer {
  public:
   explicit HttpServer(
-      ServerOptions options);  // throws Error{invalid_argument} for a key file that is not one
+      ServerOptions options);  // throws Error{invalid_argument} for a bad key file or certificate
   ~HttpServer();
 
   asio::any_io_executor executor();
@@ -78,7 +84,7 @@ class HttpServer {
   void drain(milliseconds grace);
   void stop() { drain(milliseconds(0)); }
   void
-  reload();  // any thread: reads the key file again even if it looks unchanged (it is looked at every tick)
+  reload();  // any thread: reads keys and certificates again even if they look unchanged (every tick looks)
   bool draining() const;
   int64_t connections() const;
   int64_t requests_in_flight() const;

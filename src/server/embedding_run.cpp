@@ -3,10 +3,17 @@
 #include <chrono>
 
 #include "base/random.h"
+#include "net/rate_limit.h"
 #include "server/answer_json.h"
 
 namespace neutrino::server {
 namespace {
+
+int64_t tokens_of(const chat::EmbeddingRequest& embedding) {
+  int64_t tokens = 0;
+  for (const std::vector<int32_t>& input : embedding.inputs) tokens += static_cast<int64_t>(input.size());
+  return tokens;
+}
 
 asio::awaitable<std::optional<chat::EmbeddingResult>> follow(chat::Embedding& embedding,
                                                              net::Response& response) {
@@ -34,7 +41,11 @@ asio::awaitable<std::optional<chat::EmbeddingResult>> run_embedding(Services& se
   const auto start = std::chrono::steady_clock::now();
   const net::Wakeups::Subscription subscription(services.wakeups, response.signal());
   const std::string id = embedding.id;
+  const int64_t tokens = tokens_of(embedding);
+  net::TokenReservation reservation(request, response, tokens, 0);
   const auto running = services.chat_model.embed(std::move(embedding));
+  reservation.settle(tokens);  // all of them will be computed
+  response.trace.emplace_back("gen_ai.usage.input_tokens", tokens);
   const ActiveRequests::Listing listing(services.active, {.request_id = request.id,
                                                           .answer_id = id,
                                                           .key_name = request.key_name,
@@ -51,6 +62,7 @@ void account_for(net::Response& response, const EmbeddingAccount& account) {
   if (!account.ignored.empty())
     response.set_header("X-Ignored-Params", header_text(joined(account.ignored, ",")));
   response.log["model"] = account.model;
+  response.trace.emplace_back("gen_ai.request.model", account.model);
   response.log["texts"] = account.texts;
   response.log["prompt_tokens"] = account.prompt_tokens;
 }

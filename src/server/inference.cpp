@@ -7,9 +7,11 @@
 
 #include "base/limits.h"
 #include "base/sha256.h"
+#include "net/rate_limit.h"
 #include "net/sse.h"
 #include "server/answer_json.h"
 #include "server/embedding_run.h"
+#include "server/tracing.h"
 
 namespace neutrino::server {
 namespace {
@@ -169,10 +171,37 @@ class LogAtEnd {
   const Answer& answer_;
 };
 
+// What was submitted is paid for, however it ends, and is in the trace.
+class AccountAtEnd {
+ public:
+  AccountAtEnd(net::Response& response, const net::Request& request, const Answer& answer,
+               net::TokenReservation& tokens)
+      : response_(response), request_(request), answer_(answer), tokens_(tokens) {}
+  ~AccountAtEnd() {
+    const chat::Usage usage = total_usage(answer_);
+    tokens_.settle(usage.prompt_tokens + usage.completion_tokens);
+    trace_answer(response_, request_, answer_, submitted_ns_);
+  }
+
+ private:
+  net::Response& response_;
+  const net::Request& request_;
+  const Answer& answer_;
+  net::TokenReservation& tokens_;
+  const int64_t submitted_ns_ = SteadyClock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+};
+
+int64_t tokens_at_most(const Answer& answer) {
+  int64_t tokens = 0;
+  for (const Choice& choice : answer.choices) tokens += choice.sampling.max_tokens;
+  return tokens;
+}
+
 }  // namespace
 
 void add_retry_headers(net::Response& response, const Error& error, double drain_seconds) {
-  const bool overloaded = error.code() == ErrorCode::resource_exhausted;
+  const bool of_key = error.reason() == "rate_limit_exceeded";  // which has its own time to come back
+  const bool overloaded = error.code() == ErrorCode::resource_exhausted && !of_key;
   const bool passing = error.reason() == "draining" || error.reason() == "model_loading";
   if (!overloaded && !passing) return;
   const double seconds = std::clamp(std::isfinite(drain_seconds) ? drain_seconds : 60.0, 1.0, 60.0);
@@ -220,7 +249,9 @@ asio::awaitable<void> answer_request(Services& services, const net::Request& req
   if (!inference.ignored.empty())
     response.set_header("X-Ignored-Params", header_text(joined(inference.ignored, ",")));
   const net::Wakeups::Subscription subscription(services.wakeups, response.signal());
+  net::TokenReservation tokens(request, response, total_usage(answer).prompt_tokens, tokens_at_most(answer));
   submit(services, request, answer);
+  const AccountAtEnd account(response, request, answer, tokens);
   const ActiveRequests::Listing listing(services.active, {.request_id = request.id,
                                                           .answer_id = answer.id,
                                                           .key_name = request.key_name,

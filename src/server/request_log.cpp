@@ -62,6 +62,11 @@ void RequestLog::count(std::string_view handler, const net::Request& request,
   MetricLabels with_status = labels;
   with_status["status"] = status_class(completion);
   metrics_.counter("http_requests_total", "Requests that ended, by how", with_status).Increment();
+  if (completion.error == "rate_limit_exceeded")
+    metrics_
+        .counter("neutrino_rate_limited_requests_total", "Requests beyond their key's limit",
+                 {{"key", request.key_name}})
+        .Increment();
   metrics_
       .histogram("http_request_duration_seconds", "From header to the end of the answer", kSeconds, labels)
       .Observe(static_cast<double>(completion.duration_ns) * 1e-9);
@@ -71,7 +76,8 @@ void RequestLog::count(std::string_view handler, const net::Request& request,
       .Observe(static_cast<double>(completion.bytes_sent));
 }
 
-void RequestLog::record(const net::Request& request, const net::Completion& completion) {
+void RequestLog::record(const net::Request& request, const net::Completion& completion,
+                        std::string_view trace_id) {
   const std::string_view handler = request.route ? request.route->path : "none";
   count(handler, request, completion);
   json::object line = identity(request);
@@ -80,6 +86,7 @@ void RequestLog::record(const net::Request& request, const net::Completion& comp
   line["truncated"] = completion.truncated;
   line["duration_ms"] = completion.duration_ns / 1'000'000;
   line["bytes_sent"] = completion.bytes_sent;
+  if (!trace_id.empty()) line["trace_id"] = trace_id;
   for (const auto& [key, value] : completion.log) line[key] = value;
   write_line(line, file_ ? file_.get() : stderr);
   if (request.route && request.route->auth == net::AuthPolicy::admin) audit(request, completion);

@@ -22,7 +22,8 @@ class RequestLog {
   RequestLog(Metrics& metrics, const std::optional<std::filesystem::path>& file,
              const std::optional<std::filesystem::path>& audit = std::nullopt);
 
-  void record(const net::Request& request, const net::Completion& completion);
+  // `trace_id`: in hex, of the spans that were made of it; empty: none.
+  void record(const net::Request& request, const net::Completion& completion, std::string_view trace_id = "");
 
  private:
   void count(std::string_view handler, const net::Request& request, const net::Completion& completion);

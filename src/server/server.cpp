@@ -4,6 +4,7 @@
 #include "server/request_log.h"
 #include "server/routes.h"
 #include "server/services.h"
+#include "server/tracing.h"
 
 namespace neutrino::server {
 namespace {
@@ -15,11 +16,16 @@ std::vector<std::string> names_or(std::vector<std::string> names, const std::str
   return names;
 }
 
+std::unique_ptr<Tracing> start_tracing(std::optional<net::TraceExporterOptions> options, Metrics& metrics) {
+  return options ? std::make_unique<Tracing>(std::move(*options), metrics) : nullptr;
+}
+
 }  // namespace
 
 struct ReplicaServer::Impl {
   Impl(chat::ChatModel& model, Metrics& metrics, ReplicaOptions options)
       : log(metrics, options.request_log, options.audit_log),
+        tracing(start_tracing(std::move(options.traces), metrics)),
         http(with_callbacks(std::move(options.http))),
         wakeups(http.executor()),
         workers(options.worker_threads),
@@ -38,6 +44,8 @@ struct ReplicaServer::Impl {
     http.spawn(wakeups.run());
     http.on_stop([this] { wakeups.close(); });
     model.set_wake([this] { wakeups.wake(); });
+    handshake_failures = &metrics.counter("neutrino_tls_handshake_failures_total",
+                                          "Connections that ended before TLS was agreed on");
     connections = &metrics.gauge("neutrino_http_connections", "Open connections");
     scrape = metrics.on_scrape([this] { connections->Set(static_cast<double>(http.connections())); });
   }
@@ -48,8 +56,9 @@ struct ReplicaServer::Impl {
 
   net::ServerOptions with_callbacks(net::ServerOptions options) {
     options.on_complete = [this](const net::Request& request, const net::Completion& completion) {
-      log.record(request, completion);
+      log.record(request, completion, tracing ? tracing->record(request, completion) : "");
     };
+    options.on_handshake_failure = [this] { handshake_failures->Increment(); };
     options.on_tick = [this] { watch_engine(); };
     options.on_reload = [this](std::string_view what, bool good) {
       services.metrics
@@ -69,12 +78,14 @@ struct ReplicaServer::Impl {
   }
 
   RequestLog log;
+  std::unique_ptr<Tracing> tracing;  // null: no traces
   ActiveRequests active;
   net::HttpServer http;
   net::Wakeups wakeups;
   net::Workers workers;
   Services services;
   Gauge* connections = nullptr;
+  Counter* handshake_failures = nullptr;
   int64_t scrape = 0;
   bool told_dead = false;
 };

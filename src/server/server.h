@@ -11,6 +11,7 @@
 #include "base/metrics.h"
 #include "chat/chat_model.h"
 #include "net/server.h"
+#include "net/trace_exporter.h"
 
 namespace neutrino::server {
 
@@ -19,6 +20,7 @@ struct ReplicaOptions {
   std::vector<std::string> served_names;             // empty: the model's own name
   std::optional<std::filesystem::path> request_log;  // absent: stderr
   std::optional<std::filesystem::path> audit_log;    // of admin calls; absent: beside the request log
+  std::optional<net::TraceExporterOptions> traces;   // absent: none are made
   int worker_threads = 2;
   std::chrono::milliseconds ping{limits::kPingSeconds * 1000};
 };

@@ -17,7 +17,7 @@ RELEASE = pathlib.Path(os.environ.get("NEUTRINO_TEST_BINARY", ROOT / "build" / "
 DEBUG = ROOT / "build" / "debug" / "neutrino"
 TINY = ROOT / "tests" / "golden" / "tiny" / "llama-q4_1.gguf"
 KEY = "test-key-of-the-e2e-suite"
-URL = re.compile(r"http://([^\s/:]+):(\d+)")
+URL = re.compile(r"(https?)://([^\s/:]+):(\d+)")
 
 
 class Response:
@@ -32,9 +32,10 @@ class Response:
 
 
 class Server:
-    def __init__(self, model, *flags, home, binary=RELEASE, key=KEY, environment=None):
+    def __init__(self, model, *flags, home, binary=RELEASE, key=KEY, environment=None, tls=None, ready=True):
+        """`tls`: an ssl.SSLContext, for a server that is given certificates; `ready`: wait until it is."""
         self.model = pathlib.Path(model).name.removesuffix(".gguf")
-        self.key = key
+        self.key, self.tls = key, tls
         self.log_path = pathlib.Path(tempfile.mkstemp(prefix="serve-", suffix=".log", dir=home)[1])
         command = [str(binary), "serve", str(model), "--port", "0", "--served-model-name", self.model, *map(str, flags)]
         if key:
@@ -42,15 +43,16 @@ class Server:
         settings = os.environ | {"NEUTRINO_HOME": str(home)} | (environment or {})
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=settings)
-        self.host, self.port = self._read_address()
+        self.scheme, self.host, self.port = self._read_address()
         threading.Thread(target=self._drain_stdout, daemon=True).start()
-        self.url = f"http://{self.host}:{self.port}"
-        self._wait_until_ready()
+        self.url = f"{self.scheme}://{self.host}:{self.port}"
+        if ready:
+            self._wait_until_ready()
 
     def _read_address(self):
         for line in self.process.stdout:
             if match := URL.search(line):
-                return match.group(1), int(match.group(2))
+                return match.group(1), match.group(2), int(match.group(3))
         raise AssertionError(f"serve ended with {self.process.wait()} before it was ready:\n{self.log()}")
 
     def _drain_stdout(self):
@@ -63,8 +65,13 @@ class Server:
     def log(self):
         return self.log_path.read_text(errors="replace")
 
+    def connect(self, timeout_s=120):
+        if self.tls:
+            return http.client.HTTPSConnection(self.host, self.port, timeout=timeout_s, context=self.tls)
+        return http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
+
     def request(self, method, path, body=None, headers=None, timeout_s=120, authorized=True):
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
+        connection = self.connect(timeout_s)
         try:
             connection.request(method, path, body, self.headers(headers, authorized, body))
             raw = connection.getresponse()
@@ -93,7 +100,7 @@ class Server:
 
     def open_stream(self, path, body, timeout_s=120):
         """A connection with a streaming request on it; the caller reads its response and closes it."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
+        connection = self.connect(timeout_s)
         connection.request("POST", path, json.dumps(body | {"model": self.model, "stream": True}), self.headers(body=body))
         return connection
 

@@ -55,18 +55,24 @@ RawClient::RawClient(int port, std::chrono::milliseconds patience)
 
 bool RawClient::send(std::string_view bytes) {
   while (!bytes.empty()) {
-    const ssize_t sent = ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    const ssize_t sent = write_bytes(bytes);
     if (sent <= 0) return false;
     bytes.remove_prefix(static_cast<size_t>(sent));
   }
   return true;
 }
 
+ssize_t RawClient::read_bytes(char* to, size_t size) { return ::recv(socket_.get(), to, size, 0); }
+
+ssize_t RawClient::write_bytes(std::string_view bytes) {
+  return ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+}
+
 bool RawClient::receive() {
   pollfd ready{socket_.get(), POLLIN, 0};
-  if (::poll(&ready, 1, static_cast<int>(patience_.count())) <= 0) return false;
+  if (!has_buffered() && ::poll(&ready, 1, static_cast<int>(patience_.count())) <= 0) return false;
   char buffer[65536];
-  const ssize_t got = ::recv(socket_.get(), buffer, sizeof buffer, 0);
+  const ssize_t got = read_bytes(buffer, sizeof buffer);
   if (got <= 0) return false;
   received_.append(buffer, static_cast<size_t>(got));
   return true;

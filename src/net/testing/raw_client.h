@@ -1,6 +1,8 @@
 // A client for tests that sends exactly the bytes it is told to, and reads with a time limit.
 #pragma once
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <map>
 #include <string>
@@ -20,7 +22,7 @@ struct Reply {
 class RawClient {
  public:
   explicit RawClient(int port, std::chrono::milliseconds patience = std::chrono::seconds(10));
-  ~RawClient() = default;
+  virtual ~RawClient() = default;
 
   bool send(std::string_view bytes);       // false: the peer closed
   Reply read_reply(bool head = false);     // the next answer; also what came before the peer closed
@@ -29,6 +31,13 @@ class RawClient {
   void close() { socket_ = FileDescriptor(); }
   void reset();  // close with RST
   const std::string& seen() const { return received_; }
+
+ protected:
+  // How bytes get over, in place of the plain socket.
+  virtual bool has_buffered() { return false; }
+  virtual ssize_t read_bytes(char* to, size_t size);    // <= 0: end or error
+  virtual ssize_t write_bytes(std::string_view bytes);  // <= 0: error
+  int descriptor() const { return socket_.get(); }
 
  private:
   bool receive();
