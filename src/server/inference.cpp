@@ -250,6 +250,7 @@ asio::awaitable<void> answer_request(Services& services, const net::Request& req
     response.set_header("X-Ignored-Params", header_text(joined(inference.ignored, ",")));
   const net::Wakeups::Subscription subscription(services.wakeups, response.signal());
   net::TokenReservation tokens(request, response, total_usage(answer).prompt_tokens, tokens_at_most(answer));
+  services.board.request(inference.n);
   submit(services, request, answer);
   const AccountAtEnd account(response, request, answer, tokens);
   const ActiveRequests::Listing listing(services.active, {.request_id = request.id,

@@ -13,6 +13,8 @@ namespace {
 
 const HistogramBuckets kSeconds = {.001, .0025, .005, .01, .025, .05, .1,  .25, .5,
                                    1,    2.5,   5,    10,  30,   60,  120, 300};
+const HistogramBuckets kFineSeconds = {.01, .025, .05, .075, .1,  .25, .5,  .75, 1,  1.5, 2,
+                                       2.5, 3,    3.5, 4,    4.5, 5,   7.5, 10,  30, 60};
 const HistogramBuckets kBytes = {100, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8};
 
 std::string_view status_class(const net::Completion& completion) {
@@ -69,6 +71,8 @@ void RequestLog::count(std::string_view handler, const net::Request& request,
         .Increment();
   metrics_
       .histogram("http_request_duration_seconds", "From header to the end of the answer", kSeconds, labels)
+      .Observe(static_cast<double>(completion.duration_ns) * 1e-9);
+  metrics_.histogram("http_request_duration_highr_seconds", "The same of all routes, finer", kFineSeconds)
       .Observe(static_cast<double>(completion.duration_ns) * 1e-9);
   metrics_.histogram("http_request_size_bytes", "Bodies of requests", kBytes, labels)
       .Observe(static_cast<double>(request.body.size()));

@@ -26,6 +26,7 @@ struct ReplicaServer::Impl {
   Impl(chat::ChatModel& model, Metrics& metrics, ReplicaOptions options)
       : log(metrics, options.request_log, options.audit_log),
         tracing(start_tracing(std::move(options.traces), metrics)),
+        board(metrics, model, names_or(options.served_names, model.info().name).front()),
         http(with_callbacks(std::move(options.http))),
         wakeups(http.executor()),
         workers(options.worker_threads),
@@ -35,6 +36,7 @@ struct ReplicaServer::Impl {
                  .workers = workers,
                  .wakeups = wakeups,
                  .active = active,
+                 .board = board,
                  .served_names = names_or(std::move(options.served_names), model.info().name),
                  .ping = options.ping,
                  .openapi = {}} {
@@ -79,6 +81,7 @@ struct ReplicaServer::Impl {
 
   RequestLog log;
   std::unique_ptr<Tracing> tracing;  // null: no traces
+  BoardMetrics board;
   ActiveRequests active;
   net::HttpServer http;
   net::Wakeups wakeups;

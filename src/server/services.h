@@ -11,6 +11,7 @@
 #include "net/server.h"
 #include "net/workers.h"
 #include "server/active_requests.h"
+#include "server/board_metrics.h"
 #include "server/inference_request.h"
 
 namespace neutrino::server {
@@ -22,6 +23,7 @@ struct Services {
   net::Workers& workers;
   net::Wakeups& wakeups;
   ActiveRequests& active;
+  BoardMetrics& board;
   std::vector<std::string> served_names;  // the first is the default one
   std::chrono::milliseconds ping;         // of event streams
   std::string openapi;                    // the document
