@@ -98,7 +98,7 @@ void expect_error(const Reply& reply, std::string_view method, const std::string
       {401, "invalid_api_key"}, {403, "insufficient_scope"}, {405, "method_not_allowed"}};
   for (const auto& [status, code] : codes)
     if (reply.status == status && parse_json(reply.body).at("error").as_object().contains("code")) {
-      EXPECT_EQ(parse_json(reply.body).at("error").at("code"), code) << what;
+      EXPECT_EQ(parse_json(reply.body).at("error").at("code"), json::string(code)) << what;
     }
 }
 

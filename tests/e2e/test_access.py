@@ -91,13 +91,11 @@ def test_limits_are_those_of_the_key(start, tmp_path):
 
 
 def test_the_client_comes_back_when_it_may(start):
-    server = start(TINY, "--requests-per-minute", "120")  # one comes back every half second
+    server = start(TINY, "--requests-per-minute", "60")  # one comes back every second
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key=server.key, max_retries=4)
-    for _ in range(119):
-        assert server.post("/tokenize", {"prompt": "a"}).status == 200
+    assert any(server.post("/tokenize", {"prompt": "a"}).status == 429 for _ in range(500))
     started = time.monotonic()
-    for _ in range(3):
-        client.completions.create(model=server.model, prompt="Hello", max_tokens=1)
+    client.completions.create(model=server.model, prompt="Hello", max_tokens=1)  # retried by the client, after Retry-After
     assert time.monotonic() - started < 20
     assert server.metric("neutrino_rate_limited_requests_total") >= 1
 
