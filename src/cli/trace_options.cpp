@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "base/error.h"
+#include "net/url.h"
 
 namespace neutrino::cli {
 namespace {

@@ -46,6 +46,7 @@ struct ReplicaServer::Impl {
     http.spawn(wakeups.run());
     http.on_stop([this] { wakeups.close(); });
     model.set_wake([this] { wakeups.wake(); });
+    add_process_metrics(metrics);
     handshake_failures = &metrics.counter("neutrino_tls_handshake_failures_total",
                                           "Connections that ended before TLS was agreed on");
     connections = &metrics.gauge("neutrino_http_connections", "Open connections");

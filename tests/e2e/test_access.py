@@ -12,9 +12,7 @@ import httpx2
 import openai
 import pytest
 
-from harness import TINY, events, user, wait_for
-
-CHAT = "/v1/chat/completions"
+from harness import RELEASE, TINY, events, wait_for
 
 
 def bearer(key):
@@ -55,8 +53,8 @@ def test_a_revoked_key_loses_its_stream(start, tmp_path):
     keys.write_text("ops key-ops\n")
     last = list(events(connection.getresponse()))[-1]
     connection.close()
-    assert last == "[DONE]" or json.loads(last)["error"]["code"] == "invalid_api_key"
-    assert status(server, "key-app") == 401
+    assert last == "[DONE]" or json.loads(last)["error"]["code"] == "invalid_api_key"  # a quick machine is done before that
+    wait_for(lambda: status(server, "key-app") == 401, 5, "the key is gone")
     assert status(server, "key-of-the-command-line") == 200
 
 
@@ -227,7 +225,6 @@ def test_a_renewed_certificate_under_load(start, certificates):
 
 
 def test_bad_files_are_told_before_the_model_is_loaded(certificates, tmp_path):
-    from harness import RELEASE
     bad_keys = tmp_path / "keys"
     bad_keys.write_text("# none\n")
     cases = [(["--api-key-file", bad_keys], "has no key"), (["--tls-cert", certificates["server.pem"]], "both --tls-cert and --tls-key"),
@@ -247,7 +244,7 @@ def test_beyond_loopback_tls_is_enough(start, certificates):
 
 def test_a_stream_over_tls_ends_with_its_client(start, certificates):
     server = start(TINY, *tls_flags(certificates), tls=certificates.context())
-    connection = server.open_stream(CHAT, {"messages": user("Count."), "max_tokens": 400, "ignore_eos": True})
+    connection = server.open_stream("/v1/completions", {"prompt": "a", "max_tokens": 200, "ignore_eos": True})
     next(events(connection.getresponse()))
     connection.close()
     wait_for(lambda: server.kv_blocks()["referenced"] == 0, 10, "its blocks are given back")
