@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "compute/backend.h"
+#include "compute/cpu/cpu_backend.h"
 #include "compute/paged_kv_cache.h"
 #include "compute/test_support.h"
 
@@ -208,6 +209,91 @@ TEST_P(AttentionOnEveryTable, LayersWithAWindowNeedNoMoreThanTheirWindow) {
       if (shape.window == 1) continue;
       EXPECT_FALSE(
           same_bits(attend_in_a_ring(*fast, shape, shape.window - kBlockPositions, false, singles), want));
+    }
+}
+
+// Sequences whose first blocks are the same: what each has computed behind them, and the rows of its next step.
+struct Branch {
+  int64_t own = 0, rows = 0;
+};
+constexpr int64_t kTrunkBlocks = 3, kTrunk = kTrunkBlocks * kBlockPositions;
+constexpr Branch kBranches[] = {{1, 1}, {40, 3}, {31, 2}, {0, 1}, {17, 9}};
+constexpr int64_t kBranchBlocks = 2;
+
+// Outputs of the branches' next rows, in one batch or each by itself; and the blocks that were gone through.
+std::vector<float> attend_branches(Backend& backend, const AttentionShape& shape, KvType type,
+                                   bool together) {
+  KvCacheShape cache_of_all = cache_shape(shape, type);
+  cache_of_all.blocks = kTrunkBlocks + kBranchBlocks * static_cast<int64_t>(std::size(kBranches));
+  const auto cache = backend.make_kv_cache(cache_of_all);
+  std::vector<std::vector<int32_t>> tables;
+  const auto run = [&](const std::vector<SequenceRows>& sequences, uint64_t seed) {
+    const ScratchScope scope(backend);
+    const int64_t count = sequences.back().first_row + sequences.back().rows;
+    std::vector<float> rows = random_floats(count * row_width(shape), seed, 2.0f);
+    Tensor qkv = view_of(rows, count, row_width(shape));
+    const Batch batch = {.sequences = sequences};
+    backend.rope_and_store(qkv, {}, shape, batch, *cache, 1);
+    return copy(backend.attention_values(qkv, shape, batch, *cache, 1));
+  };
+  std::vector<int32_t> trunk;
+  for (int32_t block = 0; block < kTrunkBlocks; ++block) trunk.push_back(block);
+  run({{.rows = kTrunk, .block_table = trunk}}, 1);
+  for (size_t i = 0; i < std::size(kBranches); ++i) {
+    tables.push_back(trunk);
+    for (int64_t block = 0; block < kBranchBlocks; ++block)
+      tables[i].push_back(
+          static_cast<int32_t>(kTrunkBlocks + kBranchBlocks * static_cast<int64_t>(i) + block));
+    if (kBranches[i].own > 0)
+      run({{.rows = kBranches[i].own, .first_position = kTrunk, .block_table = tables[i]}}, 10 + i);
+  }
+  std::vector<SequenceRows> sequences;
+  int64_t first_row = 0;
+  for (size_t i = 0; i < std::size(kBranches); first_row += kBranches[i++].rows)
+    sequences.push_back({.first_row = first_row,
+                         .rows = kBranches[i].rows,
+                         .first_position = kTrunk + kBranches[i].own,
+                         .block_table = tables[i]});
+  if (together) return run(sequences, 99);
+  std::vector<float> all = random_floats(first_row * row_width(shape), 99, 2.0f), out;
+  for (SequenceRows sequence : sequences) {
+    const ScratchScope scope(backend);
+    Tensor rows = view_of(all, first_row, row_width(shape));
+    rows.data += sequence.first_row * rows.stride;
+    rows.rows = sequence.rows;
+    sequence.first_row = 0;
+    const Batch batch = {.sequences = {&sequence, 1}};
+    backend.rope_and_store(rows, {}, shape, batch, *cache, 1);
+    const std::vector<float> part = copy(backend.attention_values(rows, shape, batch, *cache, 1));
+    out.insert(out.end(), part.begin(), part.end());
+  }
+  return out;
+}
+
+TEST_P(AttentionOnEveryTable, SequencesThatShareBlocksGoThroughThemOnceAndKeepTheirBits) {
+  for (const KvType type : {KvType::bf16, KvType::q8_0})
+    for (const AttentionShape& shape : kShapes) {
+      if (!shape.causal || shape.window > 0) continue;
+      const bool wide = shape.head_dim > 100;
+      if (wide && type == KvType::q8_0) continue;                    // seconds
+      const auto backend = cpu(GetParam(), Arithmetic::integer, 1);  // of more, each wants something to do
+      std::vector<float> alone = attend_branches(*backend, shape, type, false);
+      EXPECT_TRUE(
+          same_bits(attend_branches(*cpu(GetParam(), Arithmetic::integer, 2), shape, type, true), alone));
+      const int64_t before = cpu::block_reads(*backend);
+      EXPECT_TRUE(same_bits(attend_branches(*backend, shape, type, true), alone)) << &shape - kShapes;
+      if (!wide) {
+        EXPECT_TRUE(same_bits(attend_branches(*reference(Arithmetic::integer), shape, type, true), alone));
+      }
+      const int64_t together = cpu::block_reads(*backend) - before;
+      attend_branches(*backend, shape, type, false);
+      const int64_t each = cpu::block_reads(*backend) - before - together;
+      // The trunk is read once, not five times.
+      if (!wide) {
+        EXPECT_GE(each - together, shape.num_key_value_heads * 4 * kTrunkBlocks) << &shape - kShapes;
+      }
+      alone[7] += 1;
+      EXPECT_FALSE(same_bits(attend_branches(*backend, shape, type, true), alone));
     }
 }
 

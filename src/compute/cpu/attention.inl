@@ -64,9 +64,15 @@ inline Range visible_positions(const AttentionTask& task, int64_t row) {
           task.causal ? position + 1 : smaller(task.positions, position + reach)};
 }
 
-// Queries of a task, `count` from its query `first` on (query = row * group + head). Their positions' ends never fall.
+// Queries of a task, `count` from its query `first` on (query = row * group + head), and where they stand in their batch. Their
+// positions' ends never fall.
+struct Queries {
+  const AttentionTask* task;
+  int64_t first, count, place;
+};
+
 struct QueryBatch {
-  int64_t first, count;
+  int64_t count;
   float* q;                                  // [count][key_width], rounded to bfloat16
   float* sum;                                // [count][value_width]
   float* scores;                             // [count][32] of a block, then the probabilities
@@ -258,11 +264,21 @@ void attend_block(const AttentionTask& task, QueryBatch& batch, const Block& blo
   products.add_values(task, batch, block, tiles);
 }
 
+// A batch of so many queries in the task's working memory.
+inline void begin_batch(const AttentionTask& task, QueryBatch& batch, int64_t count) {
+  batch.count = count;
+  batch.q = task.work, batch.sum = batch.q + count * task.key_width;
+  batch.scores = batch.sum + count * task.value_width;
+  for (int64_t i = 0; i < count * task.value_width; i += 16) store(batch.sum + i, splat(0.0f));
+}
+
 // Rounds the queries and starts their sums.
-inline void begin_queries(const AttentionTask& task, QueryBatch& batch) {
+inline void begin_queries(const Queries& queries, QueryBatch& batch) {
+  const AttentionTask& task = *queries.task;
   const int64_t key_width = task.key_width;
-  for (int64_t q = 0; q < batch.count; ++q) {
-    const int64_t row = (batch.first + q) / task.group, head = (batch.first + q) % task.group;
+  for (int64_t i = 0; i < queries.count; ++i) {
+    const int64_t row = (queries.first + i) / task.group, head = (queries.first + i) % task.group;
+    const int64_t q = queries.place + i;
     const float* source = task.q + row * task.q_stride + head * task.key_dim;
     for (int64_t d = 0; d < key_width; d += 16)
       store(batch.q + q * key_width + d, round_bf16(load_some(source + d, task.key_dim - d)));
@@ -270,12 +286,13 @@ inline void begin_queries(const AttentionTask& task, QueryBatch& batch) {
     batch.l[q] = task.sinks ? 1.0f : 0.0f;
     batch.visible[q] = visible_positions(task, row);
   }
-  for (int64_t i = 0; i < batch.count * task.value_width; i += 16) store(batch.sum + i, splat(0.0f));
 }
 
-inline void end_queries(const AttentionTask& task, const QueryBatch& batch) {
-  for (int64_t q = 0; q < batch.count; ++q) {
-    const int64_t row = (batch.first + q) / task.group, head = (batch.first + q) % task.group;
+inline void end_queries(const Queries& queries, const QueryBatch& batch) {
+  const AttentionTask& task = *queries.task;
+  for (int64_t i = 0; i < queries.count; ++i) {
+    const int64_t row = (queries.first + i) / task.group, head = (queries.first + i) % task.group;
+    const int64_t q = queries.place + i;
     float* out = task.out + row * task.out_stride + head * task.value_dim;
     for (int64_t d = 0; d < task.value_dim; d += 16)
       store_some(out + d, divide(load(batch.sum + q * task.value_width + d), splat(batch.l[q])),
@@ -283,22 +300,15 @@ inline void end_queries(const AttentionTask& task, const QueryBatch& batch) {
   }
 }
 
+// Takes the batch's queries [first, last) through the task's blocks from `position` to `end`.
 template <typename Products>
-void attend_queries(const AttentionTask& task, int64_t first, int64_t count) {
-  QueryBatch batch;
-  batch.first = first, batch.count = count;
+void attend_blocks(const AttentionTask& task, QueryBatch& batch, Products& products, int64_t first,
+                   int64_t last, int64_t position, int64_t end) {
   float* const keys = task.work + kQueryBatchFloats;
   float* const values = keys + kExpandedTileFloats;
-  batch.q = task.work, batch.sum = batch.q + count * task.key_width;
-  batch.scores = batch.sum + count * task.value_width;
-  begin_queries(task, batch);
-  Products products;
-  products.begin(task, batch);
-  const int64_t end = batch.visible[count - 1].end;
-  Block block = {batch.visible[0].first / 32 * 32, 0, 0, false};
-  for (; block.position < end; block.position += 32) {
+  for (Block block = {position, first, first, false}; block.position < end; block.position += 32) {
     while (batch.visible[block.first].end <= block.position) ++block.first;
-    while (block.end < count && batch.visible[block.end].first < block.position + 32) ++block.end;
+    while (block.end < last && batch.visible[block.end].first < block.position + 32) ++block.end;
     block.full = batch.visible[block.first].end >= block.position + 32 &&
                  batch.visible[block.end - 1].first <= block.position;
     const int32_t* number = task.block_table + block.position / 32;
@@ -315,14 +325,53 @@ void attend_queries(const AttentionTask& task, int64_t first, int64_t count) {
                    products);
     }
   }
-  end_queries(task, batch);
+}
+
+template <typename Products>
+void attend_queries(const AttentionTask& task, int64_t first, int64_t count) {
+  QueryBatch batch;
+  begin_batch(task, batch, count);
+  const Queries queries = {&task, first, count, 0};
+  begin_queries(queries, batch);
+  Products products;
+  products.begin(task, batch);
+  attend_blocks(task, batch, products, 0, count, batch.visible[0].first / 32 * 32, batch.visible[count - 1].end);
+  end_queries(queries, batch);
+}
+
+// All queries of the task and its siblings: first through the blocks that they share, then each task's through its own.
+template <typename Products>
+void attend_siblings(const AttentionTask& task, int64_t count) {
+  QueryBatch batch;
+  begin_batch(task, batch, count);
+  const AttentionTask* const last = &task + task.siblings;
+  int64_t place = 0;
+  for (const AttentionTask* one = &task; one <= last; place += one->rows * one->group, ++one)
+    begin_queries({one, 0, one->rows * one->group, place}, batch);
+  Products products;
+  products.begin(task, batch);
+  attend_blocks(task, batch, products, 0, count, 0, task.shared_positions);
+  place = 0;
+  for (const AttentionTask* one = &task; one <= last; ++one) {
+    const int64_t end = place + one->rows * one->group;
+    attend_blocks(*one, batch, products, place, end, task.shared_positions, batch.visible[end - 1].end);
+    end_queries({one, 0, end - place, place}, batch);
+    place = end;
+  }
+}
+
+inline int64_t queries_of(const AttentionTask& task) {
+  int64_t rows = 0;
+  for (const AttentionTask* one = &task; one <= &task + task.siblings; ++one) rows += one->rows;
+  return rows * task.group;
 }
 
 template <typename Products>
 void attend_batches(const AttentionTask& task) {
-  const int64_t queries = task.rows * task.group;
+  const int64_t queries = queries_of(task);
   const int64_t room = kQueryBatchFloats / (task.key_width + task.value_width + 32);
   const int64_t most = smaller(room, kQueryBatchMax) / kQueryTile * kQueryTile;
+  if (task.siblings > 0) return attend_siblings<Products>(task, queries);  // the caller sees to it that they fit
   for (int64_t first = 0; first < queries; first += most)
     attend_queries<Products>(task, first, smaller(most, queries - first));
 }

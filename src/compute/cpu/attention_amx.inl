@@ -111,5 +111,5 @@ class TileProducts : public VectorProducts {
 };
 
 void attend_on_tiles(const AttentionTask& task) {
-  task.rows* task.group < kTileQueriesMin ? attend(task) : attend_batches<TileProducts>(task);
+  queries_of(task) < kTileQueriesMin ? attend(task) : attend_batches<TileProducts>(task);
 }

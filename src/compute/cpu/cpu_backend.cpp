@@ -32,6 +32,9 @@ namespace {
 constexpr int64_t kRowTiles = 12;         // rows that every table's tiles divide
 constexpr int64_t kGatePanels = 2;        // whose gates and ups are computed side by side
 constexpr int64_t kAttentionRowsMin = 8;  // rows of one sequence in an attention item, where it has so many
+constexpr int64_t kSharedPositionsMin =
+    2 * kBlockPositions;              // that sequences have in common to go through them together
+constexpr int64_t kSiblingsMax = 32;  // of such a group, its first included
 
 struct Floats {
   explicit Floats(int64_t count)
@@ -99,6 +102,7 @@ class CpuBackend final : public HostBackend {
     team_.run(count, [=](int64_t i, int64_t) { fn(context, i); });
   }
   int64_t forks() const { return team_.forks(); }
+  int64_t block_reads() const { return block_reads_; }
 
  private:
   // An operation on rows that waits for the one that reads it.
@@ -171,6 +175,7 @@ class CpuBackend final : public HostBackend {
   WeightCache cache_;
   std::vector<std::unique_ptr<Floats>> work_;          // one a thread
   std::vector<std::unique_ptr<Floats>> product_work_;  // one a thread: PanelTask::work
+  int64_t block_reads_ = 0;                            // see cpu::block_reads()
   std::vector<std::unique_ptr<Floats>> scores_;  // one a thread: float32 attention, one float a position
   int64_t positions_ = 0;
   std::array<Later, ThreadTeam::kPhases - 1> later_;
@@ -512,6 +517,47 @@ void CpuBackend::rope_and_store(Tensor& qkv, const RopeTable& rope, const Attent
   });
 }
 
+// Ranges of rows that go through the blocks together: [first, first + count), of which the first so many positions stand in the
+// same blocks.
+struct RangeGroup {
+  int64_t first, count, shared_positions;
+};
+
+int64_t positions_before(const RowRange& range) { return range.sequence->first_position + range.first; }
+
+// Of the positions before both ranges: those in whole blocks that both tables have in the same place, from the first on.
+int64_t shared_positions(const RowRange& a, const RowRange& b, const KvTiles& place) {
+  const auto one = block_table(*a.sequence, place), other = block_table(*b.sequence, place);
+  const int64_t most = std::min(positions_before(a), positions_before(b)) / kBlockPositions;
+  int64_t blocks = 0;
+  while (blocks < most && one[blocks] == other[blocks]) ++blocks;
+  return blocks * kBlockPositions;
+}
+
+// Neighbours that have most of their past in common: choices of one prompt, behind a common one. At most `count_max` of them,
+// with at most `rows_max` rows; none, if that is 1.
+std::span<RangeGroup> group_ranges(std::span<const RowRange> ranges, const KvTiles& place, int64_t count_max,
+                                   int64_t rows_max, Scratch& scratch) {
+  const auto bytes = static_cast<int64_t>(ranges.size() * sizeof(RangeGroup));
+  auto* groups = reinterpret_cast<RangeGroup*>(scratch.take(bytes));
+  const auto size = static_cast<int64_t>(ranges.size());
+  int64_t count = 0;
+  for (int64_t first = 0; first < size; first += groups[count++].count) {
+    RangeGroup group = {first, 1, positions_before(ranges[first]) / kBlockPositions * kBlockPositions};
+    int64_t rows = ranges[first].rows;
+    for (int64_t next = first + 1; next < size && group.count < count_max; ++next) {
+      const int64_t shared =
+          std::min(group.shared_positions, shared_positions(ranges[first], ranges[next], place));
+      rows += ranges[next].rows;
+      if (rows > rows_max || shared < kSharedPositionsMin || 2 * shared < group.shared_positions) break;
+      group.shared_positions = shared;
+      ++group.count;
+    }
+    groups[count] = group;
+  }
+  return {groups, static_cast<size_t>(count)};
+}
+
 void CpuBackend::attend_rows(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
                              const PagedKvCache& cache, int64_t layer, const Tensor& out) {
   check_shapes(qkv, shape, cache, layer);
@@ -522,38 +568,58 @@ void CpuBackend::attend_rows(const Tensor& qkv, const AttentionShape& shape, con
   const int64_t rows = std::max(kAttentionRowsMin, qkv.rows * kv_heads / (4 * threads()));
   const std::span<RowRange> ranges =
       cut_rows(batch, std::clamp<int64_t>(kQueryBatchMax / group, 1, rows), scratch_);
+  const bool exact = arithmetic_ == Arithmetic::float32;
+  // Not so many in a group that threads would have nothing to do.
+  const int64_t siblings_max = exact || !shape.causal || shape.window > 0
+                                   ? 1
+                                   : std::min(kSiblingsMax, std::ssize(ranges) * kv_heads / threads());
+  const int64_t queries_max =
+      std::min(kQueryBatchFloats / (place.key_width + place.value_width + kBlockPositions), kQueryBatchMax);
+  const std::span<RangeGroup> groups =
+      group_ranges(ranges, place, siblings_max, queries_max / kRowTiles * kRowTiles / group, scratch_);
+  for (const RangeGroup& one : groups) {
+    block_reads_ += kv_heads * one.shared_positions / kBlockPositions;
+    for (const RowRange& range : ranges.subspan(one.first, one.count))
+      block_reads_ += kv_heads * (ceil_div(positions_before(range) + range.rows, kBlockPositions) -
+                                  one.shared_positions / kBlockPositions);
+  }
   // Head by head, so that a head's keys and values stay in the cache; the last rows, which see most, first.
-  const auto count = static_cast<int64_t>(ranges.size());
+  const auto count = static_cast<int64_t>(groups.size());
   fork(count * kv_heads, [&](int64_t item, int64_t thread) {
-    const RowRange& range = ranges[count - 1 - item % count];
-    const SequenceRows& sequence = *range.sequence;
-    const int64_t head = item / count, row = sequence.first_row + range.first;
-    const bool exact = arithmetic_ == Arithmetic::float32;
-    (exact ? kernels_.attend_float : kernels_.attend)({
-        .q = qkv.row(row) + head * group * place.key_dim,
-        .q_stride = qkv.stride,
-        .out = out.row(row) + head * group * place.value_dim,
-        .out_stride = out.stride,
-        .rows = range.rows,
-        .group = group,
-        .first_position = sequence.first_position + range.first,
-        .positions = sequence.first_position + sequence.rows,
-        .window = shape.window,
-        .causal = shape.causal,
-        .tiles = reinterpret_cast<const uint8_t*>(cache.tiles(layer, head)),
-        .kv_type = cache.shape().type,
-        .key_bytes = place.key_bytes,
-        .block_bytes = place.block_stride,
-        .block_table = block_table(sequence, place).data(),
-        .key_dim = place.key_dim,
-        .key_width = place.key_width,
-        .value_dim = place.value_dim,
-        .value_width = place.value_width,
-        .scale = shape.scale,
-        .softcap = shape.softcap,
-        .sinks = shape.sinks.empty() ? nullptr : shape.sinks.data() + head * group,
-        .work = exact ? scores_[thread]->data : work(thread),
-    });
+    const RangeGroup& one = groups[count - 1 - item % count];
+    const int64_t head = item / count;
+    const auto task = [&](const RowRange& range) {
+      const SequenceRows& sequence = *range.sequence;
+      const int64_t row = sequence.first_row + range.first;
+      return AttentionTask{.q = qkv.row(row) + head * group * place.key_dim,
+                           .q_stride = qkv.stride,
+                           .out = out.row(row) + head * group * place.value_dim,
+                           .out_stride = out.stride,
+                           .rows = range.rows,
+                           .group = group,
+                           .first_position = sequence.first_position + range.first,
+                           .positions = sequence.first_position + sequence.rows,
+                           .window = shape.window,
+                           .causal = shape.causal,
+                           .tiles = reinterpret_cast<const uint8_t*>(cache.tiles(layer, head)),
+                           .kv_type = cache.shape().type,
+                           .key_bytes = place.key_bytes,
+                           .block_bytes = place.block_stride,
+                           .block_table = block_table(sequence, place).data(),
+                           .key_dim = place.key_dim,
+                           .key_width = place.key_width,
+                           .value_dim = place.value_dim,
+                           .value_width = place.value_width,
+                           .scale = shape.scale,
+                           .softcap = shape.softcap,
+                           .sinks = shape.sinks.empty() ? nullptr : shape.sinks.data() + head * group,
+                           .work = exact ? scores_[thread]->data : work(thread),
+                           .siblings = one.count - 1,
+                           .shared_positions = one.shared_positions};
+    };
+    AttentionTask tasks[kSiblingsMax];
+    for (int64_t i = 0; i < one.count; ++i) tasks[i] = task(ranges[one.first + i]);
+    (exact ? kernels_.attend_float : kernels_.attend)(tasks[0]);
   });
   scratch_.release(mark);
 }
@@ -583,6 +649,10 @@ Activation CpuBackend::attention(const Tensor& qkv, const AttentionShape& shape,
 
 std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options) {
   return cpu::make_backend(options, cpu::select_kernels(options.isa));
+}
+
+int64_t cpu::block_reads(const Backend& backend) {
+  return dynamic_cast<const cpu::CpuBackend&>(backend).block_reads();
 }
 
 int64_t cpu::forks(const Backend& backend) { return dynamic_cast<const cpu::CpuBackend&>(backend).forks(); }

@@ -14,4 +14,8 @@ std::unique_ptr<Backend> make_backend(const BackendOptions& options, const Kerne
 // How often a backend of this kind has called its threads together.
 int64_t forks(const Backend& backend);
 
+// How many KV blocks it has gone through: of each layer and key/value head, each once for all rows that go through them
+// together. For layers without a window.
+int64_t block_reads(const Backend& backend);
+
 }  // namespace neutrino::compute::cpu

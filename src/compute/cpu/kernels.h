@@ -86,6 +86,10 @@ struct PanelTask {
 };
 
 // Queries of one key/value head: `group` heads side by side in each of `rows` rows, the rows at consecutive positions.
+//
+// `siblings` more tasks may stand behind it, of which q, out, rows, first_position, positions and block_table are their own. All
+// of them lie behind the first `shared_positions` (a multiple of 32), whose blocks they have in common and which are read once
+// for all. Only in integer arithmetic, causal and without a window.
 struct AttentionTask {
   const float* q;  // head h of row r at q[r * q_stride + h * key_dim]
   int64_t q_stride;
@@ -107,6 +111,7 @@ struct AttentionTask {
   float softcap;       // 0: none
   const float* sinks;  // (group): where the softmax's maximum starts, its sum being 1; or null
   float* work;         // kAttentionWorkFloats; for float32 arithmetic one float a position
+  int64_t siblings = 0, shared_positions = 0;
 };
 
 // Queries that the integer kernels take through the blocks together, at most; the floats that they keep of these (24 of the widest:
