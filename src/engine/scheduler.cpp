@@ -97,8 +97,26 @@ const Plan& Scheduler::plan(int64_t now_ns, int64_t prompt_rows) {
 }
 
 bool Scheduler::admit_next(int64_t now_ns) {
-  if (waiting_.empty() || budget_ == 0 || std::ssize(running_) == options_.max_sequences) return false;
-  Sequence& sequence = *waiting_.front();
+  if (budget_ == 0 || std::ssize(running_) == options_.max_sequences) return false;
+  for (size_t place = 0; place < waiting_.size(); ++place)
+    if (!waits_for_prefix(*waiting_[place])) return admit(place, now_ns);
+  return false;
+}
+
+// What both know and the running one has not computed yet, it will have soon.
+bool Scheduler::waits_for_prefix(Sequence& sequence) const {
+  const bool resumes = !states_.in_use() || states_.keeps_snapshots();
+  if (!blocks_.keeps_names() || !resumes) return false;
+  const int64_t useful = useful_prefix(sequence);
+  for (const SequencePtr& other : running_) {
+    const int64_t common = blocks_.in_common(sequence, useful, *other);
+    if (common > other->computed && !blocks_.holder(sequence, common / kBlockPositions - 1)) return true;
+  }
+  return false;
+}
+
+bool Scheduler::admit(size_t place, int64_t now_ns) {
+  Sequence& sequence = *waiting_[place];
   if (sequence.wants_prompt_logprobs() && extra_outputs_ == 0) return false;
   take_prefix(sequence);
   if (!blocks_.have_room(sequence, running_)) {
@@ -114,18 +132,22 @@ bool Scheduler::admit_next(int64_t now_ns) {
     cached_tokens_ += sequence.computed;
   }
   if (states_.in_use()) start_state(sequence);
-  running_.push_back(std::move(waiting_.front()));
-  waiting_.erase(waiting_.begin());
+  running_.push_back(std::move(waiting_[place]));
+  waiting_.erase(waiting_.begin() + static_cast<ptrdiff_t>(place));
   return true;
 }
 
-// Takes the cached blocks of the longest known prefix. At least one token stays to be computed, for its logits; and so do
-// the prompt's tokens whose logits were asked for and not given yet.
+// At least one token stays to be computed, for its logits; and so do the prompt's tokens whose logits were asked for and not
+// given yet.
+int64_t Scheduler::useful_prefix(const Sequence& sequence) {
+  const int64_t useful = sequence.known() - 1;
+  return sequence.wants_prompt_logprobs() ? std::min(useful, sequence.prompt_logprobs_done) : useful;
+}
+
+// Takes the cached blocks of the longest known prefix.
 void Scheduler::take_prefix(Sequence& sequence) {
   if (!blocks_.keeps_names()) return;
-  int64_t useful = sequence.known() - 1;
-  if (sequence.wants_prompt_logprobs()) useful = std::min(useful, sequence.prompt_logprobs_done);
-  blocks_.take_prefix(sequence, useful);
+  blocks_.take_prefix(sequence, useful_prefix(sequence));
   if (states_.in_use()) cut_to_snapshot(sequence);
 }
 

@@ -11,6 +11,9 @@
 // behind: at the last full block of its prompt, at the place where it left what others had computed, at some blocks of a
 // long prompt, and at the last block that it generated. Its rows of a step end where a snapshot is to be taken.
 //
+// A newcomer waits where a running sequence is computing what both begin with: it shares the blocks then, and computes the rest
+// (choices of one prompt compute it once). Others in the queue may overtake it.
+//
 // A newcomer is admitted only when the blocks for all it knows are there beside those that running prompts still need, so
 // that it does not come just to be preempted. Owned by the engine thread; nothing allocates after the constructor.
 #pragma once
@@ -84,6 +87,9 @@ class Scheduler {
 
  private:
   bool admit_next(int64_t now_ns);
+  bool admit(size_t place, int64_t now_ns);
+  static int64_t useful_prefix(const Sequence& sequence);
+  bool waits_for_prefix(Sequence& sequence) const;
   void take_prefix(Sequence& sequence);
   void cut_to_snapshot(Sequence& sequence);
   void start_state(Sequence& sequence);

@@ -54,6 +54,17 @@ int64_t SequenceBlocks::resumable_blocks(Sequence& sequence, int64_t useful) {
   return resumable;
 }
 
+// Names tell all tokens up to the end of their block, so those in common are found by bisection.
+int64_t SequenceBlocks::in_common(Sequence& newcomer, int64_t useful, Sequence& other) {
+  int64_t same = 0, different = std::min(useful, other.known()) / kBlockPositions + 1;
+  while (different - same > 1) {
+    const int64_t middle = (same + different) / 2;
+    const bool equal = newcomer.block_name(middle - 1, hash_) == other.block_name(middle - 1, hash_);
+    (equal ? same : different) = middle;
+  }
+  return same * kBlockPositions;
+}
+
 void SequenceBlocks::drop_last(Sequence& sequence) {
   check(groups_.size() == 1 && groups_[0].window == 0, "dropped a block of a sequence with a window");
   std::vector<int32_t>& blocks = sequence.tables[0].blocks;

@@ -37,6 +37,8 @@ class SequenceBlocks {
   // Takes the cached blocks of the longest prefix of at most `useful` tokens that can be resumed. The sequence holds nothing
   // yet. Its `branch` becomes the end of what a group that keeps everything has of it.
   void take_prefix(Sequence& sequence, int64_t useful);
+  // Tokens, of the first `useful` of the newcomer, that the other one knows, too, in whole blocks.
+  int64_t in_common(Sequence& newcomer, int64_t useful, Sequence& other);
   // Gives back the last block, which has just been taken. Where there is one group, without a window.
   void drop_last(Sequence& sequence);
   // Are there blocks for all that the newcomer knows, beside those that running sequences will still take?
