@@ -59,7 +59,8 @@ struct CacheSize {
   int64_t sequences = 0;    // with a state each
   int64_t blocks = 0, state_snapshots = 0;
   int64_t states() const { return state_bytes > 0 ? (sequences + state_snapshots) * state_bytes : 0; }
-  int64_t bytes() const { return plan.bytes(blocks) + states(); }
+  int64_t draft_bytes = 0;  // keys and values of a draft model, in as many blocks
+  int64_t bytes() const { return plan.bytes(blocks) + states() + draft_bytes; }
   std::string text() const;  // "1.2 GiB of KV memory for 4096 tokens, ..."
 };
 
@@ -69,7 +70,16 @@ std::string CacheSize::text() const {
   if (state_bytes > 0)
     text += fmt::format(", {} for the states of {} sequences and {} snapshots", size_text(states()),
                         sequences, state_snapshots);
+  if (draft_bytes > 0) text += fmt::format(", {} for the draft model's", size_text(draft_bytes));
   return text;
+}
+
+int64_t draft_bytes(const EngineConfig& config, const models::Model* draft, compute::Arithmetic arithmetic,
+                    int64_t blocks) {
+  if (draft == nullptr) return 0;
+  compute::KvCacheShape shape = draft->kv_cache_shape(1);
+  shape.type = parse_kv_type(config.kv_type);
+  return blocks * compute::kv_block_bytes(shape, arithmetic);
 }
 
 // Snapshots of states, beside a state for each sequence: as many as the engine likes, in at most a part of what is there.
@@ -80,8 +90,8 @@ int64_t choose_snapshots(const EngineConfig& config, int64_t state_bytes, int64_
 
 // From the flag, which is for keys, values and states together, or from the memory that was free before the weights came.
 // Throws Error with the figures if the model does not fit.
-CacheSize choose_cache(const EngineConfig& config, const models::Model& model, compute::Arithmetic arithmetic,
-                       const AvailableMemory& available, int64_t weights) {
+CacheSize choose_cache(const EngineConfig& config, const models::Model& model, const models::Model* draft,
+                       compute::Arithmetic arithmetic, const AvailableMemory& available, int64_t weights) {
   CacheSize size{
       .plan = {model,
                parse_kv_type(config.kv_type),
@@ -108,11 +118,25 @@ CacheSize choose_cache(const EngineConfig& config, const models::Model& model, c
                                             : "",
                        config.kv_memory);
   }
+  size.draft_bytes = draft_bytes(config, draft, arithmetic, size.blocks);
   require_memory(weights + size.bytes() + kOverheadBytes,
                  fmt::format("the model ({} of weights, {}, {} beside them)", size_text(weights), size.text(),
                              size_text(kOverheadBytes)),
                  available);
   return size;
+}
+
+// Throws Error where two models disagree about a token: a guess would mean something else.
+void check_same_tokens(const tokenizer::Tokenizer& draft, const tokenizer::Tokenizer& large,
+                       const std::string& draft_name, const std::string& large_name) {
+  const auto differ = [&](const std::string& how) {
+    throw make_error(ErrorCode::invalid_argument, "the draft model {} has other tokens than {}: {}",
+                     draft_name, large_name, how);
+  };
+  if (draft.size() != large.size()) differ(fmt::format("{} of them, and not {}", draft.size(), large.size()));
+  for (int32_t id = 0; id < large.size(); ++id)
+    if (draft.bytes(id) != large.bytes(id) || draft.kind(id) != large.kind(id))
+      differ(fmt::format("token {} is not the same", id));
 }
 
 class LocalModel final : public RunningModel {
@@ -144,7 +168,9 @@ class LocalModel final : public RunningModel {
       return;
     }
     load(facts, context, config);
-    const CacheSize cache = choose_cache(config, *model_, arithmetic_, available, weights_bytes_);
+    load_draft_model(config, context);
+    const CacheSize cache = choose_cache(config, *model_, draft_model_.get(), arithmetic_, available,
+                                         weights_bytes_ + draft_weights_bytes_);
     start_engine(config, context, cache);
     spdlog::info("model loaded name={} backend={} threads={} context={} kv_tokens={} ms={}", opened_.name,
                  backend_->name(), backend_->threads(), context, cache.blocks * compute::kBlockPositions,
@@ -208,6 +234,32 @@ class LocalModel final : public RunningModel {
                                .substr(0, 16);
   }
 
+  // The draft model, if there is to be one, with a backend of its own.
+  void load_draft_model(const EngineConfig& config, int64_t context) {
+    if (config.draft_model.empty()) {
+      if (config.speculate.starts_with("draft-model"))
+        throw make_error(ErrorCode::invalid_argument, "--speculate {} needs --draft-model", config.speculate);
+      return;
+    }
+    draft_ = std::make_unique<weights::OpenModel>(open_model(config.draft_model));
+    const auto tokenizer = tokenizer::make_tokenizer(draft_->file->vocabulary());
+    check_same_tokens(*tokenizer, *tokenizer_, draft_->name, opened_.name);
+    draft_weights_bytes_ = weights_bytes(*draft_->file, arithmetic_);
+    require_memory(draft_weights_bytes_,
+                   fmt::format("the draft model ({} of weights)", size_text(draft_weights_bytes_)),
+                   available_memory());
+    draft_backend_ = compute::make_cpu_backend({.arithmetic = arithmetic_, .threads = config.threads});
+    draft_model_ = models::load_model(*draft_->file, *draft_backend_, context);
+  }
+
+  engine::SpeculationOptions speculation(const EngineConfig& config) const {
+    const bool unsaid = draft_model_ && config.speculate == "off";
+    engine::SpeculationOptions options = parse_speculation(unsaid ? "draft-model" : config.speculate);
+    options.draft_model = draft_model_.get();
+    options.draft_backend = draft_backend_.get();
+    return options;
+  }
+
   void start_engine(const EngineConfig& config, int64_t context, const CacheSize& cache) {
     const auto stops = tokenizer_->stop_tokens();
     set_fingerprint(config);
@@ -220,7 +272,7 @@ class LocalModel final : public RunningModel {
             .kv_blocks = cache.blocks,
             .kv_type = parse_kv_type(config.kv_type),
             .prefix_cache = config.prefix_cache == "on" ? engine::PrefixCache::on : engine::PrefixCache::off,
-            .speculation = parse_speculation(config.speculate),
+            .speculation = speculation(config),
             .state_snapshots = cache.state_snapshots,
             .vocab_size = tokenizer_->size(),
             .end_tokens = {stops.begin(), stops.end()},
@@ -268,7 +320,13 @@ class LocalModel final : public RunningModel {
     info.metadata["selectedModelProfileId"] = profile_id(opened_.facts, config.exact, config.kv_type);
     info.license = license_json(opened_.facts);
     info.manifest = manifest_json(opened_);
-    if (engine_) info.metadata["memory"].as_object()["kv_bytes"] = engine_->kv_bytes();
+    json::object& memory = info.metadata["memory"].as_object();
+    if (engine_) memory["kv_bytes"] = engine_->kv_bytes();
+    if (draft_model_) {
+      info.metadata["draft_model"] = draft_->name;
+      memory["draft_weights_bytes"] = draft_weights_bytes_;
+      memory["draft_kv_bytes"] = engine_->speculation().model()->kv_bytes();
+    }
     return info;
   }
 
@@ -277,11 +335,14 @@ class LocalModel final : public RunningModel {
   Metrics metrics_;
   weights::OpenModel opened_;
   compute::Arithmetic arithmetic_;
-  int64_t weights_bytes_ = 0;
+  int64_t weights_bytes_ = 0, draft_weights_bytes_ = 0;
   std::unique_ptr<tokenizer::Tokenizer> tokenizer_;
   std::unique_ptr<chat::ChatTemplate> template_;
   std::unique_ptr<compute::Backend> backend_;
   std::unique_ptr<models::Model> model_;
+  std::unique_ptr<weights::OpenModel> draft_;
+  std::unique_ptr<compute::Backend> draft_backend_;
+  std::unique_ptr<models::Model> draft_model_;
   std::string fingerprint_;
   std::unique_ptr<engine::Engine> engine_;
   std::unique_ptr<chat::ChatModel> chat_model_;
@@ -316,10 +377,14 @@ void add_engine_options(CLI::App& app, EngineConfig& config) {
                  "share the keys and values of common prefixes: on or off")
       ->check(CLI::IsMember({"on", "off"}))
       ->capture_default_str();
-  app.add_option("--speculate", config.speculate,
-                 "guess tokens and check several in one step, with the same answers: off, prompt-lookup or "
-                 "prompt-lookup:K (at most K guesses a step, 8 if not said)")
+  app.add_option(
+         "--speculate", config.speculate,
+         "guess tokens and check several in one step, with the same answers: off, prompt-lookup (tokens "
+         "that followed before), draft-model; with :K at most K guesses a step (8 and 4 if not said)")
       ->capture_default_str();
+  app.add_option(
+      "--draft-model", config.draft_model,
+      "a smaller model with the same tokens that guesses (--speculate draft-model if nothing else is said)");
   app.add_option("--weight-cache", config.weight_cache,
                  "keep repacked weights in $NEUTRINO_HOME/cache/weights, for faster starts: on or off")
       ->check(CLI::IsMember({"on", "off"}))
@@ -343,20 +408,24 @@ compute::KvType parse_kv_type(std::string_view name) {
 }
 
 engine::SpeculationOptions parse_speculation(std::string_view text) {
-  constexpr std::string_view kLookup = "prompt-lookup";
   if (text == "off") return {};
-  if (text == kLookup) return {.draft_tokens = engine::kDraftTokensDefault};
-  int64_t most = 0;
-  const std::string_view digits =
-      text.starts_with("prompt-lookup:") ? text.substr(kLookup.size() + 1) : std::string_view();
-  const char* const end = digits.data() + digits.size();
-  const auto [stop, failure] = std::from_chars(digits.data(), end, most);
-  if (digits.empty() || failure != std::errc{} || stop != end || most < 1 || most > engine::kDraftTokensMax)
+  const size_t colon = text.find(':');
+  const std::string_view way = text.substr(0, colon);
+  const bool lookup = way == "prompt-lookup";
+  int64_t most = lookup ? engine::kDraftTokensDefault : engine::kModelDraftTokensDefault;
+  bool good = lookup || way == "draft-model";
+  if (good && colon != std::string_view::npos) {
+    const char* const end = text.data() + text.size();
+    const auto [stop, failure] = std::from_chars(text.data() + colon + 1, end, most);
+    good = failure == std::errc{} && stop == end && most >= 1 && most <= engine::kDraftTokensMax;
+  }
+  if (!good)
     throw make_error(
         ErrorCode::invalid_argument,
-        "--speculate must be off, prompt-lookup or prompt-lookup:K with K from 1 to {}, got \"{}\"",
+        "--speculate must be off, prompt-lookup, draft-model, or one of these with :K, K from 1 to {}, "
+        "got \"{}\"",
         engine::kDraftTokensMax, text);
-  return {.draft_tokens = most};
+  return {.draft_tokens = most, .prompt_lookup = lookup};
 }
 
 int64_t parse_size(std::string_view what, std::string_view text) {

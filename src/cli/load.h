@@ -32,6 +32,7 @@ struct EngineConfig {
   std::string prefix_cache = "on";
   std::string weight_cache = "on";
   std::string speculate = "off";  // "prompt-lookup", "prompt-lookup:8"
+  std::string draft_model;        // a smaller model that guesses; empty: none
   bool exact = false;
   std::string served_name;  // label of the metrics; empty: the model's own name
 };
@@ -50,7 +51,7 @@ std::unique_ptr<RunningModel> start_model(const std::string& name_or_path, const
 std::vector<std::string> kv_type_names();
 compute::KvType parse_kv_type(std::string_view name);
 
-// "off", "prompt-lookup" or "prompt-lookup:8": the values of --speculate. Throws Error.
+// "off", "prompt-lookup", "prompt-lookup:8", "draft-model", "draft-model:4": the values of --speculate. Throws Error.
 engine::SpeculationOptions parse_speculation(std::string_view text);
 
 // "4096", "64K", "512M", "2G" (powers of 1024) in bytes. Throws Error naming `what`.

@@ -90,14 +90,12 @@ struct Measured {
 
 // Runs the sequences through an engine over `model` and counts what is allocated between two steps of the engine.
 Measured measure(const models::Model& model, compute::Backend& backend, std::atomic<int64_t>& steps,
-                 int64_t draft_tokens = 0) {
+                 const SpeculationOptions& speculation = {}) {
   counted = false;
   Metrics metrics;
   SystemClock clock;
-  Engine engine(
-      model, backend,
-      {.max_sequences = kSequences, .kv_blocks = 128, .speculation = {.draft_tokens = draft_tokens}}, metrics,
-      clock);
+  Engine engine(model, backend, {.max_sequences = kSequences, .kv_blocks = 128, .speculation = speculation},
+                metrics, clock);
   const chat::testing::ListTokenizer tokenizer(
       std::vector<std::string>(static_cast<size_t>(model.config().vocab_size), "x"));
   LocalChatModel chat(engine, tokenizer, nullptr, {});
@@ -134,10 +132,23 @@ TEST(Allocation, NoneIn200StepsWithGuesses) {
   };
   testing::FakeBackend backend;
   std::atomic<int64_t> steps = 0;
-  const Measured measured = measure(model, backend, steps, 8);
+  const Measured measured = measure(model, backend, steps, {.draft_tokens = 8});
   EXPECT_GE(measured.steps,
             kWarmSteps + kMeasuredSteps);  // those that are sampled without filters are hard to guess
   EXPECT_GT(drafts, 10);
+  EXPECT_EQ(measured.allocations, 0);
+}
+
+TEST(Allocation, NoneIn200StepsWithADraftModel) {
+  testing::FakeModel model(512, 1024), draft(512, 1024);
+  draft.remembers = 1;  // and the model remembers all, so that guesses are wrong
+  testing::FakeBackend backend, draft_backend;
+  std::atomic<int64_t> steps = 0;
+  const Measured measured = measure(
+      model, backend, steps,
+      {.draft_tokens = 4, .prompt_lookup = false, .draft_model = &draft, .draft_backend = &draft_backend});
+  EXPECT_GE(measured.steps, kWarmSteps + kMeasuredSteps);
+  EXPECT_GT(draft.steps, 10);
   EXPECT_EQ(measured.allocations, 0);
 }
 

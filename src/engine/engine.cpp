@@ -63,6 +63,15 @@ EngineLimits engine_limits(const EngineOptions& options, size_t kv_groups) {
           options.speculation.draft_tokens};
 }
 
+DraftModelLimits draft_limits(const EngineOptions& options, const KvPlan& plan) {
+  if (options.speculation.draft_model != nullptr && plan.groups()[0].window > 0)
+    throw Error(ErrorCode::invalid_argument,
+                "a draft model is not possible with a model of which every layer has a window: its blocks do "
+                "not stay");
+  return {options.max_sequences, options.batch_tokens, options.kv_blocks,
+          options.vocab_size,    options.kv_type,      options.prefix_cache == PrefixCache::on};
+}
+
 Error dead_error() {
   return Error(ErrorCode::unavailable, "the engine has failed").with_reason("engine_dead");
 }
@@ -83,7 +92,7 @@ Engine::Engine(const models::Model& model, compute::Backend& backend, EngineOpti
       cache_(backend.make_kv_cache(kv_plan_.shape(model, options_.kv_blocks, states_.slots()))),
       scheduler_(scheduler_options(options_), blocks_, states_),
       pace_(options_.batch_tokens),
-      speculation_(options_.speculation),
+      speculation_(options_.speculation, draft_limits(options_, kv_plan_), clock),
       sampler_(options_.vocab_size, Scheduler::output_rows_max(scheduler_options(options_)), backend),
       mailbox_(static_cast<size_t>(options_.queued_requests_max)) {
   const int64_t outputs = Scheduler::output_rows_max(scheduler_options(options_));
@@ -91,6 +100,8 @@ Engine::Engine(const models::Model& model, compute::Backend& backend, EngineOpti
   sample_requests_.reserve(static_cast<size_t>(outputs));
   sampled_outputs_.reserve(static_cast<size_t>(outputs));
   finished_.reserve(static_cast<size_t>(options_.max_sequences * 2 + options_.queued_requests_max));
+  if (DraftModel* const draft = speculation_.model())
+    scheduler_.set_fill_drafts([draft](std::span<Sequence* const> sequences) { draft->fill(sequences); });
   progress_ns_ = clock.now_ns();
   publish();
   scrape_ = registry_.on_scrape([this] { show_blocks(); });

@@ -91,6 +91,7 @@ const Plan& Scheduler::plan(int64_t now_ns, int64_t prompt_rows) {
   for (size_t i = 0; i < running_.size(); ++i)
     if (running_[i]->planned_rows == 0) schedule(*running_[i]);
   while (admit_next(now_ns)) schedule(*running_.back());
+  if (fill_drafts_) fill_drafts_(plan_.sequences);
   lay_out();
   plan_.prompt_rows = std::max<int64_t>(0, std::ssize(plan_.tokens) - decoding);
   return plan_;
@@ -225,6 +226,7 @@ void Scheduler::unplan(Sequence& sequence) {
 
 void Scheduler::give_back_blocks(Sequence& sequence) {
   blocks_.give_back(sequence);
+  sequence.draft.computed = sequence.draft.named = 0;
   if (sequence.state_slot != kNoState) states_.give_back(std::exchange(sequence.state_slot, kNoState));
 }
 

@@ -19,6 +19,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -77,6 +78,11 @@ class Scheduler {
   std::span<const StateCopy> mark_computed();
   void remove(Sequence& sequence);  // ended: gives its blocks back. May destroy it
 
+  // Called in plan() when all rows are planned: puts tokens into those drafts that have room alone until then.
+  void set_fill_drafts(std::function<void(std::span<Sequence* const>)> fill) {
+    fill_drafts_ = std::move(fill);
+  }
+
   std::span<const SequencePtr> running() const { return running_; }  // oldest first
   std::span<const SequencePtr> waiting() const { return waiting_; }
   int64_t preemptions() const { return preemptions_; }
@@ -108,6 +114,7 @@ class Scheduler {
   StateSlots& states_;
   std::vector<SequencePtr> waiting_, running_;
   Plan plan_;
+  std::function<void(std::span<Sequence* const>)> fill_drafts_;
   std::vector<StateCopy> snapshots_;        // of the last mark_computed()
   int64_t budget_ = 0, extra_outputs_ = 0;  // left in the step being planned
   int64_t preemptions_ = 0, admitted_ = 0, admitted_tokens_ = 0, cached_tokens_ = 0;

@@ -46,10 +46,14 @@ class Simulation {
   Simulation(uint64_t seed, Kind kind, Variant variant)
       : random_(seed),
         variant_(variant),
+        has_draft_model_(kind == Kind::attention || kind == Kind::windowed),
         model_(kVocabulary, kContext, kind, has_window(kind) ? random_.between(2, 100) : 0),
         backend_(2, variant == Variant::forgets_a_snapshot ? 3 : 0),
+        draft_model_(kVocabulary, kContext),
+        draft_backend_(1),
         engine_(model_, backend_, random_options(), metrics_, clock_) {
     if (!model_.config().recurrent) model_.remembers = random_.between(0, 2);
+    draft_model_.remembers = 2;  // so it is right where the model remembers as much
     if (variant == Variant::accepts_too_many) SpeculationFault::accept_too_many(engine_);
     model_.reads_further = variant == Variant::reads_behind_its_window;
     model_.before_forward = [this](const compute::Batch& batch) { look_at(batch); };
@@ -89,6 +93,11 @@ class Simulation {
     if (model_.config().recurrent && random_.chance(0.8)) options.state_snapshots = random_.between(0, 8);
     if (!model_.config().recurrent && random_.chance(0.7))
       options.speculation.draft_tokens = random_.between(1, 12);
+    if (has_draft_model_ && random_.chance(0.5)) {
+      options.speculation.draft_model = &draft_model_;
+      options.speculation.draft_backend = &draft_backend_;
+      options.speculation.prompt_lookup = random_.chance(0.3);
+    }
     return options;
   }
 
@@ -279,8 +288,11 @@ class Simulation {
 
   Random random_;
   const Variant variant_;
+  const bool has_draft_model_;
   testing::FakeModel model_;
   testing::FakeBackend backend_;
+  testing::FakeModel draft_model_;
+  testing::FakeBackend draft_backend_;
   Metrics metrics_;
   SimulatedClock clock_;
   Engine engine_;

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "engine/prompt_lookup.h"
-
 namespace neutrino::engine {
 namespace {
 
@@ -14,6 +12,13 @@ constexpr int64_t kPauseMin = 16, kPauseMax = 256;
 constexpr double kFirstWeight = 2, kMemory = 10;
 
 }  // namespace
+
+Speculation::Speculation(const SpeculationOptions& options, const DraftModelLimits& limits,
+                         const Clock& clock)
+    : options_(options) {
+  if (enabled() && options.draft_model != nullptr)
+    model_ = std::make_unique<DraftModel>(*options.draft_model, *options.draft_backend, limits, clock);
+}
 
 void Speculation::prepare(Sequence& sequence) const {
   const int64_t server = options_.draft_tokens;
@@ -31,33 +36,47 @@ int64_t Speculation::room(const Sequence& sequence) const {
 
 void Speculation::propose(std::span<const SequencePtr> running) {
   if (!enabled()) return;
+  if (model_) model_->begin_step();
   int64_t rows = 0;
   for (const SequencePtr& sequence : running) rows += sequence->uncomputed() == 1 ? 1 : 0;
   Yield step{static_cast<double>(rows), cost_.of(rows)};
   for (const SequencePtr& sequence : running) propose(*sequence, step);
 }
 
-void Speculation::propose(Sequence& sequence, Yield& step) const {
+void Speculation::observe(int64_t rows, int64_t nanoseconds) {
+  cost_.observe(rows, nanoseconds - (model_ ? model_->step_ns() : 0));
+}
+
+// In the sequence itself, else (no match) from the model.
+bool Speculation::finds_guesses(const Sequence& sequence, int64_t room, LookupMatch& match) const {
+  if (options_.prompt_lookup) match = find_earlier(sequence.tokens);
+  return match.length > 0 || (model_ && sequence.known() + room <= model_->context());
+}
+
+void Speculation::propose(Sequence& sequence, Yield& step) {
   Draft& draft = sequence.draft;
   draft.tokens.clear();
+  draft.computed = std::min(draft.computed, sequence.computed);  // what was wrong is to be computed again
   const int64_t room = this->room(sequence);
-  if (room <= 0) return;
-  const LookupMatch match = find_earlier(sequence.tokens);
-  if (match.length == 0) return;
+  LookupMatch match;
+  if (room <= 0 || !finds_guesses(sequence, room, match)) return;
+  draft.from_model = match.length == 0;
   int64_t size = worthwhile(draft, room, step);
   const bool trial = size == 0 && (sequence.generated() >= draft.trial_at || match.length == kLookupMax);
+  if (size == 0 && !trial) return;
+  if (draft.from_model && !model_->catch_up(sequence)) return;
   if (trial) {
     draft.pause = std::clamp(2 * draft.pause, kPauseMin, kPauseMax);
     draft.trial_at = sequence.generated() + draft.pause;
     size = 1;
   }
   draft.tokens.resize(static_cast<size_t>(size));
-  copy_continuation(sequence.tokens, match, draft.tokens);
+  if (!draft.from_model) copy_continuation(sequence.tokens, match, draft.tokens);
 }
 
 // How many guesses bring more tokens for their time than the step does without them.
 int64_t Speculation::worthwhile(const Draft& draft, int64_t most, Yield& step) const {
-  const double row = cost_.row();
+  const double row = cost_.row() + (draft.from_model ? model_->guess_ns() : 0);
   double chance = draft.acceptance;
   int64_t size = 0;
   for (; size < most && chance * step.cost > step.tokens * row; ++size, chance *= draft.acceptance) {

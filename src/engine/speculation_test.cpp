@@ -176,6 +176,86 @@ TEST(Speculation, OneTokenAcceptedTooManyIsFound) {
   EXPECT_GT(different, 3);
 }
 
+// Models of which one drafts for the other.
+struct Pair {
+  explicit Pair(FakeModel::Kind kind = FakeModel::Kind::attention) : model(24, 512, kind, 40) {
+    model.remembers = draft.remembers = 2;
+    options.speculation = {.prompt_lookup = false, .draft_model = &draft, .draft_backend = &draft_backend};
+  }
+  FakeModel model, draft{24, 512};
+  FakeBackend backend, draft_backend;
+  EngineOptions options{.max_sequences = 5, .batch_tokens = 64, .end_tokens = {23}};
+};
+
+TEST(Speculation, ADraftModelThatThinksAlikeIsAlwaysRight) {
+  for (const auto kind : {FakeModel::Kind::attention, FakeModel::Kind::windowed}) {
+    Pair pair(kind);
+    auto requests = requests_of_all_kinds(24, 200);
+    const Outcome without = run(pair.model, pair.backend, pair.options, 0, requests);
+    const Outcome with = run(pair.model, pair.backend, pair.options, 4, requests);
+    EXPECT_EQ(with.answers, without.answers);
+    EXPECT_LT(with.steps, without.steps * 8 / 10);  // as many as are worth their time
+    EXPECT_GT(with.accepted,
+              0.9 * with.draft_tokens);  // sampled or not; penalties know the last tokens alone
+    pair.options.speculation.prompt_lookup = true;
+    EXPECT_EQ(run(pair.model, pair.backend, pair.options, 4, requests).answers, without.answers);
+  }
+}
+
+TEST(Speculation, ADraftModelThatIsWrongChangesNothing) {
+  Pair pair;
+  pair.draft.remembers = 1;
+  const auto requests = requests_of_all_kinds(24, 200);
+  const Outcome without = run(pair.model, pair.backend, pair.options, 0, requests);
+  for (const PrefixCache cache : {PrefixCache::on, PrefixCache::off}) {
+    EngineOptions options = pair.options;
+    options.prefix_cache = cache;
+    options.kv_blocks = 14;  // with preemptions
+    const Outcome with = run(pair.model, pair.backend, options, 8, requests);
+    EXPECT_EQ(with.answers, without.answers);
+    EXPECT_LT(with.accepted, 0.5 * with.draft_tokens);
+    EXPECT_GT(with.drafts, 10);
+  }
+}
+
+TEST(Speculation, RefusesADraftModelThatCannotDraft) {
+  FakeModel model(24, 512), sliding(24, 512, FakeModel::Kind::sliding, 40);
+  FakeModel recurrent(24, 512, FakeModel::Kind::recurrent), smaller(20, 512);
+  const auto refusal = [](const FakeModel& large, const FakeModel& draft) -> std::string {
+    FakeBackend backend, draft_backend;
+    Metrics metrics;
+    SystemClock clock;
+    try {
+      const Engine engine(
+          large, backend,
+          {.speculation = {.draft_tokens = 4, .draft_model = &draft, .draft_backend = &draft_backend}},
+          metrics, clock);
+    } catch (const Error& error) {
+      return error.message();
+    }
+    return "";
+  };
+  EXPECT_EQ(refusal(model, model), "");
+  EXPECT_NE(refusal(model, recurrent).find("recurrent"), std::string::npos);
+  EXPECT_NE(refusal(model, smaller).find("got 20"), std::string::npos);
+  EXPECT_NE(refusal(sliding, model).find("window"), std::string::npos);
+}
+
+// Of a real model, itself as the draft: in steps of up to five rows, and all guesses are right.
+TEST(Speculation, ARealDraftModelGivesTheSameBits) {
+  const testing::LoadedModel loaded(testing::tiny_model_path("q4_1"), {.threads = 2});
+  const testing::LoadedModel draft(testing::tiny_model_path("q4_1"), {.threads = 1});
+  const auto requests = requests_of_all_kinds(loaded.model->config().vocab_size, 60);
+  EngineOptions options{.max_sequences = 6, .kv_blocks = 64};
+  const Outcome without = run(*loaded.model, *loaded.backend, options, 0, requests);
+  options.speculation = {
+      .prompt_lookup = false, .draft_model = draft.model.get(), .draft_backend = draft.backend.get()};
+  const Outcome with = run(*loaded.model, *loaded.backend, options, 4, requests);
+  EXPECT_EQ(with.answers, without.answers);
+  EXPECT_GT(with.accepted, 0.9 * with.draft_tokens);
+  EXPECT_GT(with.drafts, 5);
+}
+
 // The kernels' bits do not depend on how many rows stand together, so neither does the answer, in either arithmetic.
 TEST(Speculation, ARealModelGivesTheSameBits) {
   for (const auto arithmetic : {compute::Arithmetic::integer, compute::Arithmetic::float32}) {

@@ -335,7 +335,8 @@ void attend_queries(const AttentionTask& task, int64_t first, int64_t count) {
   begin_queries(queries, batch);
   Products products;
   products.begin(task, batch);
-  attend_blocks(task, batch, products, 0, count, batch.visible[0].first / 32 * 32, batch.visible[count - 1].end);
+  attend_blocks(task, batch, products, 0, count, batch.visible[0].first / 32 * 32,
+                batch.visible[count - 1].end);
   end_queries(queries, batch);
 }
 
@@ -371,7 +372,8 @@ void attend_batches(const AttentionTask& task) {
   const int64_t queries = queries_of(task);
   const int64_t room = kQueryBatchFloats / (task.key_width + task.value_width + 32);
   const int64_t most = smaller(room, kQueryBatchMax) / kQueryTile * kQueryTile;
-  if (task.siblings > 0) return attend_siblings<Products>(task, queries);  // the caller sees to it that they fit
+  if (task.siblings > 0)
+    return attend_siblings<Products>(task, queries);  // the caller sees to it that they fit
   for (int64_t first = 0; first < queries; first += most)
     attend_queries<Products>(task, first, smaller(most, queries - first));
 }
