@@ -20,6 +20,7 @@
 #include <string_view>
 #include <vector>
 
+#include "compute/adapter.h"
 #include "compute/batch.h"
 #include "compute/function.h"
 #include "compute/kv_type.h"
@@ -36,10 +37,14 @@ class Matrix {
   int64_t rows() const { return rows_; }
   int64_t columns() const { return columns_; }
   virtual int64_t bytes() const = 0;  // of memory held by this matrix itself (0 if it only views the file)
+  int64_t product() const {
+    return product_;
+  }  // its number among those that adapters can change; -1: none can
+  void set_product(int64_t product) { product_ = product; }
 
  protected:
   Matrix(int64_t rows, int64_t columns) : rows_(rows), columns_(columns) {}
-  int64_t rows_, columns_;
+  int64_t rows_, columns_, product_ = -1;
 };
 
 // One layer's keys and values.
@@ -202,13 +207,19 @@ class Backend {
   virtual std::unique_ptr<Matrix> load_embedding(const WeightView& table) = 0;
   virtual std::unique_ptr<Experts> load_experts(const ExpertWeights& weights) = 0;
   virtual void loaded() = 0;  // all weights are
+  // Behind loaded(), on any thread, also while a step runs. The matrices of load_matrix() and load_gate_up() can be changed, by
+  // the names of their views. Throws Error that names a tensor which is not there or has another shape.
+  virtual std::unique_ptr<Adapter> load_adapter(std::span<const LowRankUpdate> updates) = 0;
+  // What reserve() needs beside a model's scratch, for steps of so many rows with adapters of this rank.
+  virtual int64_t adapter_scratch_bytes(int64_t rows, int64_t rank) const = 0;
   virtual std::unique_ptr<KvCache> make_kv_cache(const KvCacheShape& shape) = 0;
   // Scratch for the results of a step that are alive at once (Model::scratch_bytes). A Tensor takes 4 bytes an element, an
   // Activation at most 5 bytes an element and 256 a row; each is aligned to 64 bytes.
   virtual void reserve(int64_t scratch_bytes) = 0;
 
   // ---- in a step
-  virtual void begin_step() = 0;             // forgets the last step's results
+  // Forgets the last step's results. Products with activations of the batch's rows add what the rows' adapters say.
+  virtual void begin_step(const Batch& batch) = 0;
   virtual int64_t scratch_mark() const = 0;  // see ScratchScope
   virtual void scratch_release(int64_t mark) = 0;
   virtual Tensor embed(const Matrix& table,

@@ -452,7 +452,7 @@ TEST_P(EveryTable, AStepDoesNotAllocate) {
     const std::vector<float> weight(64, 1.0f);
     const std::vector<int32_t> tokens(40, 3);
     const auto step = [&](int64_t position) {
-      backend->begin_step();
+      backend->begin_step({});
       const SequenceRows sequence = {
           .first_row = 0, .rows = 40, .first_position = position, .block_table = kBlocks};
       const Batch batch = {.sequences = {&sequence, 1}};
@@ -507,7 +507,7 @@ TEST(CpuBackend, TheEnvironmentForcesATableAndOptionsComeFirst) {
 TEST(CpuBackend, TooLittleScratchIsACheck) {
   const auto backend = make_cpu_backend({.threads = 1});
   backend->reserve(0);
-  backend->begin_step();
+  backend->begin_step({});
   std::vector<float> x(1 << 20);
   const std::vector<float> weight(1 << 10, 1.0f);
   EXPECT_DEATH(backend->rms_norm(view_of(x, 1 << 10, 1 << 10), weight, 0), "scratch");

@@ -6,6 +6,8 @@
 
 namespace neutrino::compute {
 
+class Adapter;
+
 // Positions per KV block. Attention sums block by block at absolute positions, so this number is part of the arithmetic.
 inline constexpr int64_t kBlockPositions = 32;
 
@@ -25,6 +27,7 @@ struct SequenceRows {
   std::span<const int32_t> block_table = {};
   std::span<const int32_t> window_table = {};  // the same of the cache's second group, if it has one
   int32_t state_slot = -1;                     // of its recurrent state, for models that have one
+  const Adapter* adapter = nullptr;            // of the backend; null: the weights alone
 };
 
 struct Batch {

@@ -1,16 +1,62 @@
 #include "compute/host_backend.h"
 
 #include <cstring>
+#include <set>
+#include <string_view>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "compute/arithmetic.h"
 #include "compute/attention_query.h"
 
 namespace neutrino::compute {
 
-void HostBackend::begin_step() {
+void HostBackend::begin_step(const Batch& batch) {
   scratch_.release(0);
   set_float_mode();
+  adapter_rows_.clear();
+  for (const SequenceRows& sequence : batch.sequences) {
+    if (sequence.adapter == nullptr) continue;
+    const auto* adapter = static_cast<const HostAdapter*>(sequence.adapter);
+    check(adapter->is_for(products_), "an adapter runs on the backend that loaded it");
+    AdapterRows* last = adapter_rows_.empty() ? nullptr : &adapter_rows_.back();
+    if (last && last->adapter == adapter && last->first_row + last->rows == sequence.first_row)
+      last->rows += sequence.rows;
+    else
+      adapter_rows_.push_back({adapter, sequence.first_row, sequence.rows});
+  }
+}
+
+// ---- adapters
+
+void HostBackend::add_product(Matrix& matrix, std::span<const WeightView> parts) {
+  ProductRows product{.columns = matrix.columns()};
+  int64_t row = 0;
+  bool named = false;
+  for (const WeightView& part : parts) {
+    product.sections.push_back({part.tensor, part.first_row, row, part.rows});
+    row += part.rows;
+    named = named || !part.tensor.empty();
+  }
+  if (!named) return;
+  matrix.set_product(std::ssize(products_));
+  products_.push_back(std::move(product));
+}
+
+std::unique_ptr<Adapter> HostBackend::load_adapter(std::span<const LowRankUpdate> updates) {
+  return std::make_unique<HostAdapter>(updates, products_, arithmetic_);
+}
+
+// h of all rows, for as many tensors as one matrix is made of, and a few words about each sequence.
+int64_t HostBackend::adapter_scratch_bytes(int64_t rows, int64_t rank) const {
+  size_t tensors = 1;
+  for (const ProductRows& product : products_) {
+    std::set<std::string_view> names;
+    for (const ProductSection& section : product.sections) names.insert(section.tensor);
+    tensors = std::max(tensors, names.size());
+  }
+  const int64_t hidden = ceil_div(rank, kLanePanel) * kLanePanel * static_cast<int64_t>(tensors);
+  return rows * (hidden * static_cast<int64_t>(sizeof(float)) + 128);
 }
 
 Tensor HostBackend::select_rows(const Tensor& x, std::span<const int32_t> rows) {

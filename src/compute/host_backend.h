@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "compute/backend.h"
+#include "compute/host_adapter.h"
 #include "compute/paged_kv_cache.h"
 #include "compute/scratch.h"
 #include "compute/state_task.h"
@@ -25,7 +26,9 @@ class HostBackend : public Backend {
   // Twice what the caller counts: an operation's temporary is at most as large as its result.
   void reserve(int64_t scratch_bytes) override { scratch_.reserve(2 * scratch_bytes + kScratchSlack); }
 
-  void begin_step() override;
+  std::unique_ptr<Adapter> load_adapter(std::span<const LowRankUpdate> updates) override;
+  int64_t adapter_scratch_bytes(int64_t rows, int64_t rank) const override;
+  void begin_step(const Batch& batch) override;
   int64_t scratch_mark() const override { return scratch_.mark(); }
   void scratch_release(int64_t mark) override { scratch_.release(mark); }
 
@@ -68,6 +71,19 @@ class HostBackend : public Backend {
 
  protected:
   explicit HostBackend(Arithmetic arithmetic) : arithmetic_(arithmetic) {}
+
+  // Makes the matrix known to adapters, by the names of the views that it was made of.
+  template <typename M>
+  std::unique_ptr<M> named(std::unique_ptr<M> matrix, std::span<const WeightView> parts) {
+    add_product(*matrix, parts);
+    return matrix;
+  }
+  // Rows of one sequence, or of several with the same adapter that follow each other.
+  struct AdapterRows {
+    const HostAdapter* adapter = nullptr;
+    int64_t first_row = 0, rows = 0;
+  };
+  std::span<const AdapterRows> adapter_rows() const { return adapter_rows_; }  // of this step
 
   // Room for rows in the form that the products read, and one row's way there.
   virtual Activation make_activation(int64_t rows, int64_t columns) = 0;
@@ -113,6 +129,12 @@ class HostBackend : public Backend {
 
   Arithmetic arithmetic_;
   Scratch scratch_;
+
+ private:
+  void add_product(Matrix& matrix, std::span<const WeightView> parts);
+
+  std::vector<ProductRows> products_;  // by Matrix::product()
+  std::vector<AdapterRows> adapter_rows_;
 };
 
 // Where a recurrent operation finds one sequence's state.

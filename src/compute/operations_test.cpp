@@ -212,7 +212,7 @@ class EveryOperation {
   }
 
   void step(int64_t position) {
-    backend_.begin_step();
+    backend_.begin_step({});
     const SequenceRows sequence = {
         .rows = kRows, .first_position = position, .block_table = table_, .state_slot = 0};
     const Batch batch = {.sequences = {&sequence, 1}};

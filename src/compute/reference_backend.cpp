@@ -78,15 +78,15 @@ class ReferenceBackend final : public HostBackend {
   int64_t threads() const override { return 1; }
 
   std::unique_ptr<Matrix> load_matrix(std::span<const WeightView> parts) override {
-    return std::make_unique<ReferenceMatrix>(parts, arithmetic_);
+    return named(std::make_unique<ReferenceMatrix>(parts, arithmetic_), parts);
   }
   std::unique_ptr<Matrix> load_gate_up(const WeightView& gate, const WeightView& up) override {
     const WeightView parts[] = {gate, up};
     check(gate.rows == up.rows, "gate and up have the same number of rows");
-    return std::make_unique<ReferenceMatrix>(parts, arithmetic_);
+    return named(std::make_unique<ReferenceMatrix>(parts, arithmetic_), parts);
   }
   std::unique_ptr<Matrix> load_embedding(const WeightView& table) override {
-    return load_matrix({&table, 1});
+    return std::make_unique<ReferenceMatrix>(std::span(&table, 1), arithmetic_);
   }
 
   Tensor embed(const Matrix& table, std::span<const int32_t> tokens) override;
@@ -103,6 +103,8 @@ class ReferenceBackend final : public HostBackend {
   Activation make_activation(int64_t rows, int64_t columns) override;
   void write_activation(const Activation& out, int64_t row, const float* values) const override;
   float product(const Activation& x, int64_t x_row, const ReferenceMatrix& w, int64_t w_row) const;
+  std::vector<float> activation_values(const Activation& x, int64_t row, float& scale) const;
+  void add_update(float* out, const Activation& x, int64_t row, const Matrix& w) const;
 };
 
 Activation ReferenceBackend::make_activation(int64_t rows, int64_t columns) {
@@ -144,22 +146,52 @@ void ReferenceBackend::matmul_into(const Tensor& out, const Activation& x, const
   for (int64_t r = 0; r < x.rows; ++r)
     for (int64_t n = 0; n < w.rows(); ++n)
       out.row(r)[n] = product(x, r, static_cast<const ReferenceMatrix&>(w), n);
+  for (int64_t r = 0; r < x.rows; ++r) add_update(out.row(r), x, r, w);
 }
 
 void ReferenceBackend::matmul_add(Tensor& sum, const Activation& x, const Matrix& w) {
   for (int64_t r = 0; r < x.rows; ++r)
     for (int64_t n = 0; n < w.rows(); ++n)
       sum.row(r)[n] += product(x, r, static_cast<const ReferenceMatrix&>(w), n);
+  for (int64_t r = 0; r < x.rows; ++r) add_update(sum.row(r), x, r, w);
+}
+
+// What stands in an activation row, and what all of it is multiplied with.
+std::vector<float> ReferenceBackend::activation_values(const Activation& x, int64_t row, float& scale) const {
+  std::vector<float> values(static_cast<size_t>(ceil_div(x.columns, kLaneChains) * kLaneChains));
+  scale = arithmetic_ == Arithmetic::float32 ? 1 : scale_of(x, row);
+  if (arithmetic_ == Arithmetic::float32)
+    std::copy_n(reinterpret_cast<const float*>(x.data + row * x.row_bytes), x.columns, values.begin());
+  else
+    std::copy_n(integers_of(x, row), x.columns, values.begin());
+  return values;
+}
+
+// out += B (A x), out being the product's row, if the row has an adapter that changes w.
+void ReferenceBackend::add_update(float* out, const Activation& x, int64_t row, const Matrix& w) const {
+  for (const AdapterRows& rows : adapter_rows()) {
+    const HostAdapter::Product* update = rows.adapter->product(w.product());
+    if (update == nullptr || row < rows.first_row || row >= rows.first_row + rows.rows) continue;
+    float scale = 0;
+    const std::vector<float> values = activation_values(x, row, scale);
+    std::vector<float> hidden(static_cast<size_t>(update->hidden));
+    for (const HostAdapter::Down& down : update->down)
+      for (int64_t n = 0; n < down.a.panels * kLanePanel; ++n)
+        hidden[down.hidden + n] = lane_sum(down.a, n, values.data()) * scale;
+    for (const HostAdapter::Up& up : update->up)
+      for (int64_t n = 0; n < up.rows; ++n) out[up.row + n] += lane_sum(up.b, n, hidden.data() + up.hidden);
+  }
 }
 
 Activation ReferenceBackend::gated_matmul(const Activation& x, const Matrix& gate_up, Function function) {
   const auto& w = static_cast<const ReferenceMatrix&>(gate_up);
   const int64_t columns = w.rows() / 2;
   const Activation out = make_activation(x.rows, columns);
-  std::vector<float> row(columns);
+  std::vector<float> row(columns), both(w.rows());
   for (int64_t r = 0; r < x.rows; ++r) {
-    for (int64_t n = 0; n < columns; ++n)
-      row[n] = gate_product(function, product(x, r, w, n), product(x, r, w, n + columns));
+    for (int64_t n = 0; n < w.rows(); ++n) both[n] = product(x, r, w, n);
+    add_update(both.data(), x, r, w);
+    for (int64_t n = 0; n < columns; ++n) row[n] = gate_product(function, both[n], both[n + columns]);
     write_activation(out, r, row.data());
   }
   return out;

@@ -62,7 +62,9 @@ class Sizing final : public SizingBackend {
   std::unique_ptr<KvCache> make_kv_cache(const KvCacheShape&) override { computes_nothing(); }
   void reserve(int64_t) override {}
 
-  void begin_step() override { computes_nothing(); }
+  std::unique_ptr<Adapter> load_adapter(std::span<const LowRankUpdate>) override { computes_nothing(); }
+  int64_t adapter_scratch_bytes(int64_t, int64_t) const override { computes_nothing(); }
+  void begin_step(const Batch&) override { computes_nothing(); }
   int64_t scratch_mark() const override { computes_nothing(); }
   void scratch_release(int64_t) override { computes_nothing(); }
   Tensor embed(const Matrix&, std::span<const int32_t>) override { computes_nothing(); }

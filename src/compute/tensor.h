@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "compute/dtype.h"
 
@@ -42,6 +43,10 @@ struct WeightView {
   int64_t columns = 0;
   float scale = 1;  // of all weights (NVFP4's second scale): results are multiplied with it
   std::shared_ptr<const void> owner = {};
+  // The tensor that this is, from its row `first_row` on: what adapters call it. Empty where products with it are not over all
+  // rows of a batch.
+  std::string tensor = {};
+  int64_t first_row = 0;
 };
 
 }  // namespace neutrino::compute

@@ -84,7 +84,7 @@ std::unique_ptr<Backend> cpu(std::string_view table, Arithmetic arithmetic, int6
 inline std::unique_ptr<Backend> reference(Arithmetic arithmetic) {
   auto backend = make_reference_backend(arithmetic);
   backend->reserve(64 << 20);
-  backend->begin_step();
+  backend->begin_step({});
   return backend;
 }
 

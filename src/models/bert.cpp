@@ -113,7 +113,7 @@ Tensor Bert::embed(Backend& backend, const Batch& batch) const {
 
 Tensor Bert::forward(Backend& backend, const Batch& batch, KvCache& cache) const {
   const float eps = static_cast<float>(config_.rms_norm_eps);
-  backend.begin_step();
+  backend.begin_step(batch);
   Tensor x = embed(backend, batch);  // (rows, hidden_size)
   backend.layer_normalize(x, embedding_norm_.weight, embedding_norm_.bias, eps);
   for (size_t i = 0; i < layers_.size(); ++i) {

@@ -111,7 +111,7 @@ Layer Deci::load_layer(const weights::WeightFile& file, Backend& backend, int64_
 }
 
 Tensor Deci::forward(Backend& backend, const Batch& batch, KvCache& cache) const {
-  backend.begin_step();
+  backend.begin_step(batch);
   Tensor x = backend.embed(*embeddings_.input, batch.tokens);  // (rows, hidden_size)
   for (const Layer& layer : layers_) {
     const compute::ScratchScope scope(backend);

@@ -271,7 +271,7 @@ void DeepSeek2::add_attention(Backend& backend, const Layer& layer, int64_t inde
 
 Tensor DeepSeek2::forward(Backend& backend, const Batch& batch, KvCache& cache) const {
   const float eps = static_cast<float>(config_.rms_norm_eps);
-  backend.begin_step();
+  backend.begin_step(batch);
   Tensor x = backend.embed(*embeddings_.input, batch.tokens);  // (rows, hidden_size)
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
     const compute::ScratchScope scope(backend);

@@ -138,7 +138,7 @@ Layer Gemma::load_layer(const weights::WeightFile& file, Backend& backend, int64
 }
 
 Tensor Gemma::forward(Backend& backend, const Batch& batch, KvCache& cache) const {
-  backend.begin_step();
+  backend.begin_step(batch);
   const Tensor x = backend.embed(*embeddings_.input, batch.tokens);  // (rows, hidden_size)
   backend.scale(x, std::sqrt(static_cast<float>(config_.hidden_size)));
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {

@@ -73,7 +73,7 @@ GptOss::GptOss(const weights::WeightFile& file, Backend& backend, int64_t contex
 }
 
 Tensor GptOss::forward(Backend& backend, const Batch& batch, KvCache& cache) const {
-  backend.begin_step();
+  backend.begin_step(batch);
   Tensor x = backend.embed(*embeddings_.input, batch.tokens);  // (rows, hidden_size)
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
     const Layer& layer = layers_[i];

@@ -79,7 +79,7 @@ Granite::Granite(const weights::WeightFile& file, Backend& backend, int64_t cont
 }
 
 Tensor Granite::forward(Backend& backend, const Batch& batch, KvCache& cache) const {
-  backend.begin_step();
+  backend.begin_step(batch);
   const Tensor x = backend.embed(*embeddings_.input, batch.tokens);  // (rows, hidden_size)
   backend.scale(x, embedding_multiplier_);
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {

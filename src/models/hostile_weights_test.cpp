@@ -26,7 +26,7 @@ void load_and_step(const weights::WeightFile& file, compute::Backend& backend) {
   const int64_t count = std::min<int64_t>(3, model->context());
   const int32_t outputs[] = {static_cast<int32_t>(count - 1)};
   const compute::SequenceRows rows{.rows = count, .block_table = table, .state_slot = 0};
-  backend.begin_step();
+  backend.begin_step({});
   const compute::Tensor logits = model->forward(backend,
                                                 {std::span(tokens).first(static_cast<size_t>(count)),
                                                  std::span(positions).first(static_cast<size_t>(count)),

@@ -40,6 +40,7 @@ WeightView matrix_rows(const WeightView& matrix, int64_t first, int64_t count) {
   WeightView view = matrix;
   view.data += *compute::matrix_bytes(matrix.dtype, first, matrix.columns);
   view.rows = count;
+  view.first_row += first;
   return view;
 }
 
@@ -199,7 +200,8 @@ Embeddings load_embeddings(const weights::WeightFile& file, Backend& backend, co
   embeddings.input =
       backend.load_embedding(file.matrix("token_embd.weight", config.vocab_size, config.hidden_size));
   if (!config.tie_word_embeddings) {
-    const WeightView head = file.matrix("output.weight", config.vocab_size, config.hidden_size);
+    WeightView head = file.matrix("output.weight", config.vocab_size, config.hidden_size);
+    head.tensor.clear();  // its rows are the batch's outputs, so no adapter can change it
     embeddings.output = backend.load_matrix({&head, 1});
   }
   embeddings.final_norm = file.vector("output_norm.weight", config.hidden_size);

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "models/testing/golden_adapter.h"
 #include "models/testing/golden_case.h"
 #include "weights/adapter.h"
 #include "weights/checkpoint_form.h"
@@ -24,25 +25,6 @@ using weights::WeightFile;
 const std::filesystem::path kGolden = NEUTRINO_SOURCE_DIR "/tests/golden";
 
 json::object adapters() { return parse_json(read_file(kGolden / "adapters.json", 1 << 20)).as_object(); }
-
-// The adapter's folder as PEFT saves it: the golden case's writer makes the tensors.
-void write_adapter(const json::object& adapter, const std::filesystem::path& folder) {
-  GoldenCase tensors;
-  for (const json::value& value : adapter.at("tensors").as_array()) {
-    const json::array& fields = value.as_array();
-    GoldenTensor tensor{.name = std::string(fields[0].as_string()),
-                        .dtype = std::string(fields[1].as_string()),
-                        .shape = {},
-                        .offset = fields[3].to_number<float>(),
-                        .scale = fields[4].to_number<float>()};
-    for (const json::value& size : fields[2].as_array()) tensor.shape.push_back(size.to_number<int64_t>());
-    tensors.tensors.push_back(std::move(tensor));
-  }
-  std::filesystem::create_directories(folder);
-  write_checkpoint(tensors, folder);
-  std::filesystem::rename(folder / "model.safetensors", folder / "adapter_model.safetensors");
-  std::ofstream(folder / "adapter_config.json") << to_text(adapter.at("config"));
-}
 
 std::map<std::string, std::vector<float>> checkpoint_values(const WeightFile& file) {
   const weights::CheckpointTensors tensors(file, weights::checkpoint_form(file));

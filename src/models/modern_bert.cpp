@@ -116,7 +116,7 @@ void ModernBert::load_head(const weights::WeightFile& file, Backend& backend) {
 
 Tensor ModernBert::forward(Backend& backend, const Batch& batch, KvCache& cache) const {
   const float eps = static_cast<float>(config_.rms_norm_eps);
-  backend.begin_step();
+  backend.begin_step(batch);
   Tensor x = backend.embed(*embedding_, batch.tokens);  // (rows, hidden_size)
   backend.layer_normalize(x, embedding_norm_, {}, eps);
   for (size_t i = 0; i < layers_.size(); ++i) {

@@ -82,7 +82,7 @@ LayerNorm Nemotron::load_norm(const weights::WeightFile& file, const std::string
 }
 
 Tensor Nemotron::forward(Backend& backend, const Batch& batch, KvCache& cache) const {
-  backend.begin_step();
+  backend.begin_step(batch);
   Tensor x = backend.embed(*embedding_, batch.tokens);  // (rows, hidden_size)
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
     const Layer& layer = layers_[i];

@@ -70,7 +70,7 @@ Olmo2::Olmo2(const weights::WeightFile& file, Backend& backend, int64_t context)
 }
 
 Tensor Olmo2::forward(Backend& backend, const Batch& batch, KvCache& cache) const {
-  backend.begin_step();
+  backend.begin_step(batch);
   const Tensor x = backend.embed(*embeddings_.input, batch.tokens);  // (rows, hidden_size)
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
     const Layer& layer = layers_[i];

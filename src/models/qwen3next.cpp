@@ -151,7 +151,7 @@ GatedAttention Qwen3Next::load_gated_attention(const weights::WeightFile& file, 
 }
 
 Tensor Qwen3Next::forward(Backend& backend, const Batch& batch, KvCache& cache) const {
-  backend.begin_step();
+  backend.begin_step(batch);
   Tensor x = backend.embed(*embeddings_.input, batch.tokens);  // (rows, hidden_size)
   for (const Layer& layer : layers_) {
     const compute::ScratchScope scope(backend);

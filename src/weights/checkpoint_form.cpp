@@ -95,6 +95,11 @@ class ConfigMaker {
 
   json::object make() {
     refuse_scaling();
+    return make_without_scaling();
+  }
+
+  // What the tensors' names and layouts depend on.
+  json::object make_without_scaling() {
     config_["architectures"] = json::array{json::string_view(family_.class_name)};
     config_["model_type"] = json::string_view(family_.model_type);
     copy_integer("hidden_size", "embedding_length");
@@ -209,6 +214,13 @@ CheckpointForm checkpoint_form(const WeightFile& file) {
     return form_from(parse_json(*text).as_object(), checkpoint_names(file, architecture));
   json::object config = ConfigMaker(file).make();
   return form_from(std::move(config), checkpoint_names(file, architecture));
+}
+
+std::vector<TensorRule> checkpoint_rules(const WeightFile& file) {
+  if (file.format() == "safetensors" || file.metadata().has(kCheckpointConfigKey))
+    return checkpoint_form(file).rules;
+  const auto architecture = std::string(file.metadata().text("general.architecture").value_or(""));
+  return form_from(ConfigMaker(file).make_without_scaling(), checkpoint_names(file, architecture)).rules;
 }
 
 CheckpointTensors::CheckpointTensors(const WeightFile& file, const CheckpointForm& form)

@@ -22,6 +22,9 @@ struct CheckpointForm {
 // whose tensors have plain names (llama, qwen2, qwen3, gemma2, gemma3, olmo2). Throws Error{unimplemented} for others.
 CheckpointForm checkpoint_form(const WeightFile& file);
 
+// The rules alone, which a GGUF file's RoPE scaling does not matter for.
+std::vector<TensorRule> checkpoint_rules(const WeightFile& file);
+
 // One tensor of the checkpoint, made from the canonical tensors that its rules made of it: the transforms backwards.
 struct CheckpointTensor {
   std::string name;

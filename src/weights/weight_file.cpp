@@ -57,7 +57,8 @@ compute::WeightView WeightFile::matrix(std::string_view name, int64_t rows, int6
           .rows = rows,
           .columns = columns,
           .scale = find_scales(*this, name, 1)[0],
-          .owner = std::move(bytes.owner)};
+          .owner = std::move(bytes.owner),
+          .tensor = tensor.name};
 }
 
 std::vector<compute::WeightView> WeightFile::matrices(std::string_view name, int64_t count, int64_t rows,

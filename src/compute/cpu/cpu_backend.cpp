@@ -23,6 +23,7 @@
 #include "compute/cpu/repack.h"
 #include "compute/cpu/select.h"
 #include "compute/cpu/thread_team.h"
+#include "compute/cpu/updates.h"
 #include "compute/host_backend.h"
 
 namespace neutrino::compute {
@@ -54,7 +55,9 @@ class CpuBackend final : public HostBackend {
   int64_t threads() const override { return team_.size(); }
 
   std::unique_ptr<Matrix> load_matrix(std::span<const WeightView> parts) override {
-    return std::make_unique<PanelMatrix>(parts, KeepFile::no, arithmetic_, kernels_, team_, weights_, cache_);
+    return named(
+        std::make_unique<PanelMatrix>(parts, KeepFile::no, arithmetic_, kernels_, team_, weights_, cache_),
+        parts);
   }
   std::unique_ptr<Matrix> load_gate_up(const WeightView& gate, const WeightView& up) override {
     check(gate.rows == up.rows, "gate and up have the same number of rows");
@@ -68,9 +71,9 @@ class CpuBackend final : public HostBackend {
   void loaded() override { cache_.write(); }
   std::unique_ptr<KvCache> make_kv_cache(const KvCacheShape& shape) override;
 
-  void begin_step() override {
+  void begin_step(const Batch& batch) override {
     later_count_ = 0;  // of a step that ended early
-    HostBackend::begin_step();
+    HostBackend::begin_step(batch);
   }
   void scratch_release(int64_t mark) override {
     flush();
@@ -156,6 +159,7 @@ class CpuBackend final : public HostBackend {
   void quantize_later(const Tensor& x, const Activation& out);
   void attend_rows(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
                    const PagedKvCache& cache, int64_t layer, const Tensor& out);
+  Updates updates_later(const Activation& x, const Matrix& w);
   void multiply_panels(const Activation& x, const PanelMatrix& w, const Tensor& out, bool add);
   void multiply_section(const Activation& x, const PanelMatrix& w, const Section& section, int64_t first,
                         int64_t end, const Tensor& out, bool add, int64_t thread);
@@ -163,7 +167,7 @@ class CpuBackend final : public HostBackend {
                        int64_t panels, int64_t row, int64_t rows, int64_t thread) const;
   void multiply_last_panel(const Activation& x, const PanelMatrix& w, const Section& section, int64_t row,
                            int64_t rows, const Tensor& out, bool add, int64_t thread);
-  void gate_panels(const Activation& x, const PanelMatrix& w, int64_t panel, int64_t panels,
+  void gate_panels(const Activation& x, const PanelMatrix& w, Updates updates, int64_t panel, int64_t panels,
                    Function function, const Tensor& gated, int64_t thread);
   template <typename F>
   void for_panels(int64_t panels, F f);
@@ -356,14 +360,44 @@ void CpuBackend::multiply_panels(const Activation& x, const PanelMatrix& w, cons
   check(x.columns == w.columns(), "a product needs as many activations as the matrix has columns");
   int64_t panels = 0;
   for (const Section& section : w.sections()) panels += section.panels;
+  const int64_t mark = scratch_.mark();
+  const Updates updates = updates_later(x, w);
   for_panels(panels, [&](int64_t first, int64_t end, int64_t thread) {
     for (const Section& section : w.sections()) {  // the range's part of each
-      if (first < section.panels && end > 0)
-        multiply_section(x, w, section, std::max<int64_t>(first, 0), std::min(end, section.panels), out, add,
-                         thread);
+      if (first < section.panels && end > 0) {
+        const int64_t from = std::max<int64_t>(first, 0), to = std::min(end, section.panels);
+        multiply_section(x, w, section, from, to, out, add, thread);
+        add_updates(kernels_, updates, static_cast<size_t>(&section - w.sections().data()), from, to, out);
+      }
       first -= section.panels, end -= section.panels;
     }
   });
+  scratch_.release(mark);
+}
+
+// Adapters: h = A x goes in front of the product, B h is added panel by panel by whoever computed the panel.
+Updates CpuBackend::updates_later(const Activation& x, const Matrix& w) {
+  const std::span<const AdapterRows> all = adapter_rows();
+  if (all.empty() || w.product() < 0) return {};
+  auto* updates =
+      reinterpret_cast<Update*>(scratch_.take(std::ssize(all) * static_cast<int64_t>(sizeof(Update))));
+  int64_t count = 0, items = 0;
+  for (const AdapterRows& rows : all) {
+    const HostAdapter::Product* product = rows.adapter->product(w.product());
+    if (product == nullptr) continue;
+    check(rows.first_row + rows.rows <= x.rows, "an adapter changes products over all rows of a batch");
+    auto* hidden = reinterpret_cast<float*>(
+        scratch_.take(rows.rows * product->hidden * static_cast<int64_t>(sizeof(float))));
+    updates[count++] = {product, rows.first_row, rows.rows, hidden};
+    items += ceil_div(rows.rows, kUpdateRows);
+  }
+  later(items, [=, this](int64_t item, int64_t) {
+    const Update* update = updates;
+    for (; item >= ceil_div(update->rows, kUpdateRows); ++update) item -= ceil_div(update->rows, kUpdateRows);
+    const int64_t first = item * kUpdateRows;
+    reduce_rows(kernels_, arithmetic_, x, *update, first, std::min(kUpdateRows, update->rows - first));
+  });
+  return {updates, static_cast<size_t>(count)};
 }
 
 // How many of a product's rows a kernel takes at once: pieces of about the same length, for each unpacks the weights anew.
@@ -428,18 +462,21 @@ Activation CpuBackend::gated_matmul(const Activation& x, const Matrix& gate_up, 
   const Activation out = make_activation(x.rows, columns);
   const bool direct = arithmetic_ == Arithmetic::float32;
   const Tensor gated = direct ? float_rows(out) : scratch_.tensor(x.rows, columns);
+  const int64_t mark = scratch_.mark();
+  const Updates updates = updates_later(x, w);
   for_panels(w.sections()[0].panels, [&](int64_t first, int64_t end, int64_t thread) {
     for (int64_t panel = first; panel < end; panel += kGatePanels)
-      gate_panels(x, w, panel, std::min(kGatePanels, end - panel), function, gated, thread);
+      gate_panels(x, w, updates, panel, std::min(kGatePanels, end - panel), function, gated, thread);
   });
+  scratch_.release(mark);
   for (int64_t r = 0; direct && r < x.rows; ++r) pad_row(gated.row(r), columns);
   if (!direct) quantize_later(gated, out);
   return out;
 }
 
 // f(gate) * up for some panels: both products into tiles, then together.
-void CpuBackend::gate_panels(const Activation& x, const PanelMatrix& w, int64_t panel, int64_t panels,
-                             Function function, const Tensor& gated, int64_t thread) {
+void CpuBackend::gate_panels(const Activation& x, const PanelMatrix& w, Updates updates, int64_t panel,
+                             int64_t panels, Function function, const Tensor& gated, int64_t thread) {
   const int64_t stride = panels * kPanelRows, column = panel * kPanelRows;
   const int64_t width = std::min(stride, gated.columns - column), step = rows_at_once(x.rows);
   float *const tiles = work(thread), *const ups = tiles + step * stride;
@@ -450,6 +487,14 @@ void CpuBackend::gate_panels(const Activation& x, const PanelMatrix& w, int64_t 
       task.out = part == 0 ? tiles : ups;
       task.out_stride = stride;
       w.sections()[part].product(task);
+      for (const Update& update : updates) {
+        const HostAdapter::Up& up = update.product->up[static_cast<size_t>(part)];
+        const int64_t first = std::max(row, update.first_row),
+                      end = std::min(row + rows, update.first_row + update.rows);
+        if (up.b.panels > 0 && first < end)
+          add_update(kernels_, update, up, panel, panels, first - update.first_row, end - first,
+                     task.out + (first - row) * stride, stride);
+      }
     }
     kernels_.gate(function, tiles, ups, rows * stride, tiles);
     for (int64_t r = 0; r < rows; ++r) std::copy_n(tiles + r * stride, width, gated.row(row + r) + column);

@@ -47,7 +47,7 @@ std::unique_ptr<Backend> testing::cpu(std::string_view table, Arithmetic arithme
           ? neutrino::compute::cpu::make_backend(options, neutrino::compute::cpu::emulated_kernels())
           : make_cpu_backend(options);
   backend->reserve(64 << 20);
-  backend->begin_step();
+  backend->begin_step({});
   return backend;
 }
 
@@ -72,7 +72,7 @@ class TilesOnAvx512 : public ::testing::Test {
 std::unique_ptr<Backend> backend_on(const Kernels& kernels, int64_t threads = 2) {
   auto backend = make_backend({.threads = threads}, kernels);
   backend->reserve(64 << 20);
-  backend->begin_step();
+  backend->begin_step({});
   return backend;
 }
 

@@ -23,6 +23,7 @@ constexpr int kAttentionLanes = 1;  // 3 queries x 2 registers x 2 chains: 12 ac
 constexpr int kQueryTile = 3;
 constexpr int kSoftmaxTile = 3;  // queries whose exponentials run side by side
 constexpr int kFloatTile = 2;
+constexpr int kLowRankTile = 2;
 
 inline V load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 inline void store(float* p, V v) { _mm256_storeu_ps(p, v.a), _mm256_storeu_ps(p + 8, v.b); }
@@ -155,6 +156,7 @@ inline int32_t tree_maximum(I x) {
 //
 #include "compute/cpu/attention.inl"
 #include "compute/cpu/float_panels.inl"
+#include "compute/cpu/low_rank.inl"
 #include "compute/cpu/states.inl"
 
 // The compiler would put off the additions of a whole block and spill every product: this says that the sum is wanted now.
@@ -416,29 +418,10 @@ void word_panels(const PanelTask& task) {
 }  // namespace
 
 const Kernels kAvx2Kernels = {
-    "avx2",
-    nibble_panels,
-    five_panels,
-    six_panels,
-    code_panels,
-    byte_panels,
-    word_panels,
-    float_panels,
-    rms_norm,
-    layer_norm,
-    apply,
-    gate,
-    softcap_values,
-    quantize,
-    decay_state,
-    update_state,
-    scan_state,
-    rotate,
-    round_to_bf16,
-    attend,
-    attend_float,
-    false,
-    sizeof(UnpackedWork),
+    "avx2",           nibble_panels, five_panels,  six_panels,   code_panels, byte_panels,
+    word_panels,      float_panels,  rms_norm,     layer_norm,   apply,       gate,
+    softcap_values,   quantize,      decay_state,  update_state, scan_state,  rotate,
+    round_to_bf16,    attend,        attend_float, low_rank,     false,       sizeof(UnpackedWork),
     kUnpackedRowsMax,
 };
 

@@ -17,6 +17,7 @@ namespace {
 //
 #include "compute/cpu/attention.inl"
 #include "compute/cpu/float_panels.inl"
+#include "compute/cpu/low_rank.inl"
 #include "compute/cpu/states.inl"
 
 using Bytes4 [[gnu::may_alias, gnu::aligned(2)]] = int32_t;
@@ -289,9 +290,10 @@ void word_panels(const PanelTask& task) {
 }  // namespace
 
 const Kernels kAvx512Kernels = {
-    "avx512",     nibble_panels, five_panels, six_panels, code_panels,   byte_panels,    word_panels,
-    float_panels, rms_norm,      layer_norm,  apply,      gate,          softcap_values, quantize,
-    decay_state,  update_state,  scan_state,  rotate,     round_to_bf16, attend,         attend_float,
+    "avx512",       nibble_panels, five_panels,  six_panels,   code_panels, byte_panels,
+    word_panels,    float_panels,  rms_norm,     layer_norm,   apply,       gate,
+    softcap_values, quantize,      decay_state,  update_state, scan_state,  rotate,
+    round_to_bf16,  attend,        attend_float, low_rank,
 };
 
 }  // namespace neutrino::compute::cpu

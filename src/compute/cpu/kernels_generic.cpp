@@ -18,6 +18,7 @@ constexpr int kAttentionLanes = 1;
 constexpr int kQueryTile = 1;
 constexpr int kSoftmaxTile = 1;
 constexpr int kFloatTile = 1;
+constexpr int kLowRankTile = 1;
 
 template <typename Result, typename F>
 inline Result each(F f) {
@@ -165,6 +166,7 @@ inline int32_t tree_maximum(const I& v) {
 //
 #include "compute/cpu/attention.inl"
 #include "compute/cpu/float_panels.inl"
+#include "compute/cpu/low_rank.inl"
 #include "compute/cpu/states.inl"
 
 inline const XBlock* x_blocks(const PanelTask& task, int64_t row) {
@@ -335,9 +337,10 @@ void word_panels(const PanelTask& task) { panel_loops(task, word_tile); }
 }  // namespace
 
 const Kernels kGenericKernels = {
-    "generic",    nibble_panels, five_panels, six_panels, code_panels,   byte_panels,    word_panels,
-    float_panels, rms_norm,      layer_norm,  apply,      gate,          softcap_values, quantize,
-    decay_state,  update_state,  scan_state,  rotate,     round_to_bf16, attend,         attend_float,
+    "generic",      nibble_panels, five_panels,  six_panels,   code_panels, byte_panels,
+    word_panels,    float_panels,  rms_norm,     layer_norm,   apply,       gate,
+    softcap_values, quantize,      decay_state,  update_state, scan_state,  rotate,
+    round_to_bf16,  attend,        attend_float, low_rank,
 };
 
 }  // namespace neutrino::compute::cpu

@@ -8,6 +8,7 @@ constexpr int kAttentionLanes = 2;  // 6 queries x 2 vectors x 2 chains: 24 accu
 constexpr int kQueryTile = 6;
 constexpr int kSoftmaxTile = 4;  // queries whose exponentials run side by side
 constexpr int kFloatTile = 4;
+constexpr int kLowRankTile = 4;
 
 inline V load(const float* p) { return _mm512_loadu_ps(p); }
 inline void store(float* p, V v) { _mm512_storeu_ps(p, v); }

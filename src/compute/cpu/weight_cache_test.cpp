@@ -23,7 +23,7 @@ class WeightCacheTest : public ::testing::Test {
   std::vector<float> product(uint64_t seed, int64_t columns = 96) {
     const auto backend = make_cpu_backend({.threads = 2, .weight_cache = path_});
     backend->reserve(1 << 20);
-    backend->begin_step();
+    backend->begin_step({});
     const auto first = testing::random_matrix(DType::q4_1, 70, columns, seed),
                second = testing::random_matrix(DType::bf16, 33, columns, seed + 1);
     const auto a = backend->load_matrix({&first.view, 1}), b = backend->load_matrix({&second.view, 1});

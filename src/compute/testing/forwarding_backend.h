@@ -29,7 +29,13 @@ class ForwardingBackend : public Backend {
     return inner_.make_kv_cache(shape);
   }
   void reserve(int64_t scratch_bytes) override { return inner_.reserve(scratch_bytes); }
-  void begin_step() override { return inner_.begin_step(); }
+  std::unique_ptr<Adapter> load_adapter(std::span<const LowRankUpdate> updates) override {
+    return inner_.load_adapter(updates);
+  }
+  int64_t adapter_scratch_bytes(int64_t rows, int64_t rank) const override {
+    return inner_.adapter_scratch_bytes(rows, rank);
+  }
+  void begin_step(const Batch& batch) override { return inner_.begin_step(batch); }
   int64_t scratch_mark() const override { return inner_.scratch_mark(); }
   void scratch_release(int64_t mark) override { return inner_.scratch_release(mark); }
   Tensor embed(const Matrix& table, std::span<const int32_t> tokens) override {

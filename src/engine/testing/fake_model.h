@@ -86,7 +86,7 @@ class FakeBackend final : public compute::HostBackend {
     for (int64_t i = 0; i < count; ++i) fn(context, i);
   }
   std::span<float> scratch() { return floats_; }
-  void begin_step() override {}
+  void begin_step(const compute::Batch&) override {}
 
   std::unique_ptr<compute::Matrix> load_matrix(std::span<const compute::WeightView>) override;
   std::unique_ptr<compute::Matrix> load_gate_up(const compute::WeightView&,

@@ -44,7 +44,7 @@ uint64_t mix(uint64_t z) {  // splitmix64's finaliser
 std::string tensor_bytes(const GoldenTensor& tensor, bool corrupted) {
   const int64_t count =
       std::accumulate(tensor.shape.begin(), tensor.shape.end(), int64_t{1}, std::multiplies<>());
-  const std::vector<float> u = golden_uniform(corrupted ? tensor.name + "!" : tensor.name, count);
+  const std::vector<float> u = golden_uniform(tensor.salt + tensor.name + (corrupted ? "!" : ""), count);
   std::string bytes;
   for (const float value : u) {
     const float scaled = tensor.scale * value, element = tensor.offset + scaled;
@@ -184,7 +184,8 @@ std::vector<float> run_tokens(const Model& model, compute::Backend& backend,
   std::vector<int32_t> table(blocks);
   for (int64_t i = 0; i < blocks; ++i) table[i] = static_cast<int32_t>(blocks - 1 - i);
   const std::vector<int64_t> chunks = options.chunks.empty() ? std::vector{count} : options.chunks;
-  backend.reserve(model.scratch_bytes(count, count));
+  backend.reserve(model.scratch_bytes(count, count) +
+                  (options.adapter ? backend.adapter_scratch_bytes(count, options.adapter->rank()) : 0));
   if (model.config().recurrent) cache->clear_state(0);
   std::vector<float> outputs;
   int32_t slot = 0;
@@ -198,8 +199,11 @@ std::vector<float> run_tokens(const Model& model, compute::Backend& backend,
     std::vector<int32_t> positions(chunks[i]), rows(chunks[i]);
     std::iota(positions.begin(), positions.end(), static_cast<int32_t>(done));
     std::iota(rows.begin(), rows.end(), 0);
-    const compute::SequenceRows sequence{
-        .rows = chunks[i], .first_position = done, .block_table = table, .state_slot = slot};
+    const compute::SequenceRows sequence{.rows = chunks[i],
+                                         .first_position = done,
+                                         .block_table = table,
+                                         .state_slot = slot,
+                                         .adapter = options.adapter};
     const compute::Tensor out =
         model.forward(backend,
                       {.tokens = {tokens.data() + done, static_cast<size_t>(chunks[i])},
@@ -218,7 +222,7 @@ std::vector<float> run_pooled(const Model& model, compute::Backend& backend,
                               const std::vector<int32_t>& tokens) {
   const std::vector<float> hidden = run_tokens(model, backend, tokens);
   const int64_t columns = model.output_columns(), length = static_cast<int64_t>(tokens.size());
-  backend.begin_step();
+  backend.begin_step({});
   const compute::Tensor pooled = backend.zeros(1, columns);
   for (int64_t i = 0; i < length; ++i)
     add_to_pool(pooled_rows(model.config()), hidden.data() + i * columns, i, length, columns, pooled.data);

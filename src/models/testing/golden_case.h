@@ -21,6 +21,7 @@ struct GoldenTensor {
   std::string dtype;  // "F32", "BF16", "F16"
   std::vector<int64_t> shape;
   float offset = 0, scale = 0;
+  std::string salt = {};  // in front of the name, where its values are made of it
 };
 
 struct GoldenCase {
@@ -66,6 +67,7 @@ class TemporaryFolder {
 struct RunOptions {
   std::vector<int64_t> chunks = {};  // empty: one
   size_t resume_at = 0;
+  const compute::Adapter* adapter = nullptr;
 };
 std::vector<float> run_tokens(const Model& model, compute::Backend& backend,
                               const std::vector<int32_t>& tokens, const RunOptions& options = {});
