@@ -23,4 +23,15 @@ TextPair ChatModel::tokenize_pair(std::string_view, std::string_view) const {
       .with_param("model");
 }
 
+AdapterPtr ChatModel::load_adapter(const std::string&, const std::filesystem::path&, IfLoaded) {
+  throw Error(ErrorCode::invalid_argument, "this model cannot be served with adapters")
+      .with_reason("adapter_unsupported");
+}
+
+void ChatModel::unload_adapter(std::string_view adapter_name) {
+  throw make_error(ErrorCode::not_found, "there is no adapter \"{:.100}\"", adapter_name)
+      .with_reason("model_not_found")
+      .with_param("lora_name");
+}
+
 }  // namespace neutrino::chat

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "chat/adapter.h"
 #include "chat/message.h"
 
 namespace neutrino::text {
@@ -56,7 +58,8 @@ struct GenerationRequest {
   SamplingParameters sampling = {};
   std::string cache_salt = {};  // prefix blocks are shared only inside one salt
   std::shared_ptr<const text::Grammar> grammar =
-      {};  // of compile_grammar(); the answer follows it. Absent: free
+      {};                   // of compile_grammar(); the answer follows it. Absent: free
+  AdapterPtr adapter = {};  // of this model (ChatModel::find_adapter()); null: the weights alone
 };
 
 struct TokenLogprob {
@@ -215,6 +218,15 @@ class ChatModel {
 
   // The calls of an operator; nullptr: this model has none.
   virtual ModelAdmin* admin() { return nullptr; }
+
+  // Adapters beside the weights, by name. Any thread; a model without them has none and refuses to load any.
+  virtual std::vector<AdapterPtr> adapters() const { return {}; }
+  virtual AdapterPtr find_adapter(std::string_view) const { return nullptr; }  // null: no such adapter
+  // A PEFT folder or a GGUF adapter on this machine. Takes as long as reading it does. Throws Error.
+  virtual AdapterPtr load_adapter(const std::string& adapter_name, const std::filesystem::path& path,
+                                  IfLoaded if_loaded);
+  virtual void unload_adapter(
+      std::string_view adapter_name);  // requests that run keep it; throws Error{not_found}
 
   // Called on the engine thread at most once per step, after pieces became available; must neither block nor allocate.
   virtual void set_wake(std::function<void()> wake) = 0;

@@ -96,7 +96,10 @@ Engine::Engine(const models::Model& model, compute::Backend& backend, EngineOpti
       sampler_(options_.vocab_size, Scheduler::output_rows_max(scheduler_options(options_)), backend),
       mailbox_(static_cast<size_t>(options_.queued_requests_max)) {
   const int64_t outputs = Scheduler::output_rows_max(scheduler_options(options_));
-  backend.reserve(model.scratch_bytes(options_.batch_tokens, outputs));
+  backend.reserve(model.scratch_bytes(options_.batch_tokens, outputs) +
+                  (options_.adapter_rank_max > 0
+                       ? backend.adapter_scratch_bytes(options_.batch_tokens, options_.adapter_rank_max)
+                       : 0));
   sample_requests_.reserve(static_cast<size_t>(outputs));
   sampled_outputs_.reserve(static_cast<size_t>(outputs));
   finished_.reserve(static_cast<size_t>(options_.max_sequences * 2 + options_.queued_requests_max));
@@ -136,7 +139,8 @@ SequencePtr Engine::submit(chat::GenerationRequest request) {
   validate(request.sampling, options_.vocab_size);
   check_fits(request);
   const int64_t prompt_tokens = std::ssize(request.prompt);
-  const Sha256Digest root = prefix_root(request.cache_salt, options_.fingerprint, "");
+  const Sha256Digest root = prefix_root(request.cache_salt, options_.fingerprint,
+                                        request.adapter ? std::string_view(request.adapter->digest) : "");
   reserve_queue(prompt_tokens);
   SequencePtr sequence;
   PushResult pushed = PushResult::closed;
@@ -161,6 +165,8 @@ SequencePtr Engine::submit(chat::GenerationRequest request) {
 }
 
 void Engine::check_fits(const chat::GenerationRequest& request) const {
+  check(!request.adapter || request.adapter->rank <= options_.adapter_rank_max,
+        "an adapter's rank is within what the engine's scratch was made for");
   const int64_t vocab_size = options_.vocab_size;
   if (request.prompt.empty())
     throw Error(ErrorCode::invalid_argument, "the prompt must have at least one token, got none")

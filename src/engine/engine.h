@@ -52,6 +52,7 @@ struct EngineOptions {
   std::vector<int32_t> end_tokens = {};  // of the model; a request's ignore_eos turns them off
   std::string model_name = "model";      // label of the metrics
   std::string fingerprint = {};          // of the weights: part of every block's name
+  int64_t adapter_rank_max = 0;          // of a request's adapter; 0: none has one
 };
 
 inline constexpr int64_t kSnapshotsPerSequence = 2;  // one of its prompt, one of what it generates

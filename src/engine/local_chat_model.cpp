@@ -129,11 +129,12 @@ class LocalGeneration final : public chat::Generation {
 };
 
 LocalChatModel::LocalChatModel(Engine& engine, const tokenizer::Tokenizer& tokenizer, Renderer renderer,
-                               chat::ChatModelInfo info)
+                               chat::ChatModelInfo info, Adapters* adapters)
     : engine_(engine),
       tokenizer_(tokenizer),
       renderer_(std::move(renderer)),
       info_(std::move(info)),
+      adapters_(adapters),
       grammars_([this] {
         return chat::grammar_tokens(tokenizer_, engine_.options().vocab_size, engine_.options().end_tokens);
       }) {}
@@ -215,6 +216,27 @@ void LocalChatModel::forget(const Sequence& sequence) {
     by_id_.erase(entry);
     return;
   }
+}
+
+// ---- adapters
+
+std::vector<chat::AdapterPtr> LocalChatModel::adapters() const {
+  if (!adapters_) return {};
+  const auto all = adapters_->list();
+  return {all.begin(), all.end()};
+}
+
+chat::AdapterPtr LocalChatModel::find_adapter(std::string_view name) const {
+  return adapters_ ? adapters_->find(name) : nullptr;
+}
+
+chat::AdapterPtr LocalChatModel::load_adapter(const std::string& name, const std::filesystem::path& path,
+                                              chat::IfLoaded if_loaded) {
+  return adapters_ ? adapters_->load(name, path, if_loaded) : ChatModel::load_adapter(name, path, if_loaded);
+}
+
+void LocalChatModel::unload_adapter(std::string_view name) {
+  adapters_ ? adapters_->unload(name) : ChatModel::unload_adapter(name);
 }
 
 void LocalChatModel::set_wake(std::function<void()> wake) { engine_.set_wake(std::move(wake)); }

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "chat/chat_model.h"
+#include "engine/adapters.h"
 #include "engine/engine.h"
 #include "text/grammar_cache.h"
 #include "tokenizer/tokenizer.h"
@@ -23,9 +24,10 @@ class LocalChatModel final : public chat::ChatModel {
   // A conversation to the text of its prompt: the model's chat template. Any thread; throws Error.
   using Renderer = std::function<std::string(const chat::Conversation&)>;
 
-  // The engine, the tokenizer and what the renderer refers to outlive this object, and it outlives its generations.
+  // The engine, the tokenizer, the adapters (null: there can be none) and what the renderer refers to outlive this object, and
+  // it outlives its generations.
   LocalChatModel(Engine& engine, const tokenizer::Tokenizer& tokenizer, Renderer renderer,
-                 chat::ChatModelInfo info);
+                 chat::ChatModelInfo info, Adapters* adapters = nullptr);
 
   const chat::ChatModelInfo& info() const override { return info_; }
   chat::ChatModelStatus status() const override;
@@ -36,6 +38,11 @@ class LocalChatModel final : public chat::ChatModel {
   std::shared_ptr<const text::Grammar> compile_grammar(const text::GrammarSpec& spec) const override;
   std::unique_ptr<chat::Generation> generate(chat::GenerationRequest request) override;
   bool cancel(std::string_view id) override;
+  std::vector<chat::AdapterPtr> adapters() const override;
+  chat::AdapterPtr find_adapter(std::string_view name) const override;
+  chat::AdapterPtr load_adapter(const std::string& name, const std::filesystem::path& path,
+                                chat::IfLoaded if_loaded) override;
+  void unload_adapter(std::string_view name) override;
   void set_wake(std::function<void()> wake) override;
 
  private:
@@ -47,6 +54,7 @@ class LocalChatModel final : public chat::ChatModel {
   const tokenizer::Tokenizer& tokenizer_;
   const Renderer renderer_;
   const chat::ChatModelInfo info_;
+  Adapters* const adapters_;
   mutable text::GrammarCache grammars_;
   std::mutex mutex_;                                         // guards the one below
   std::unordered_multimap<std::string, SequencePtr> by_id_;  // generations that somebody holds

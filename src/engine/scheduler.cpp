@@ -282,7 +282,8 @@ void Scheduler::lay_out() {
                           .first_position = sequence->computed,
                           .block_table = sequence->tables[0].blocks,
                           .window_table = sequence->tables[1].blocks,
-                          .state_slot = sequence->state_slot});
+                          .state_slot = sequence->state_slot,
+                          .adapter = sequence->adapter ? sequence->adapter->weights.get() : nullptr});
     for (int64_t i = 0; i < sequence->planned_rows; ++i) {
       const int64_t position = sequence->computed + i;
       plan_.tokens.push_back(token_at(*sequence, position));

@@ -32,6 +32,7 @@ Sequence::Sequence(chat::GenerationRequest&& request, std::span<const int32_t> m
       seed(sampling.seed ? *sampling.seed : system_entropy()),
       prompt_tokens(static_cast<int64_t>(request.prompt.size())),
       end_tokens(all_end_tokens(sampling, model_end_tokens)),
+      adapter(std::static_pointer_cast<const LoadedAdapter>(std::move(request.adapter))),
       stream(sampling.max_tokens, sampling.logprobs.value_or(0)),
       tokens(std::move(request.prompt)),
       root(root_name) {

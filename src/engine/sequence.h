@@ -19,6 +19,7 @@
 #include "base/sha256.h"
 #include "chat/chat_model.h"
 #include "compute/batch.h"
+#include "engine/adapters.h"
 #include "engine/draft.h"
 #include "engine/token_counts.h"
 #include "engine/token_stream.h"
@@ -48,6 +49,7 @@ struct Sequence {
   int64_t prompt_tokens = 0;
   std::vector<int32_t> end_tokens;  // sorted: those that end the generation
   int64_t submitted_ns = 0;
+  LoadedAdapterPtr adapter;  // null: the weights alone
 
   // ---- any thread
   TokenStream stream;

@@ -258,6 +258,41 @@ bool FakeChatModel::cancel(std::string_view id) {
   return false;
 }
 
+// ---- adapters: named after what they are loaded from
+
+std::vector<AdapterPtr> FakeChatModel::adapters() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<AdapterPtr> all;
+  for (const auto& [name, adapter] : adapters_) all.push_back(adapter);
+  return all;
+}
+
+AdapterPtr FakeChatModel::find_adapter(std::string_view name) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = adapters_.find(name);
+  return found == adapters_.end() ? nullptr : found->second;
+}
+
+AdapterPtr FakeChatModel::load_adapter(const std::string& name, const std::filesystem::path& path,
+                                       IfLoaded if_loaded) {
+  const std::lock_guard lock(mutex_);
+  if (adapters_.contains(name) && if_loaded == IfLoaded::refuse)
+    throw Error(ErrorCode::already_exists, "the adapter is loaded already").with_reason("adapter_exists");
+  auto adapter = std::make_shared<Adapter>();
+  adapter->name = name;
+  adapter->file = path.filename().string();
+  adapter->digest = std::string(64, 'd');
+  adapters_[name] = adapter;
+  return adapter;
+}
+
+void FakeChatModel::unload_adapter(std::string_view name) {
+  const std::lock_guard lock(mutex_);
+  const auto found = adapters_.find(name);
+  if (found == adapters_.end()) return ChatModel::unload_adapter(name);
+  adapters_.erase(found);
+}
+
 void FakeChatModel::set_wake(std::function<void()> wake) {
   const std::lock_guard lock(mutex_);
   wake_ = std::move(wake);

@@ -9,6 +9,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -68,6 +69,11 @@ class FakeChatModel final : public ChatModel {
   // reranker: the raw score of a pair is its number of tokens minus 10.
   std::unique_ptr<Embedding> embed(EmbeddingRequest request) override;
   bool cancel(std::string_view id) override;
+  std::vector<AdapterPtr> adapters() const override;
+  AdapterPtr find_adapter(std::string_view name) const override;
+  AdapterPtr load_adapter(const std::string& name, const std::filesystem::path& path,
+                          IfLoaded if_loaded) override;
+  void unload_adapter(std::string_view name) override;
   void set_wake(std::function<void()> wake) override;
 
  private:
@@ -91,6 +97,7 @@ class FakeChatModel final : public ChatModel {
   mutable std::vector<Conversation> conversations_;
   std::vector<std::shared_ptr<Play>> plays_ = {};  // that have not ended
   int64_t cancelled_ = 0;
+  std::map<std::string, AdapterPtr, std::less<>> adapters_;  // every path is one
   std::function<void()> wake_;
   bool stopping_ = false;
   std::thread thread_;
