@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/random.h"
+#include "cli/bench_adapters.h"
 #include "cli/command.h"
 #include "cli/load.h"
 #include "cli/model_runner.h"
@@ -186,6 +187,16 @@ int run_bench(int argc, char** argv) {
   count("--repetitions", config.repetitions, "rounds; the median is reported");
   app.add_option("--threads", config.threads, "compute threads (default: one per core)")
       ->check(CLI::Range(1, 1024));
+  AdapterBench adapters{.adapters = 0};
+  app.add_option(
+         "--adapters", adapters.adapters,
+         "measure only a batch of so many sequences, each with a random adapter of its own, beside the same "
+         "batch without")
+      ->check(CLI::Range(1, 1024));
+  count("--adapter-rank", adapters.rank, "rank of the random adapters");
+  app.add_option("--adapter-targets", adapters.targets, "what they change: all, attention or qv")
+      ->check(CLI::IsMember({"all", "attention", "qv"}))
+      ->capture_default_str();
   app.add_flag("--exact", config.exact, "float32 arithmetic in the reference order");
   app.add_flag("--json", config.as_json, "print one JSON object");
   if (const auto exit_code = parse_options(app, argc, argv)) return *exit_code;
@@ -195,6 +206,13 @@ int run_bench(int argc, char** argv) {
       {.arithmetic = config.exact ? compute::Arithmetic::float32 : compute::Arithmetic::integer,
        .threads = config.threads});
   const auto model = models::load_model(*opened.file, *backend);
+  if (adapters.adapters > 0) {
+    adapters.as_json = config.as_json;
+    adapters.context = config.batch_prompt, adapters.steps = config.batch_decode;
+    adapters.rounds = std::max<int64_t>(config.repetitions, 9);
+    bench_adapters(*opened.file, *model, *backend, adapters);
+    return 0;
+  }
   for (const auto* sizes : {&config.prefill, &config.context, &config.batch})
     for (const int64_t size : *sizes)
       if (size < 1 || size + config.decode + 1 > model->context())

@@ -15,6 +15,7 @@
 #include "cli/fill_in_tokens.h"
 #include "cli/model_papers.h"
 #include "cli/profiles.h"
+#include "engine/adapter_folder.h"
 #include "engine/engine.h"
 #include "engine/local_chat_model.h"
 #include "engine/local_embedding_model.h"
@@ -197,6 +198,10 @@ class LocalModel final : public RunningModel {
   }
 
   void load_embedding_model(const models::ModelConfig& facts, int64_t context, const EngineConfig& config) {
+    if (!config.loras.empty() || !config.lora_dir.empty())
+      throw make_error(ErrorCode::invalid_argument,
+                       "--lora and --lora-dir are for models that generate text; {} makes embeddings",
+                       opened_.name);
     load(facts, context, config);
     set_fingerprint(config);
     chat::ChatModelInfo info = this->info(config, context);
@@ -277,13 +282,40 @@ class LocalModel final : public RunningModel {
             .vocab_size = tokenizer_->size(),
             .end_tokens = {stops.begin(), stops.end()},
             .model_name = served_name(config),
-            .fingerprint = fingerprint_},
+            .fingerprint = fingerprint_,
+            .adapter_rank_max = config.max_lora_rank},
         metrics_, clock_);
+    adapters_ = std::make_unique<engine::Adapters>(
+        *opened_.file, *backend_,
+        engine::AdapterOptions{.count_max = config.max_loras,
+                               .rank_max = config.max_lora_rank,
+                               .bytes_max = parse_size("--lora-memory", config.lora_memory)},
+        metrics_);
     chat_model_ = std::make_unique<engine::LocalChatModel>(
         *engine_, *tokenizer_,
         [this](const chat::Conversation& conversation) { return render(conversation); },
-        info(config, context));
+        info(config, context), adapters_.get());
     engine_->start();
+    serve_adapters(config);
+  }
+
+  // Those of the command line must load; those of the folder come and go.
+  void serve_adapters(const EngineConfig& config) {
+    for (const std::string& lora : config.loras) {
+      const size_t equals = lora.find('=');
+      if (equals == lora.npos || equals == 0 || equals + 1 == lora.size())
+        throw make_error(ErrorCode::invalid_argument, "--lora must be NAME=PATH, got \"{:.200}\"", lora);
+      const std::string name = lora.substr(0, equals);
+      if (name == served_name(config) || name == opened_.name)
+        throw make_error(ErrorCode::invalid_argument, "--lora {}: this is the name of the model itself",
+                         name);
+      adapters_->load(name, lora.substr(equals + 1), chat::IfLoaded::refuse);
+    }
+    if (config.lora_dir.empty()) return;
+    adapter_folder_ = std::make_unique<engine::AdapterFolder>(*chat_model_, config.lora_dir);
+    adapter_folder_->refresh();
+    if (config.lora_refresh_seconds > 0)
+      adapter_folder_->start(std::chrono::seconds(config.lora_refresh_seconds));
   }
 
   std::string render(const chat::Conversation& conversation) const {
@@ -327,6 +359,12 @@ class LocalModel final : public RunningModel {
       memory["draft_weights_bytes"] = draft_weights_bytes_;
       memory["draft_kv_bytes"] = engine_->speculation().model()->kv_bytes();
     }
+    if (adapters_) {
+      memory["adapters_bytes_max"] = adapters_->options().bytes_max;
+      info.metadata["adapter_limits"] = json::object{{"count", adapters_->options().count_max},
+                                                     {"rank", adapters_->options().rank_max},
+                                                     {"bytes", adapters_->options().bytes_max}};
+    }
     return info;
   }
 
@@ -344,8 +382,10 @@ class LocalModel final : public RunningModel {
   std::unique_ptr<compute::Backend> draft_backend_;
   std::unique_ptr<models::Model> draft_model_;
   std::string fingerprint_;
+  std::unique_ptr<engine::Adapters> adapters_;
   std::unique_ptr<engine::Engine> engine_;
   std::unique_ptr<chat::ChatModel> chat_model_;
+  std::unique_ptr<engine::AdapterFolder> adapter_folder_;
 };
 
 }  // namespace
@@ -390,6 +430,25 @@ void add_engine_options(CLI::App& app, EngineConfig& config) {
       ->check(CLI::IsMember({"on", "off"}))
       ->capture_default_str();
   app.add_flag("--exact", config.exact, "float32 arithmetic in the reference order (slower)");
+}
+
+void add_adapter_options(CLI::App& app, EngineConfig& config) {
+  app.add_option("--lora", config.loras,
+                 "serve an adapter (a PEFT folder or a GGUF file), as NAME=PATH (repeatable)");
+  app.add_option("--lora-dir", config.lora_dir,
+                 "serve every adapter in this folder under its name there, and follow what changes");
+  app.add_option("--lora-refresh", config.lora_refresh_seconds,
+                 "seconds between two looks at --lora-dir; 0: only at the start")
+      ->check(CLI::Range(0, 86400))
+      ->capture_default_str();
+  app.add_option("--max-loras", config.max_loras, "adapters that are served at once")
+      ->check(CLI::Range(int64_t{1}, limits::kAdaptersMax))
+      ->capture_default_str();
+  app.add_option("--max-lora-rank", config.max_lora_rank, "largest rank of an adapter")
+      ->check(CLI::Range(int64_t{1}, limits::kAdapterRankMax))
+      ->capture_default_str();
+  app.add_option("--lora-memory", config.lora_memory, "memory of all adapters together, as 512M or 2G")
+      ->capture_default_str();
 }
 
 std::unique_ptr<RunningModel> start_model(const std::string& name_or_path, const EngineConfig& config) {

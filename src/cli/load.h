@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/adapter_limits.h"
 #include "base/limits.h"
 #include "base/metrics.h"
 #include "chat/chat_model.h"
@@ -34,9 +35,15 @@ struct EngineConfig {
   std::string speculate = "off";  // "prompt-lookup", "prompt-lookup:8"
   std::string draft_model;        // a smaller model that guesses; empty: none
   bool exact = false;
-  std::string served_name;  // label of the metrics; empty: the model's own name
+  std::string served_name;         // label of the metrics; empty: the model's own name
+  std::vector<std::string> loras;  // NAME=PATH each
+  std::string lora_dir;            // a folder of adapters to serve; empty: none
+  int64_t lora_refresh_seconds = limits::kAdapterRefreshSeconds;  // 0: the folder is read once
+  int64_t max_loras = limits::kAdapters, max_lora_rank = limits::kAdapterRank;
+  std::string lora_memory = "1G";
 };
 void add_engine_options(CLI::App& app, EngineConfig& config);
+void add_adapter_options(CLI::App& app, EngineConfig& config);  // of the same
 
 // A model with a running engine behind the waist. Stops the engine when destroyed.
 class RunningModel {

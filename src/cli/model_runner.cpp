@@ -8,7 +8,8 @@
 namespace neutrino::cli {
 
 ModelRunner::ModelRunner(const models::Model& model, compute::Backend& backend, int64_t sequences,
-                         int64_t positions, int64_t rows, int64_t output_rows, compute::KvType kv_type)
+                         int64_t positions, int64_t rows, int64_t output_rows, compute::KvType kv_type,
+                         int64_t adapter_rank)
     : model_(model), backend_(backend), lengths_(sequences) {
   const int64_t blocks = ceil_div(positions, compute::kBlockPositions);
   compute::KvCacheShape shape =
@@ -19,7 +20,8 @@ ModelRunner::ModelRunner(const models::Model& model, compute::Backend& backend, 
     std::vector<int32_t>& table = block_tables_.emplace_back(blocks);
     std::iota(table.begin(), table.end(), static_cast<int32_t>(i * blocks));
   }
-  backend.reserve(model.scratch_bytes(rows, output_rows));
+  backend.reserve(model.scratch_bytes(rows, output_rows) +
+                  (adapter_rank > 0 ? backend.adapter_scratch_bytes(rows, adapter_rank) : 0));
 }
 
 void ModelRunner::clear() { lengths_.assign(lengths_.size(), 0); }
@@ -38,7 +40,8 @@ compute::Tensor ModelRunner::forward(int64_t first, std::span<const std::vector<
                      .rows = count,
                      .first_position = lengths_[sequence],
                      .block_table = block_tables_[sequence],
-                     .state_slot = slot});
+                     .state_slot = slot,
+                     .adapter = adapters_.empty() ? nullptr : adapters_[static_cast<size_t>(sequence)]});
     for (int64_t k = 0; k < count; ++k) {
       tokens_.push_back(tokens[i][k]);
       positions_.push_back(static_cast<int32_t>(lengths_[sequence] + k));

@@ -173,6 +173,7 @@ void add_all_options(CLI::App& app, ServeConfig& config, EngineConfig& engine) {
   add_serve_options(app, config);
   add_general_options(app, config);
   add_engine_options(app, engine);
+  add_adapter_options(app, engine);
   // Of an option given twice the last one counts, so that the command line overrides NIM_PASSTHROUGH_ARGS.
   for (CLI::Option* option : app.get_options())
     if (option->get_items_expected_max() == 1) option->take_last();

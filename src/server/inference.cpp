@@ -32,7 +32,14 @@ void submit(Services& services, const net::Request& request, Answer& answer) {
     choice.generation = services.chat_model.generate({.id = fmt::format("{}-{}", answer.id, choice.index),
                                                       .prompt = choice.prompt,
                                                       .sampling = choice.sampling,
-                                                      .cache_salt = salt});
+                                                      .cache_salt = salt,
+                                                      .adapter = answer.adapter});
+}
+
+// What makes a seed repeatable: the weights, and what is beside them.
+std::string fingerprint(const Services& services, const chat::AdapterPtr& adapter) {
+  const std::string& weights = services.chat_model.info().fingerprint;
+  return adapter ? fmt::format("{}_{:.8}", weights, adapter->digest) : weights;
 }
 
 // Throws what a piece says about the end of its request.
@@ -239,10 +246,13 @@ asio::awaitable<void> answer_request(Services& services, const net::Request& req
                                      const InferenceRequest& inference, std::vector<Choice> choices,
                                      const AnswerFormat& format) {
   const auto start = SteadyClock::now();
+  // Once for all choices: whatever is loaded under the name meanwhile.
+  const chat::AdapterPtr adapter = find_model(inference.model, services.view());
   Answer answer{.id = new_answer_id(format.id_prefix()),
                 .created = std::chrono::system_clock::now().time_since_epoch() / std::chrono::seconds(1),
-                .fingerprint = services.chat_model.info().fingerprint,
+                .fingerprint = fingerprint(services, adapter),
                 .request = &inference,
+                .adapter = adapter,
                 .choices = std::move(choices)};
   const LogAtEnd log(response, answer);
   response.set_header("x-model", header_text(inference.model));

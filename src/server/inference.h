@@ -44,6 +44,8 @@ struct Answer {
   int64_t created = 0;
   std::string fingerprint;
   const InferenceRequest* request = nullptr;
+  chat::AdapterPtr
+      adapter;  // that the request's model name stands for, held to the end; null: the model itself
   std::vector<Choice> choices;
 };
 

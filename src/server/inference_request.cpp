@@ -125,14 +125,21 @@ Error invalid_field(std::string message, std::string param, std::string_view rea
       .with_param(std::move(param));
 }
 
-void check_model_name(std::string_view name, const ModelView& model) {
+chat::AdapterPtr find_model(std::string_view name, const ModelView& model) {
   if (std::find(model.served_names.begin(), model.served_names.end(), name) != model.served_names.end())
-    return;
+    return nullptr;
+  if (model.adapters)
+    if (chat::AdapterPtr adapter = model.adapters->find_adapter(name)) return adapter;
+  std::vector<std::string> names = model.served_names;
+  if (model.adapters)
+    for (const chat::AdapterPtr& adapter : model.adapters->adapters()) names.push_back(adapter->name);
   throw make_error(ErrorCode::not_found, "the model \"{:.100}\" does not exist; this server has: {}", name,
-                   joined(model.served_names, ", "))
+                   joined(names, ", "))
       .with_reason("model_not_found")
       .with_param("model");
 }
+
+void check_model_name(std::string_view name, const ModelView& model) { find_model(name, model); }
 
 std::vector<int32_t> read_tokens(const json::array& array, const chat::ChatModelInfo& info,
                                  std::string_view path) {

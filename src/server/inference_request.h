@@ -16,6 +16,7 @@ namespace neutrino::server {
 struct ModelView {
   const chat::ChatModelInfo& info;
   const std::vector<std::string>& served_names;  // the first is the default one
+  const chat::ChatModel* adapters = nullptr;     // whose adapters are models, too; null: there are none
 };
 
 inline constexpr int64_t kAsManyAsFit = -1;  // max_tokens that nobody gave
@@ -43,6 +44,9 @@ struct InferenceRequest {
 // The shared fields of a body that net::parse_body() has checked; request.sampling.max_tokens holds the route's default.
 // Throws Error{invalid_argument, not_found}.
 void read_sampling(const json::object& body, const ModelView& model, InferenceRequest& request);
+
+// The adapter of that name; null: it is one of the model's own. Throws as check_model_name().
+chat::AdapterPtr find_model(std::string_view name, const ModelView& model);
 
 // Throws Error{not_found, reason model_not_found} unless the server has a model of that name.
 void check_model_name(std::string_view name, const ModelView& model);

@@ -312,6 +312,18 @@ inline constexpr auto kTokenizeFields = std::to_array<Field>({
     {.name = "mm_processor_kwargs", .support = Support::unsupported},
 });
 
+inline constexpr auto kLoadAdapterFields = std::to_array<Field>({
+    {.name = "lora_name", .types = kString, .required = true},
+    {.name = "lora_path", .types = kString, .required = true},
+    {.name = "load_inplace", .types = kBoolean},
+    {.name = "is_3d_lora_weight", .support = Support::unsupported, .neutral = "[false]"},
+});
+
+inline constexpr auto kUnloadAdapterFields = std::to_array<Field>({
+    {.name = "lora_name", .types = kString, .required = true},
+    {.name = "lora_int_id", .support = Support::reported},
+});
+
 inline constexpr auto kDetokenizeFields = std::to_array<Field>({
     {.name = "model", .types = kString},
     {.name = "tokens",

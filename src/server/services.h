@@ -28,7 +28,7 @@ struct Services {
   std::chrono::milliseconds ping;         // of event streams
   std::string openapi;                    // the document
 
-  ModelView view() const { return {chat_model.info(), served_names}; }
+  ModelView view() const { return {chat_model.info(), served_names, &chat_model}; }
 };
 
 }  // namespace neutrino::server

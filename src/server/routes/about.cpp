@@ -23,6 +23,17 @@ void add_nim_fields(json::object& body, const chat::ChatModelInfo& info) {
   if (!body.contains("selectedModelProfileId")) body["selectedModelProfileId"] = info.fingerprint;
 }
 
+json::array adapters_json(const chat::ChatModel& model) {
+  json::array list;
+  for (const chat::AdapterPtr& adapter : model.adapters())
+    list.push_back(json::object{{"name", adapter->name},
+                                {"sha256", adapter->digest},
+                                {"rank", adapter->rank},
+                                {"parameters", adapter->parameters},
+                                {"bytes", adapter->bytes}});
+  return list;
+}
+
 }  // namespace
 
 asio::awaitable<void> license(Services& services, const Request&, Response& response) {
@@ -52,6 +63,7 @@ asio::awaitable<void> metadata(Services& services, const Request&, Response& res
   json::array names;
   for (const std::string& name : services.served_names) names.emplace_back(json::string_view(name));
   body["served_model_names"] = std::move(names);
+  body["adapters"] = adapters_json(services.chat_model);
   body["version"] = NEUTRINO_VERSION;
   body["system_fingerprint"] = info.fingerprint;
   body["context_tokens"] = info.context_tokens;

@@ -24,6 +24,8 @@ asio::awaitable<void> list_models(Services& services, const Request& request, Re
 asio::awaitable<void> get_model(Services& services, const Request& request, Response& response);
 asio::awaitable<void> tokenize(Services& services, const Request& request, Response& response);
 asio::awaitable<void> detokenize(Services& services, const Request& request, Response& response);
+asio::awaitable<void> load_adapter(Services& services, const Request& request, Response& response);
+asio::awaitable<void> unload_adapter(Services& services, const Request& request, Response& response);
 asio::awaitable<void> live(Services& services, const Request& request, Response& response);
 asio::awaitable<void> ready(Services& services, const Request& request, Response& response);
 asio::awaitable<void> version(Services& services, const Request& request, Response& response);
