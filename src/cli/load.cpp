@@ -352,7 +352,7 @@ class LocalModel final : public RunningModel {
     info.metadata["selectedModelProfileId"] = profile_id(opened_.facts, config.exact, config.kv_type);
     info.license = license_json(opened_.facts);
     info.manifest = manifest_json(opened_);
-    json::object& memory = info.metadata["memory"].as_object();
+    json::object memory = info.metadata["memory"].as_object();
     if (engine_) memory["kv_bytes"] = engine_->kv_bytes();
     if (draft_model_) {
       info.metadata["draft_model"] = draft_->name;
@@ -365,6 +365,7 @@ class LocalModel final : public RunningModel {
                                                      {"rank", adapters_->options().rank_max},
                                                      {"bytes", adapters_->options().bytes_max}};
     }
+    info.metadata["memory"] = std::move(memory);
     return info;
   }
 
