@@ -93,4 +93,10 @@ class HostAdapter final : public Adapter {
   std::vector<std::unique_ptr<std::byte, Free>> memory_;
 };
 
+// Rows of one sequence in a step, or of several with the same adapter that follow each other.
+struct AdapterRows {
+  const HostAdapter* adapter = nullptr;
+  int64_t first_row = 0, rows = 0;
+};
+
 }  // namespace neutrino::compute

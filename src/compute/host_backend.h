@@ -78,11 +78,6 @@ class HostBackend : public Backend {
     add_product(*matrix, parts);
     return matrix;
   }
-  // Rows of one sequence, or of several with the same adapter that follow each other.
-  struct AdapterRows {
-    const HostAdapter* adapter = nullptr;
-    int64_t first_row = 0, rows = 0;
-  };
   std::span<const AdapterRows> adapter_rows() const { return adapter_rows_; }  // of this step
 
   // Room for rows in the form that the products read, and one row's way there.

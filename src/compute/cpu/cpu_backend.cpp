@@ -377,27 +377,11 @@ void CpuBackend::multiply_panels(const Activation& x, const PanelMatrix& w, cons
 
 // Adapters: h = A x goes in front of the product, B h is added panel by panel by whoever computed the panel.
 Updates CpuBackend::updates_later(const Activation& x, const Matrix& w) {
-  const std::span<const AdapterRows> all = adapter_rows();
-  if (all.empty() || w.product() < 0) return {};
-  auto* updates =
-      reinterpret_cast<Update*>(scratch_.take(std::ssize(all) * static_cast<int64_t>(sizeof(Update))));
-  int64_t count = 0, items = 0;
-  for (const AdapterRows& rows : all) {
-    const HostAdapter::Product* product = rows.adapter->product(w.product());
-    if (product == nullptr) continue;
-    check(rows.first_row + rows.rows <= x.rows, "an adapter changes products over all rows of a batch");
-    auto* hidden = reinterpret_cast<float*>(
-        scratch_.take(rows.rows * product->hidden * static_cast<int64_t>(sizeof(float))));
-    updates[count++] = {product, rows.first_row, rows.rows, hidden};
-    items += ceil_div(rows.rows, kUpdateRows);
-  }
-  later(items, [=, this](int64_t item, int64_t) {
-    const Update* update = updates;
-    for (; item >= ceil_div(update->rows, kUpdateRows); ++update) item -= ceil_div(update->rows, kUpdateRows);
-    const int64_t first = item * kUpdateRows;
-    reduce_rows(kernels_, arithmetic_, x, *update, first, std::min(kUpdateRows, update->rows - first));
-  });
-  return {updates, static_cast<size_t>(count)};
+  const Updates updates = plan_updates(adapter_rows(), x, w, scratch_);
+  if (updates.empty()) return {};
+  later(update_items(updates),
+        [=, this](int64_t item, int64_t) { reduce_item(kernels_, arithmetic_, x, updates, item); });
+  return updates;
 }
 
 // How many of a product's rows a kernel takes at once: pieces of about the same length, for each unpacks the weights anew.
@@ -487,14 +471,8 @@ void CpuBackend::gate_panels(const Activation& x, const PanelMatrix& w, Updates 
       task.out = part == 0 ? tiles : ups;
       task.out_stride = stride;
       w.sections()[part].product(task);
-      for (const Update& update : updates) {
-        const HostAdapter::Up& up = update.product->up[static_cast<size_t>(part)];
-        const int64_t first = std::max(row, update.first_row),
-                      end = std::min(row + rows, update.first_row + update.rows);
-        if (up.b.panels > 0 && first < end)
-          add_update(kernels_, update, up, panel, panels, first - update.first_row, end - first,
-                     task.out + (first - row) * stride, stride);
-      }
+      add_gate_updates(kernels_, updates, static_cast<size_t>(part), panel, panels, row, rows, task.out,
+                       stride);
     }
     kernels_.gate(function, tiles, ups, rows * stride, tiles);
     for (int64_t r = 0; r < rows; ++r) std::copy_n(tiles + r * stride, width, gated.row(row + r) + column);

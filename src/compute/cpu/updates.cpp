@@ -4,9 +4,14 @@
 #include <cstddef>
 
 #include "base/checked.h"
+#include "base/error.h"
 
 namespace neutrino::compute::cpu {
+namespace {
 
+constexpr int64_t kUpdateRows = 16;  // of an item
+
+// h of the update's rows [first, first + rows).
 void reduce_rows(const Kernels& kernels, Arithmetic arithmetic, const Activation& x, const Update& update,
                  int64_t first, int64_t rows) {
   const auto* row = reinterpret_cast<const uint8_t*>(x.data) + (update.first_row + first) * x.row_bytes;
@@ -27,6 +32,7 @@ void reduce_rows(const Kernels& kernels, Arithmetic arithmetic, const Activation
                       .add = false});
 }
 
+// out += B h for `panels` panels of one section and some of the update's rows; out has whole panels.
 void add_update(const Kernels& kernels, const Update& update, const HostAdapter::Up& up, int64_t panel,
                 int64_t panels, int64_t first, int64_t rows, float* out, int64_t out_stride) {
   const float* hidden = update.hidden + first * update.product->hidden + up.hidden;
@@ -41,6 +47,38 @@ void add_update(const Kernels& kernels, const Update& update, const HostAdapter:
                     .out = out,
                     .out_stride = out_stride,
                     .add = true});
+}
+
+}  // namespace
+
+Updates plan_updates(std::span<const AdapterRows> all, const Activation& x, const Matrix& matrix,
+                     Scratch& scratch) {
+  if (all.empty() || matrix.product() < 0) return {};
+  auto* updates =
+      reinterpret_cast<Update*>(scratch.take(std::ssize(all) * static_cast<int64_t>(sizeof(Update))));
+  size_t count = 0;
+  for (const AdapterRows& rows : all) {
+    const HostAdapter::Product* product = rows.adapter->product(matrix.product());
+    if (product == nullptr) continue;
+    check(rows.first_row + rows.rows <= x.rows, "an adapter changes products over all rows of a batch");
+    const int64_t bytes = rows.rows * product->hidden * static_cast<int64_t>(sizeof(float));
+    updates[count++] = {product, rows.first_row, rows.rows, reinterpret_cast<float*>(scratch.take(bytes))};
+  }
+  return {updates, count};
+}
+
+int64_t update_items(Updates updates) {
+  int64_t items = 0;
+  for (const Update& update : updates) items += ceil_div(update.rows, kUpdateRows);
+  return items;
+}
+
+void reduce_item(const Kernels& kernels, Arithmetic arithmetic, const Activation& x, Updates updates,
+                 int64_t item) {
+  const Update* update = updates.data();
+  for (; item >= ceil_div(update->rows, kUpdateRows); ++update) item -= ceil_div(update->rows, kUpdateRows);
+  const int64_t first = item * kUpdateRows;
+  reduce_rows(kernels, arithmetic, x, *update, first, std::min(kUpdateRows, update->rows - first));
 }
 
 // A last panel of fewer than 16 rows goes by way of a whole one.
@@ -62,6 +100,18 @@ void add_updates(const Kernels& kernels, Updates updates, size_t section, int64_
       add_update(kernels, update, up, last, 1, r, 1, tile, kPanelRows);
       std::copy_n(tile, width, target);
     }
+  }
+}
+
+void add_gate_updates(const Kernels& kernels, Updates updates, size_t part, int64_t panel, int64_t panels,
+                      int64_t row, int64_t rows, float* out, int64_t out_stride) {
+  for (const Update& update : updates) {
+    const HostAdapter::Up& up = update.product->up[part];
+    const int64_t first = std::max(row, update.first_row),
+                  end = std::min(row + rows, update.first_row + update.rows);
+    if (up.b.panels > 0 && first < end)
+      add_update(kernels, update, up, panel, panels, first - update.first_row, end - first,
+                 out + (first - row) * out_stride, out_stride);
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "compute/cpu/kernels.h"
 #include "compute/host_adapter.h"
+#include "compute/scratch.h"
 #include "compute/tensor.h"
 
 namespace neutrino::compute::cpu {
@@ -18,19 +19,21 @@ struct Update {
 };
 using Updates = std::span<const Update>;
 
-// A piece of work in front of the product.
-inline constexpr int64_t kUpdateRows = 16;
+// What the adapters of these rows change in products with x and `matrix`, with room for h, in scratch.
+Updates plan_updates(std::span<const AdapterRows> rows, const Activation& x, const Matrix& matrix,
+                     Scratch& scratch);
 
-// h of the update's rows [first, first + rows).
-void reduce_rows(const Kernels& kernels, Arithmetic arithmetic, const Activation& x, const Update& update,
-                 int64_t first, int64_t rows);
-
-// out += B h for `panels` panels of one section and some of the update's rows; out has whole panels.
-void add_update(const Kernels& kernels, const Update& update, const HostAdapter::Up& up, int64_t panel,
-                int64_t panels, int64_t first, int64_t rows, float* out, int64_t out_stride);
+// The work in front of the product, in pieces: h of some rows each.
+int64_t update_items(Updates updates);
+void reduce_item(const Kernels& kernels, Arithmetic arithmetic, const Activation& x, Updates updates,
+                 int64_t item);
 
 // The panels [first, end) of one section of a product's result.
 void add_updates(const Kernels& kernels, Updates updates, size_t section, int64_t first, int64_t end,
                  const Tensor& out);
+
+// The same of a piece of a gated product: `rows` rows from `row` on, `panels` panels of section `part`; out has whole panels.
+void add_gate_updates(const Kernels& kernels, Updates updates, size_t part, int64_t panel, int64_t panels,
+                      int64_t row, int64_t rows, float* out, int64_t out_stride);
 
 }  // namespace neutrino::compute::cpu
