@@ -37,7 +37,8 @@ std::unique_ptr<compute::Adapter> random_adapter(const weights::WeightFile& file
     updates.push_back({tensor.name, tensor.shape[0], tensor.shape[1], bench.rank, {}, {}});
   }
   if (updates.empty())
-    throw make_error(ErrorCode::invalid_argument, "the model has no tensor for --adapter-targets {}", bench.targets);
+    throw make_error(ErrorCode::invalid_argument, "the model has no tensor for --adapter-targets {}",
+                     bench.targets);
   for (size_t i = 0; i < updates.size(); ++i) updates[i].a = values[2 * i], updates[i].b = values[2 * i + 1];
   return backend.load_adapter(updates);
 }
@@ -65,7 +66,8 @@ double decode(ModelRunner& runner, const models::Model& model, const AdapterBenc
   const SystemClock clock;
   const int64_t start = clock.now_ns();
   for (int64_t i = 0; i < bench.steps; ++i) runner.forward(0, tokens(1), ModelRunner::Outputs::last);
-  return static_cast<double>(bench.adapters * bench.steps) * 1e9 / static_cast<double>(clock.now_ns() - start);
+  return static_cast<double>(bench.adapters * bench.steps) * 1e9 /
+         static_cast<double>(clock.now_ns() - start);
 }
 
 }  // namespace
@@ -99,11 +101,12 @@ void bench_adapters(const weights::WeightFile& file, const models::Model& model,
                   .c_str());
     return;
   }
-  std::printf("batch of %lld, rank %lld on %s, %.1f MB an adapter, %lld rounds\n"
-              "base      %10.1f tokens/s\nadapters  %10.1f tokens/s\nratio     %10.3f (%.3f to %.3f)\n",
-              static_cast<long long>(bench.adapters), static_cast<long long>(bench.rank), bench.targets.c_str(),
-              static_cast<double>(loaded[0]->bytes()) / 1e6, static_cast<long long>(bench.rounds), median(base),
-              median(with), median(ratios), std::ranges::min(ratios), std::ranges::max(ratios));
+  std::printf(
+      "batch of %lld, rank %lld on %s, %.1f MB an adapter, %lld rounds\n"
+      "base      %10.1f tokens/s\nadapters  %10.1f tokens/s\nratio     %10.3f (%.3f to %.3f)\n",
+      static_cast<long long>(bench.adapters), static_cast<long long>(bench.rank), bench.targets.c_str(),
+      static_cast<double>(loaded[0]->bytes()) / 1e6, static_cast<long long>(bench.rounds), median(base),
+      median(with), median(ratios), std::ranges::min(ratios), std::ranges::max(ratios));
 }
 
 }  // namespace neutrino::cli

@@ -11,11 +11,11 @@
 namespace neutrino::cli {
 
 struct AdapterBench {
-  int64_t adapters = 8;              // and as many sequences, one each
+  int64_t adapters = 8;  // and as many sequences, one each
   int64_t rank = 16;
-  std::string targets = "all";       // "all": of attention and MLPs; "attention"; "qv": PEFT's default for llamas
-  int64_t context = 128, steps = 32; // of each sequence
-  int64_t rounds = 9;                // of the base and the adapters, one after the other
+  std::string targets = "all";  // "all": of attention and MLPs; "attention"; "qv": PEFT's default for llamas
+  int64_t context = 128, steps = 32;  // of each sequence
+  int64_t rounds = 9;                 // of the base and the adapters, one after the other
   bool as_json = false;
 };
 

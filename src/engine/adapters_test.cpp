@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/random.h"
 #include "chat/testing/list_tokenizer.h"
 #include "engine/adapter_folder.h"
@@ -29,10 +30,13 @@ void write_peft(const std::filesystem::path& folder, uint64_t seed, int64_t rank
   Random random(seed);
   StImage image;
   for (const std::string layer : {"0", "1"})
-    for (const auto& [module, rows] : {std::pair{"self_attn.q_proj", 64}, {"self_attn.v_proj", 32}, {"self_attn.o_proj", 64}}) {
+    for (const auto& [module, rows] :
+         {std::pair{"self_attn.q_proj", 64}, {"self_attn.v_proj", 32}, {"self_attn.o_proj", 64}}) {
       const std::string name = "base_model.model.model.layers." + layer + "." + module;
-      image.tensors.push_back(weights::testing::random_tensor(random, name + ".lora_A.weight", "F32", {rank, 64}, scale));
-      image.tensors.push_back(weights::testing::random_tensor(random, name + ".lora_B.weight", "F32", {rows, rank}, scale));
+      image.tensors.push_back(
+          weights::testing::random_tensor(random, name + ".lora_A.weight", "F32", {rank, 64}, scale));
+      image.tensors.push_back(
+          weights::testing::random_tensor(random, name + ".lora_B.weight", "F32", {rows, rank}, scale));
     }
   std::ofstream(folder / "adapter_model.safetensors", std::ios::binary | std::ios::trunc) << serialise(image);
   std::ofstream(folder / "adapter_config.json", std::ios::trunc)
@@ -44,6 +48,7 @@ class ServedAdapters : public ::testing::Test {
   ServedAdapters()
       : loaded_(testing::tiny_model_path("f32"), {.threads = 2}),
         adapters_(*loaded_.file, *loaded_.backend, {}, metrics_) {
+    spdlog::set_level(spdlog::level::err);
     restart({});
   }
   void restart(EngineOptions options) {
@@ -57,14 +62,18 @@ class ServedAdapters : public ::testing::Test {
     write_peft(path(name), seed);
     return adapters_.load(name, path(name), IfLoaded::replace);
   }
-  static chat::GenerationRequest request(chat::AdapterPtr adapter, int64_t prompt = 70, int64_t max_tokens = 12) {
-    chat::GenerationRequest request{.id = "r",
-                                    .sampling = {.temperature = 0, .ignore_eos = true, .max_tokens = max_tokens, .logprobs = 2},
-                                    .adapter = std::move(adapter)};
+  static chat::GenerationRequest request(chat::AdapterPtr adapter, int64_t prompt = 70,
+                                         int64_t max_tokens = 12) {
+    chat::GenerationRequest request{
+        .id = "r",
+        .sampling = {.temperature = 0, .ignore_eos = true, .max_tokens = max_tokens, .logprobs = 2},
+        .adapter = std::move(adapter)};
     for (int64_t i = 0; i < prompt; ++i) request.prompt.push_back(static_cast<int32_t>(i * 7 % 300));
     return request;
   }
-  SequencePtr submit(chat::AdapterPtr adapter, int64_t prompt = 70) { return engine_->submit(request(adapter, prompt)); }
+  SequencePtr submit(chat::AdapterPtr adapter, int64_t prompt = 70) {
+    return engine_->submit(request(adapter, prompt));
+  }
   void run() {
     while (engine_->step()) {
     }
@@ -154,7 +163,8 @@ TEST_F(ServedAdapters, LoadedAndUnloadedUnderLoad) {
   for (uint64_t i = 0; i < 3; ++i) write_peft(path(fmt::format("f{}", i)), i + 1);
   std::vector<std::vector<std::pair<int32_t, float>>> expected;
   for (uint64_t i = 0; i < 3; ++i)
-    expected.push_back(alone(adapters_.load(fmt::format("x{}", i), path(fmt::format("f{}", i)), IfLoaded::refuse)));
+    expected.push_back(
+        alone(adapters_.load(fmt::format("x{}", i), path(fmt::format("f{}", i)), IfLoaded::refuse)));
   restart({});
   engine_->start();
   std::atomic<bool> done = false;
@@ -181,7 +191,8 @@ TEST_F(ServedAdapters, LoadedAndUnloadedUnderLoad) {
 }
 
 TEST_F(ServedAdapters, LimitsAreNamedAndMemoryComesBack) {
-  Adapters few(*loaded_.file, *loaded_.backend, {.count_max = 2, .rank_max = 8, .bytes_max = 200'000}, metrics_);
+  Adapters few(*loaded_.file, *loaded_.backend, {.count_max = 2, .rank_max = 8, .bytes_max = 200'000},
+               metrics_);
   const auto refused = [&](const std::string& name, const std::string& what) {
     try {
       few.load(name, path("f"), IfLoaded::refuse);

@@ -13,7 +13,9 @@ using ::testing::HasSubstr;
 constexpr std::string_view kLoad = "/v1/load_lora_adapter", kUnload = "/v1/unload_lora_adapter";
 
 json::object body_of(const Reply& reply) { return parse_json(reply.body).as_object(); }
-std::string code_of(const Reply& reply) { return std::string(body_of(reply).at("error").at("code").as_string()); }
+std::string code_of(const Reply& reply) {
+  return std::string(body_of(reply).at("error").at("code").as_string());
+}
 
 std::string load_body(std::string_view name, std::string_view more = "") {
   return fmt::format(R"({{"lora_name":"{}","lora_path":"/"{}}})", name, more);
@@ -39,7 +41,8 @@ TEST(AdapterRoutes, ARequestGetsTheAdapterOfItsModelName) {
   EXPECT_EQ(requests[0].adapter->name, "tuned");
   EXPECT_EQ(requests[1].adapter, nullptr);
 
-  EXPECT_EQ(replica.post(kUnload, unload_body("tuned")).body, "Success: LoRA adapter 'tuned' removed successfully.");
+  EXPECT_EQ(replica.post(kUnload, unload_body("tuned")).body,
+            "Success: LoRA adapter 'tuned' removed successfully.");
   const Reply gone = replica.post("/v1/completions", ask_body("tuned"));
   EXPECT_EQ(gone.status, 404);
   EXPECT_EQ(code_of(gone), "model_not_found");
@@ -63,7 +66,8 @@ TEST(AdapterRoutes, ModelsListsThemWithTheirParent) {
 TEST(AdapterRoutes, WhatIsWrongIsNamed) {
   TestReplica replica;
   ASSERT_EQ(replica.post(kLoad, load_body("tuned")).status, 200);
-  const auto refused = [&](std::string_view path, const std::string& body, int status, std::string_view code) {
+  const auto refused = [&](std::string_view path, const std::string& body, int status,
+                           std::string_view code) {
     const Reply reply = replica.post(path, body);
     EXPECT_EQ(reply.status, status) << body << reply.body;
     EXPECT_EQ(code_of(reply), code) << body;

@@ -35,8 +35,8 @@ std::string load(Services& services, const Request& request, std::vector<std::st
   if (!std::filesystem::exists(path, error))
     throw invalid_field("lora_path must be a PEFT folder or a GGUF file on the server's machine", "lora_path",
                         "adapter_not_found");
-  services.chat_model.load_adapter(name, path,
-                                   in_place && in_place->get_bool() ? chat::IfLoaded::replace : chat::IfLoaded::refuse);
+  services.chat_model.load_adapter(
+      name, path, in_place && in_place->get_bool() ? chat::IfLoaded::replace : chat::IfLoaded::refuse);
   return fmt::format("Success: LoRA adapter '{}' added successfully.", name);
 }
 
@@ -48,7 +48,8 @@ std::string unload(Services& services, const Request& request, std::vector<std::
 }
 
 asio::awaitable<void> answer_on_worker(Services& services, const Request& request, Response& response,
-                                       std::string (*run)(Services&, const Request&, std::vector<std::string>&)) {
+                                       std::string (*run)(Services&, const Request&,
+                                                          std::vector<std::string>&)) {
   std::string text;
   std::vector<std::string> ignored;
   co_await services.workers.run([&] { text = run(services, request, ignored); });
