@@ -25,7 +25,7 @@ MAY_INCLUDE = {
     "cloud": "chat net store base",
     "engine": "models weights chat tokenizer text compute base",
     "tune": "models weights chat tokenizer compute base",
-    "server": "engine models weights guard chat tokenizer net base",
+    "server": "engine models weights guard chat tokenizer text net base",
 }
 ANYTHING = {"cli", "main.cpp"}
 

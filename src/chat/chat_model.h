@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "chat/adapter.h"
+#include "chat/answer_style.h"
 #include "chat/message.h"
 
 namespace neutrino::text {
@@ -52,6 +53,9 @@ struct SamplingParameters {
   std::optional<int64_t> draft_tokens = {};
 };
 
+struct AnswerSyntax;    // chat/answer_syntax.h
+struct ThinkingTokens;  // chat/thinking_tokens.h
+
 struct GenerationRequest {
   std::string id = {};               // unique; cancel by it
   std::vector<int32_t> prompt = {};  // not empty, ids in [0, vocabulary)
@@ -60,6 +64,11 @@ struct GenerationRequest {
   std::shared_ptr<const text::Grammar> grammar =
       {};                   // of compile_grammar(); the answer follows it. Absent: free
   AdapterPtr adapter = {};  // of this model (ChatModel::find_adapter()); null: the weights alone
+  // How reasoning and tool calls are told from the rest of the answer; absent: all of it is content.
+  std::shared_ptr<const AnswerSyntax> answer = {};
+  // At most so many tokens between the reasoning tags, which must be among the answer's; then the reasoning is ended.
+  std::optional<int64_t> thinking_budget = {};
+  std::shared_ptr<const ThinkingTokens> thinking = {};  // generate() fills it in
 };
 
 struct TokenLogprob {
@@ -67,11 +76,16 @@ struct TokenLogprob {
   float logprob = 0;  // log softmax of the raw logits, before penalties and temperature
 };
 
+// What a token of an answer is part of. A token that is content and something else counts as content; `markup` is a tag or a
+// tool call.
+enum class TokenPart : uint8_t { content, reasoning, markup };
+
 struct GeneratedToken {
   int32_t token = 0;
   float logprob = 0;
   std::vector<TokenLogprob> top = {};  // best first
   std::string text = {};  // what this token added to the text so far (its bytes, as far as they are valid)
+  TokenPart part = TokenPart::content;
 };
 
 // Some more of an answer that was taken apart (GenerationRequest::answer). The pieces of a generation, in their order, are its
@@ -100,15 +114,17 @@ struct Timings {
   double queue_ms = 0, prefill_ms = 0, decode_ms = 0;
 };
 
-// A piece of an answer. `text` is valid UTF-8, and certain: it can no longer become a stop string. The tokens that made it
-// come with it or earlier. The last piece, and only it, has finish_reason.
+// More of an answer. `text` is its content: valid UTF-8, and certain: it can no longer become a stop string. The tokens that made
+// it come with it or earlier. `pieces` is the same content, and the reasoning and the tool calls, in order; a generation
+// without GenerationRequest::answer has none. The last chunk, and only it, has finish_reason.
 struct GenerationChunk {
   std::string text = {};
   std::vector<AnswerPiece> pieces = {};
   std::vector<GeneratedToken> tokens = {};
   std::optional<FinishReason> finish_reason = {};
   std::string stop_reason =
-      {};  // the stop string that matched, or the stop token's id in decimal; else empty
+      {};                     // the stop string that matched, or the stop token's id in decimal; else empty
+  bool parse_failed = false;  // with the last chunk: a tool call was begun, but is none; its text is content
   std::optional<Error> error = {};  // with FinishReason::error
   Usage usage = {};                 // so far
   Timings timings = {};             // with the last piece
@@ -168,6 +184,8 @@ struct ChatModelInfo {
   bool reranker = false;       // scores pairs of texts. Without either this model generates text
   int64_t created_unix = 0;
   bool has_chat_template = false;
+  std::string chat_template = {};  // its source
+  AnswerStyle answer = {};         // how the model writes reasoning and tool calls
   std::string template_sha256 = {};
   json::object metadata = {};  // architecture, quantisation, memory figures, defaults: for /v1/metadata
   std::optional<FillInTokens> fill_in = {};  // absent: it cannot

@@ -1,6 +1,7 @@
 #include "chat/chat_template.h"
 
 #include <algorithm>
+#include <cctype>
 #include <chrono>
 
 #include "base/error.h"
@@ -116,6 +117,18 @@ std::string cut_at_tag(std::string text, std::string_view final_content) {
 int64_t now() { return std::chrono::system_clock::now().time_since_epoch() / std::chrono::seconds(1); }
 
 }  // namespace
+
+bool mentions_word(std::string_view source, std::string_view word) {
+  const auto in_word = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_'; };
+  if (word.empty()) return false;
+  for (size_t at = source.find(word); at != std::string_view::npos; at = source.find(word, at + 1)) {
+    const size_t end = at + word.size();
+    const bool begins = at == 0 || !in_word(source[at - 1]),
+               ends = end == source.size() || !in_word(source[end]);
+    if (begins && ends) return true;
+  }
+  return false;
+}
 
 ChatTemplate::ChatTemplate(std::string_view source, std::string bos_text, std::string eos_text)
     : source_(source),

@@ -11,6 +11,9 @@
 
 namespace neutrino::chat {
 
+// Does a template's text contain this word, not as a part of a longer one?
+bool mentions_word(std::string_view source, std::string_view word);
+
 // Immutable; used from many threads. Rendering may take milliseconds: not on an io thread.
 class ChatTemplate {
  public:
@@ -23,7 +26,7 @@ class ChatTemplate {
                      std::optional<int64_t> unix_seconds = std::nullopt) const;
 
   // Does the template's text contain this word? An argument that it does not mention has no effect; callers report it.
-  bool mentions(std::string_view name) const { return source_.find(name) != std::string::npos; }
+  bool mentions(std::string_view name) const { return mentions_word(source_, name); }
 
   const std::string& sha256() const { return sha256_; }  // of the source, as it stands in the file
   std::optional<std::string_view> family() const;        // nullopt: not one that we know; warn

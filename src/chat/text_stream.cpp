@@ -6,25 +6,8 @@ namespace neutrino::chat {
 
 TextStream::TextStream(const tokenizer::Tokenizer& tokenizer, TextStreamOptions options)
     : decoder_(tokenizer, options.skip_special_tokens, tokenizer::TextStart::continued),
-      options_(std::move(options)) {
-  for (const std::string& stop : options_.stop) {
-    Automaton automaton{.pattern = stop, .failure = std::vector<int32_t>(stop.size(), 0), .state = 0};
-    for (size_t i = 1, border = 0; i < stop.size(); ++i) {
-      while (border > 0 && stop[i] != stop[border])
-        border = static_cast<size_t>(automaton.failure[border - 1]);
-      border += stop[i] == stop[border];
-      automaton.failure[i] = static_cast<int32_t>(border);
-    }
-    automata_.push_back(std::move(automaton));
-  }
-}
-
-bool TextStream::Automaton::step(char byte) {
-  while (state > 0 && pattern[static_cast<size_t>(state)] != byte)
-    state = failure[static_cast<size_t>(state) - 1];
-  state += pattern[static_cast<size_t>(state)] == byte;
-  return static_cast<size_t>(state) == pattern.size();
-}
+      options_(std::move(options)),
+      stops_(options_.stop) {}
 
 bool TextStream::push(GeneratedToken token) {
   token.text.clear();
@@ -33,7 +16,7 @@ bool TextStream::push(GeneratedToken token) {
   pending_ += token.text;
   held_.push_back(std::move(token));
   if (++tokens_seen_ > options_.min_tokens && search(pending_, begin)) return true;
-  release(pending_.size() - held_bytes());
+  release(pending_.size() - stops_.held_bytes());
   return false;
 }
 
@@ -44,24 +27,15 @@ void TextStream::push_silent(GeneratedToken token) {
   released_.push_back(std::move(token));
 }
 
-// Runs the automata over the new bytes. Of several that are complete at the same byte, the longest began first.
 bool TextStream::search(std::string_view text, size_t begin) {
-  for (size_t i = begin; i < text.size(); ++i) {
-    const Automaton* complete = nullptr;
-    for (Automaton& automaton : automata_)
-      if (automaton.step(text[i]) &&
-          (complete == nullptr || automaton.pattern.size() > complete->pattern.size()))
-        complete = &automaton;
-    if (complete == nullptr) continue;
-    end_at_match(i + 1, *complete);
-    return true;
-  }
-  return false;
+  const std::optional<size_t> end = stops_.search(text.substr(begin));
+  if (end) end_at_match(begin + *end);
+  return end.has_value();
 }
 
 // Cuts the text before (or behind) the match. The tokens behind the cut stay, with what text is left to them.
-void TextStream::end_at_match(size_t end, const Automaton& automaton) {
-  matched_ = automaton.pattern;
+void TextStream::end_at_match(size_t end) {
+  matched_ = stops_.matched();
   pending_.resize(options_.include_stop ? end : end - matched_.size());
   size_t offset = 0;
   for (GeneratedToken& token : held_) {
@@ -70,12 +44,6 @@ void TextStream::end_at_match(size_t end, const Automaton& automaton) {
     offset += size;
   }
   release_all();
-}
-
-size_t TextStream::held_bytes() const {
-  int32_t held = 0;
-  for (const Automaton& automaton : automata_) held = std::max(held, automaton.state);
-  return static_cast<size_t>(held);
 }
 
 // The newest token stays while the decoder holds the start of a character: what becomes of it is that token's text, too.

@@ -2,8 +2,7 @@
 //
 // A stop string may begin at the end of what is there and be completed by tokens to come, or not. Text is released as soon as
 // it can no longer be part of a stop string, in whole tokens, so that each released token comes with exactly the text it
-// made: the texts of all released tokens, one after the other, are the released text. Each stop string is searched by its
-// Knuth-Morris-Pratt automaton, byte by byte, which also knows how much of the end could still become a match.
+// made: the texts of all released tokens, one after the other, are the released text.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "chat/chat_model.h"
+#include "chat/stop_strings.h"
 #include "tokenizer/stream_decoder.h"
 
 namespace neutrino::chat {
@@ -39,22 +39,14 @@ class TextStream {
   int64_t tokens_seen() const { return tokens_seen_; }     // pushed so far
 
  private:
-  struct Automaton {
-    std::string pattern;
-    std::vector<int32_t> failure;  // longest proper border of each prefix
-    int32_t state = 0;             // bytes of the pattern that the text ends with
-    bool step(char byte);          // true: complete
-  };
-
   bool search(std::string_view text, size_t begin);
-  void end_at_match(size_t end, const Automaton& automaton);
-  size_t held_bytes() const;     // at the end of the text, which may still become a stop string
+  void end_at_match(size_t end);
   void release(size_t certain);  // whole tokens inside the first `certain` bytes of pending_
   void release_all();
 
   tokenizer::StreamDecoder decoder_;
   const TextStreamOptions options_;
-  std::vector<Automaton> automata_;
+  StopStrings stops_;
   std::vector<GeneratedToken> held_;  // not released; their texts are pending_
   std::string pending_;
   std::vector<GeneratedToken> released_;

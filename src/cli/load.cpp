@@ -11,7 +11,9 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/sha256.h"
+#include "chat/answer_syntax.h"
 #include "chat/chat_template.h"
+#include "chat/tool_prompt.h"
 #include "cli/fill_in_tokens.h"
 #include "cli/model_papers.h"
 #include "cli/profiles.h"
@@ -319,7 +321,7 @@ class LocalModel final : public RunningModel {
   }
 
   std::string render(const chat::Conversation& conversation) const {
-    if (template_) return template_->render(conversation);
+    if (template_) return chat::render_with_tools(*template_, conversation);
     throw make_error(ErrorCode::invalid_argument, "model {} has no chat template; use /v1/completions",
                      opened_.name)
         .with_reason("template_error");
@@ -334,6 +336,11 @@ class LocalModel final : public RunningModel {
     info.created_unix = std::time(nullptr);
     info.has_chat_template = template_ != nullptr;
     info.template_sha256 = opened_.facts.template_sha256;
+    if (template_) {
+      info.chat_template = template_->source();
+      info.answer = chat::choose_answer_style(info.chat_template, *tokenizer_, config.tool_call_parser,
+                                              config.reasoning_parser);
+    }
     info.metadata = {{"architecture", opened_.facts.architecture},
                      {"quantization", opened_.facts.quantization},
                      {"parameters", opened_.facts.parameters},
@@ -366,6 +373,11 @@ class LocalModel final : public RunningModel {
                                                      {"bytes", adapters_->options().bytes_max}};
     }
     info.metadata["memory"] = std::move(memory);
+    if (template_) {
+      const auto* const reasoning = info.answer.reasoning;
+      info.metadata["tool_call_parser"] = info.answer.calls->name;
+      info.metadata["reasoning_parser"] = reasoning == nullptr ? "none" : reasoning->name;
+    }
     return info;
   }
 
@@ -430,6 +442,12 @@ void add_engine_options(CLI::App& app, EngineConfig& config) {
                  "keep repacked weights in $NEUTRINO_HOME/cache/weights, for faster starts: on or off")
       ->check(CLI::IsMember({"on", "off"}))
       ->capture_default_str();
+  app.add_option("--tool-call-parser", config.tool_call_parser,
+                 "syntax of the model's tool calls: hermes, qwen3_coder, llama3_json, pythonic, mistral, ... "
+                 "(default: as its chat template shows)");
+  app.add_option("--reasoning-parser", config.reasoning_parser,
+                 "tags of the model's reasoning: think, mistral, seed, harmony or none (default: as its chat "
+                 "template shows)");
   app.add_flag("--exact", config.exact, "float32 arithmetic in the reference order (slower)");
 }
 

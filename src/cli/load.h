@@ -35,9 +35,10 @@ struct EngineConfig {
   std::string speculate = "off";  // "prompt-lookup", "prompt-lookup:8"
   std::string draft_model;        // a smaller model that guesses; empty: none
   bool exact = false;
-  std::string served_name;         // label of the metrics; empty: the model's own name
-  std::vector<std::string> loras;  // NAME=PATH each
-  std::string lora_dir;            // a folder of adapters to serve; empty: none
+  std::string tool_call_parser, reasoning_parser;  // empty: as the model's chat template shows
+  std::string served_name;                         // label of the metrics; empty: the model's own name
+  std::vector<std::string> loras;                  // NAME=PATH each
+  std::string lora_dir;                            // a folder of adapters to serve; empty: none
   int64_t lora_refresh_seconds = limits::kAdapterRefreshSeconds;  // 0: the folder is read once
   int64_t max_loras = limits::kAdapters, max_lora_rank = limits::kAdapterRank;
   std::string lora_memory = "1G";

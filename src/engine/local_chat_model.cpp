@@ -4,18 +4,55 @@
 #include <utility>
 
 #include "base/limits.h"
+#include "chat/answer_stream.h"
 #include "chat/grammar_tokens.h"
 #include "chat/text_stream.h"
+#include "chat/thinking_tokens.h"
 
 namespace neutrino::engine {
 
-// One consumer's view of a sequence: how far it has read, and the text that came of it.
+// The text of an answer, or its pieces where it is taken apart.
+class GeneratedText {
+ public:
+  GeneratedText(const tokenizer::Tokenizer& tokenizer, const Sequence& sequence,
+                std::shared_ptr<const chat::AnswerSyntax> syntax) {
+    const chat::SamplingParameters& sampling = sequence.sampling;
+    const chat::TextStreamOptions options = {sampling.stop, sampling.include_stop_in_output,
+                                             sampling.skip_special_tokens, sampling.min_tokens};
+    if (syntax)
+      answer_.emplace(tokenizer, options, std::move(syntax), sequence.id);
+    else
+      text_.emplace(tokenizer, options);
+  }
+
+  bool push(chat::GeneratedToken token) {
+    return answer_ ? answer_->push(std::move(token)) : text_->push(std::move(token));
+  }
+  void push_silent(chat::GeneratedToken token) {
+    answer_ ? answer_->push_silent(std::move(token)) : text_->push_silent(std::move(token));
+  }
+  void finish() { answer_ ? answer_->finish() : text_->finish(); }
+  void take(chat::GenerationChunk& chunk) {
+    answer_ ? answer_->take(chunk) : text_->take(chunk.text, chunk.tokens);
+  }
+  const std::string& matched() const { return answer_ ? answer_->matched() : text_->matched(); }
+  int64_t tokens_seen() const { return answer_ ? answer_->tokens_seen() : text_->tokens_seen(); }
+  int64_t reasoning_tokens() const { return answer_ ? answer_->reasoning_tokens() : 0; }
+  bool failed() const { return answer_ && answer_->failed(); }
+
+ private:
+  std::optional<chat::TextStream> text_;  // one of the two
+  std::optional<chat::AnswerStream> answer_;
+};
+
+// One consumer's view of a sequence: how far it has read, and what came of it.
 class LocalGeneration final : public chat::Generation {
  public:
-  LocalGeneration(LocalChatModel& model, SequencePtr sequence)
+  LocalGeneration(LocalChatModel& model, SequencePtr sequence,
+                  std::shared_ptr<const chat::AnswerSyntax> syntax)
       : model_(model),
         sequence_(std::move(sequence)),
-        text_(model.tokenizer_, text_options(sequence_->sampling)) {}
+        text_(model.tokenizer_, *sequence_, std::move(syntax)) {}
 
   ~LocalGeneration() override {
     cancel();
@@ -30,7 +67,7 @@ class LocalGeneration final : public chat::Generation {
     if (text_.matched().empty() && finished) finish(chunk);
     if (!text_.matched().empty()) end(chunk, chat::FinishReason::stop, text_.matched());
     if (sequence_->stream.size() > 0 || finished) read_prompt(chunk);
-    text_.take(chunk.text, chunk.tokens);
+    text_.take(chunk);
     if (!ended_ && chunk.tokens.empty() && chunk.prompt_tokens.empty()) return std::nullopt;
     chunk.usage = usage();
     return chunk;
@@ -48,11 +85,6 @@ class LocalGeneration final : public chat::Generation {
   void cancel() override { model_.engine_.end(*sequence_, EndRequest::cancelled); }
 
  private:
-  static chat::TextStreamOptions text_options(const chat::SamplingParameters& sampling) {
-    return {sampling.stop, sampling.include_stop_in_output, sampling.skip_special_tokens,
-            sampling.min_tokens};
-  }
-
   // Up to the stop string, if there is one. A token that ends the generation counts, but is text only if asked for.
   void read_tokens() {
     const int64_t size = sequence_->stream.size();
@@ -84,6 +116,8 @@ class LocalGeneration final : public chat::Generation {
   void end(chat::GenerationChunk& chunk, chat::FinishReason reason, std::string stop_reason) {
     ended_ = true;
     chunk.finish_reason = reason;
+    // What was cut off may look like a call that is none.
+    chunk.parse_failed = reason != chat::FinishReason::length && text_.failed();
     chunk.stop_reason = std::move(stop_reason);
     chunk.timings = timings();
   }
@@ -105,7 +139,8 @@ class LocalGeneration final : public chat::Generation {
   chat::Usage usage() const {
     return {.prompt_tokens = sequence_->prompt_tokens,
             .completion_tokens = text_.tokens_seen(),
-            .cached_tokens = sequence_->cached_tokens};
+            .cached_tokens = sequence_->cached_tokens,
+            .reasoning_tokens = text_.reasoning_tokens()};
   }
 
   chat::Timings timings() const {
@@ -122,7 +157,7 @@ class LocalGeneration final : public chat::Generation {
 
   LocalChatModel& model_;
   SequencePtr sequence_;
-  chat::TextStream text_;
+  GeneratedText text_;
   int64_t read_ = 0;  // tokens taken from the stream
   bool ended_ = false;
   bool prompt_read_ = false;
@@ -137,7 +172,10 @@ LocalChatModel::LocalChatModel(Engine& engine, const tokenizer::Tokenizer& token
       adapters_(adapters),
       grammars_([this] {
         return chat::grammar_tokens(tokenizer_, engine_.options().vocab_size, engine_.options().end_tokens);
-      }) {}
+      }),
+      thinking_(info_.answer.reasoning == nullptr
+                    ? nullptr
+                    : chat::make_thinking_tokens(*info_.answer.reasoning, tokenizer_)) {}
 
 chat::ChatModelStatus LocalChatModel::status() const {
   const EngineStatus engine = engine_.status();
@@ -189,8 +227,10 @@ std::shared_ptr<const text::Grammar> LocalChatModel::compile_grammar(const text:
 }
 
 std::unique_ptr<chat::Generation> LocalChatModel::generate(chat::GenerationRequest request) {
+  std::shared_ptr<const chat::AnswerSyntax> syntax = request.answer;
+  if (syntax && syntax->reasoning != nullptr) request.thinking = thinking_;
   SequencePtr sequence = engine_.submit(std::move(request));
-  auto generation = std::make_unique<LocalGeneration>(*this, sequence);
+  auto generation = std::make_unique<LocalGeneration>(*this, sequence, std::move(syntax));
   const std::lock_guard lock(mutex_);
   by_id_.emplace(sequence->id, sequence);
   return generation;

@@ -56,8 +56,9 @@ class LocalChatModel final : public chat::ChatModel {
   const chat::ChatModelInfo info_;
   Adapters* const adapters_;
   mutable text::GrammarCache grammars_;
-  std::mutex mutex_;                                         // guards the one below
-  std::unordered_multimap<std::string, SequencePtr> by_id_;  // generations that somebody holds
+  const std::shared_ptr<const chat::ThinkingTokens> thinking_;  // of a model that thinks
+  std::mutex mutex_;                                            // guards the one below
+  std::unordered_multimap<std::string, SequencePtr> by_id_;     // generations that somebody holds
 };
 
 }  // namespace neutrino::engine

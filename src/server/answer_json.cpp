@@ -15,6 +15,7 @@ chat::Usage total_usage(const Answer& answer) {
   std::set<size_t> seen;
   for (const Choice& choice : answer.choices) {
     total.completion_tokens += choice.usage.completion_tokens;
+    total.reasoning_tokens += choice.usage.reasoning_tokens;
     if (!seen.insert(choice.prompt_index).second) continue;
     total.prompt_tokens += static_cast<int64_t>(choice.prompt.size());
     total.cached_tokens += choice.usage.cached_tokens;
@@ -33,7 +34,8 @@ chat::Timings total_timings(const Answer& answer) {
 }
 
 std::string_view finish_name(const Choice& choice) {
-  return choice.finish_reason == chat::FinishReason::length ? "length" : "stop";
+  if (choice.finish_reason == chat::FinishReason::length) return "length";
+  return choice.tool_calls.empty() ? "stop" : "tool_calls";
 }
 
 json::object usage_json(const Answer& answer) {
@@ -43,7 +45,7 @@ json::object usage_json(const Answer& answer) {
   result["completion_tokens"] = usage.completion_tokens;
   result["total_tokens"] = usage.prompt_tokens + usage.completion_tokens;
   result["prompt_tokens_details"] = json::object{{"cached_tokens", usage.cached_tokens}};
-  result["completion_tokens_details"] = json::object{{"reasoning_tokens", 0}};
+  result["completion_tokens_details"] = json::object{{"reasoning_tokens", usage.reasoning_tokens}};
   return result;
 }
 

@@ -4,8 +4,11 @@
 #include <set>
 
 #include "base/limits.h"
+#include "chat/answer_syntax.h"
 #include "net/schema.h"
+#include "server/reasoning_request.h"
 #include "server/request_fields.h"
+#include "server/tool_request.h"
 
 namespace neutrino::server {
 namespace {
@@ -124,44 +127,22 @@ chat::Message read_message(const json::value& value, const std::string& path,
   return message;
 }
 
-void check_tools(const json::array& tools) {
-  if (static_cast<int64_t>(tools.size()) > limits::kTools)
-    throw invalid_field(fmt::format("tools must hold at most {}, got {}", limits::kTools, tools.size()),
-                        "tools");
-  size_t index = 0;
-  for (const json::value& tool : tools) {
-    const std::string path = fmt::format("tools[{}]", index++);
-    if (!tool.is_object()) throw invalid_field(path + " must be of type object", path, "invalid_type");
-    if (text_field(tool.get_object(), "type", path) != "function")
-      throw invalid_field(path + ".type must be \"function\"", path + ".type");
-    const auto* function = find(tool.get_object(), "function");
-    if (!function || !function->is_object())
-      throw invalid_field(path + ".function must be an object", path + ".function", "invalid_type");
-    text_field(function->get_object(), "name", path + ".function");
-  }
-}
-
-// Calls of tools cannot be parsed out of the answer yet, so a model may be told of tools only where it is asked to call none.
-void check_tool_choice(const json::object& body) {
-  const auto* tools = find(body, "tools");
-  const auto* choice = find(body, "tool_choice");
-  const bool none = choice && choice->is_string() && choice->get_string() == "none";
-  const bool automatic = choice && choice->is_string() && choice->get_string() == "auto";
-  if (choice && !none && !automatic)
-    throw invalid_field(
-        "tool_choice must be \"none\" (or absent): tool calls are not supported by this server yet",
-        "tool_choice", "unsupported_parameter");
-  if (tools && !tools->get_array().empty() && !none)
-    throw invalid_field("tools are supported only with tool_choice \"none\" by this server", "tools",
-                        "unsupported_parameter");
-}
-
 void read_logprobs(const json::object& body, ChatRequest& request) {
   const auto* wanted = find(body, "logprobs");
   const auto* top = find(body, "top_logprobs");
   const bool on = wanted && wanted->get_bool();
   if (top && !on) throw invalid_field("top_logprobs needs logprobs: true", "top_logprobs");
   if (on) request.sampling.logprobs = top ? net::to_integer(*top) : 0;
+}
+
+// The prompt ends with the open tag, or the message that is to be continued has one and does not close it.
+bool begins_in_reasoning(const chat::Conversation& conversation, std::string_view prompt,
+                         const chat::ReasoningTags& tags) {
+  if (chat::is_harmony(tags)) return false;
+  if (!conversation.continue_final_message) return chat::ends_in_reasoning(prompt, tags);
+  const std::string& text = *conversation.messages.back().content;
+  const size_t open = text.rfind(tags.open), close = text.rfind(tags.close);
+  return open != std::string::npos && (close == std::string::npos || close < open);
 }
 
 }  // namespace
@@ -202,6 +183,21 @@ chat::Conversation read_conversation(const json::object& body) {
   return conversation;
 }
 
+void settle_answer(const chat::ChatModelInfo& info, std::string_view prompt, ChatRequest& request) {
+  const bool calls = request.rules.choice != chat::ToolChoice::none;
+  const chat::ReasoningTags* const tags = info.answer.reasoning;
+  if (tags != nullptr || calls) {
+    auto syntax = std::make_shared<chat::AnswerSyntax>();
+    syntax->reasoning = tags;
+    syntax->in_reasoning = tags != nullptr && begins_in_reasoning(request.conversation, prompt, *tags);
+    if (calls) syntax->calls = info.answer.calls;
+    if (calls) syntax->tools = known_tools(request.rules);
+    request.answer = std::move(syntax);
+  }
+  request.rules.content = request.constraint;
+  request.constraint = chat::answer_grammar(info.answer, request.rules);
+}
+
 ChatRequest parse_chat_request(std::string_view body, const ModelView& model) {
   ChatRequest request;
   const json::object object = net::parse_body(body, kChatFields, request.ignored);
@@ -209,8 +205,11 @@ ChatRequest parse_chat_request(std::string_view body, const ModelView& model) {
   request.add_special_tokens = false;  // the template has written them
   read_sampling(object, model, request);
   read_logprobs(object, request);
-  check_tool_choice(object);
+  if (const auto* shown = find(object, "include_reasoning")) request.output.reasoning = shown->get_bool();
   request.conversation = read_conversation(object);
+  check_template_arguments(request.conversation, model.info);
+  request.rules = read_answer_rules(object);
+  request.thinking_budget = read_reasoning(object, model.info, request.conversation);
   if (!model.info.has_chat_template)
     throw invalid_field("this model has no chat template; use /v1/completions", "model", "template_error");
   return request;

@@ -7,6 +7,7 @@
 
 #include "base/limits.h"
 #include "base/sha256.h"
+#include "chat/answer_syntax.h"
 #include "net/rate_limit.h"
 #include "net/sse.h"
 #include "server/answer_json.h"
@@ -33,7 +34,10 @@ void submit(Services& services, const net::Request& request, Answer& answer) {
                                                       .prompt = choice.prompt,
                                                       .sampling = choice.sampling,
                                                       .cache_salt = salt,
-                                                      .adapter = answer.adapter});
+                                                      .grammar = answer.request->grammar,
+                                                      .adapter = answer.adapter,
+                                                      .answer = answer.request->answer,
+                                                      .thinking_budget = answer.request->thinking_budget});
 }
 
 // What makes a seed repeatable: the weights, and what is beside them.
@@ -52,6 +56,7 @@ void check_piece(const GenerationChunk& piece) {
 
 void hide_generated(GenerationChunk& piece) {
   piece.text.clear();
+  piece.pieces.clear();
   piece.tokens.clear();
   piece.stop_reason.clear();
   piece.usage.completion_tokens = 0;
@@ -63,6 +68,20 @@ void append(std::vector<T>& to, const std::vector<T>& from) {
   to.insert(to.end(), from.begin(), from.end());
 }
 
+// Also where the answer was not taken apart the pieces say what is new.
+void add_pieces(Choice& choice, GenerationChunk& chunk) {
+  using Kind = chat::AnswerPiece::Kind;
+  if (chunk.pieces.empty() && !chunk.text.empty()) chunk.pieces.push_back({.text = chunk.text});
+  for (const chat::AnswerPiece& piece : chunk.pieces) {
+    if (piece.kind == Kind::reasoning) choice.reasoning += piece.text;
+    if (piece.kind == Kind::call_begin) choice.tool_calls.push_back({piece.call_id, piece.name, {}});
+    if (piece.kind == Kind::call_arguments) choice.tool_calls.back().arguments += piece.text;
+  }
+  append(choice.pieces, chunk.pieces);
+  choice.text += chunk.text;
+  choice.parse_failed = choice.parse_failed || chunk.parse_failed;
+}
+
 // What is new of one choice, added to what it has; nullopt: nothing.
 std::optional<GenerationChunk> next_piece(Choice& choice) {
   if (choice.finish_reason) return std::nullopt;
@@ -70,8 +89,7 @@ std::optional<GenerationChunk> next_piece(Choice& choice) {
   if (!piece) return std::nullopt;
   check_piece(*piece);
   if (choice.echo_only) hide_generated(*piece);
-  choice.text += piece->text;
-  append(choice.pieces, piece->pieces);
+  add_pieces(choice, *piece);
   append(choice.tokens, piece->tokens);
   append(choice.prompt_tokens, piece->prompt_tokens);
   choice.usage = piece->usage;
@@ -89,6 +107,18 @@ bool all_finished(const Answer& answer) {
                      [](const Choice& choice) { return choice.finish_reason.has_value(); });
 }
 
+bool parse_failed(const Answer& answer) { return std::ranges::any_of(answer.choices, &Choice::parse_failed); }
+
+void count_tool_parses(Metrics& metrics, const Answer& answer) {
+  const auto* const syntax = answer.request->answer.get();
+  if (syntax == nullptr || syntax->calls == nullptr) return;
+  metrics.counter("vllm:tool_call_parser_invocations_total", "Answers that were searched for tool calls")
+      .Increment(static_cast<double>(answer.choices.size()));
+  Counter& failures = metrics.counter("neutrino_tool_parse_failures_total",
+                                      "Answers with what began as a tool call and was none");
+  failures.Increment(static_cast<double>(std::ranges::count_if(answer.choices, &Choice::parse_failed)));
+}
+
 // False: the client is gone. Throws when the server shuts down.
 bool still_wanted(const net::Response& response) {
   if (response.interruption() == net::Interruption::shutdown)
@@ -104,13 +134,13 @@ asio::awaitable<void> collect(net::Response& response, Answer& answer, const Ans
     for (Choice& choice : answer.choices) progress = next_piece(choice) || progress;
     if (!progress) co_await response.signal().wait(std::chrono::seconds(1));
   }
+  if (parse_failed(answer)) response.set_header("x-tool-parse", "failed");
   response.send(200, to_text(format.whole(answer)));
 }
 
 bool shows(const OutputOptions& output, const Choice& choice, const GenerationChunk& piece) {
   const bool details = output.token_ids || choice.sampling.logprobs;
-  return !piece.text.empty() || !piece.pieces.empty() || !piece.prompt_tokens.empty() ||
-         (details && !piece.tokens.empty());
+  return !piece.pieces.empty() || !piece.prompt_tokens.empty() || (details && !piece.tokens.empty());
 }
 
 asio::awaitable<void> send_events(net::EventStream& stream, const std::vector<json::object>& events,
@@ -161,6 +191,7 @@ void log_answer(net::Response& response, const Answer& answer) {
   log["prompt_tokens"] = usage.prompt_tokens;
   log["cached_tokens"] = usage.cached_tokens;
   log["completion_tokens"] = usage.completion_tokens;
+  if (parse_failed(answer)) log["tool_parse"] = "failed";
   log["queue_ms"] = std::llround(timings.queue_ms);
   log["prefill_ms"] = std::llround(timings.prefill_ms);
   log["decode_ms"] = std::llround(timings.decode_ms);
@@ -234,11 +265,12 @@ void plan_choices(std::vector<Choice>& choices, const InferenceRequest& request,
   }
 }
 
-std::vector<Choice> plan_chat(const chat::ChatModel& model, const ChatRequest& chat) {
+std::vector<Choice> plan_chat(const chat::ChatModel& model, ChatRequest& chat) {
+  const std::string text = model.render(chat.conversation);
+  settle_answer(model.info(), text, chat);
+  compile_constraint(model, chat);
   std::vector<Choice> choices;
-  std::vector<int32_t> prompt =
-      model.tokenize(model.render(chat.conversation), chat.add_special_tokens, true);
-  plan_choices(choices, chat, 0, std::move(prompt), {}, model.info());
+  plan_choices(choices, chat, 0, model.tokenize(text, chat.add_special_tokens, true), {}, model.info());
   return choices;
 }
 
@@ -279,6 +311,7 @@ asio::awaitable<void> answer_request(Services& services, const net::Request& req
     co_await collect(response, answer, format);
     add_processing_time();
   }
+  count_tool_parses(services.metrics, answer);
 }
 
 }  // namespace neutrino::server

@@ -19,6 +19,11 @@ namespace neutrino::server {
 
 namespace asio = boost::asio;
 
+struct ToolCall {
+  std::string id, name;
+  std::string arguments;  // JSON text of an object; cut off where the answer was
+};
+
 // One choice of the answer: what is asked for, and what came so far.
 struct Choice {
   int64_t index = 0;
@@ -29,9 +34,12 @@ struct Choice {
   bool echo_only = false;  // max_tokens 0: nothing of what is generated is shown
 
   std::unique_ptr<chat::Generation> generation;
-  std::string text;
-  std::vector<chat::AnswerPiece> pieces;
-  std::vector<chat::GeneratedToken> tokens;
+  std::string text;  // the content
+  std::string reasoning;
+  std::vector<ToolCall> tool_calls;
+  bool parse_failed = false;
+  std::vector<chat::AnswerPiece> pieces;     // all of it, in order
+  std::vector<chat::GeneratedToken> tokens;  // of all of it; GeneratedToken::part says which
   std::vector<chat::GeneratedToken> prompt_tokens;
   std::optional<chat::FinishReason> finish_reason;
   std::string stop_reason;
@@ -55,7 +63,8 @@ class AnswerFormat {
   virtual std::string_view id_prefix() const = 0;
   // Events in place before the first token; may be none.
   virtual std::vector<json::object> opening(const Answer& answer) const = 0;
-  // Events for a piece of a choice, and those that finish it. The choice holds all up to and with the piece.
+  // Events for a piece of a choice, and those that finish it. The choice holds all up to and with the piece, and
+  // piece.pieces what is new, in order.
   virtual std::vector<json::object> piece(const Answer& answer, const Choice& choice,
                                           const chat::GenerationChunk& piece) const = 0;
   virtual std::vector<json::object> finish(const Answer& answer, const Choice& choice) const = 0;
@@ -75,8 +84,8 @@ asio::awaitable<void> answer_request(Services& services, const net::Request& req
 void plan_choices(std::vector<Choice>& choices, const InferenceRequest& request, size_t prompt_index,
                   std::vector<int32_t> prompt, std::string prompt_text, const chat::ChatModelInfo& info);
 
-// The choices of a conversation: its template rendered and tokenized, so not on an io thread.
-std::vector<Choice> plan_chat(const chat::ChatModel& model, const ChatRequest& chat);
+// The choices of a conversation: its template rendered and tokenized, its answer's constraint compiled, so not on an io thread.
+std::vector<Choice> plan_chat(const chat::ChatModel& model, ChatRequest& chat);
 
 // "Retry-After" and its friends for what is worth trying again.
 void add_retry_headers(net::Response& response, const Error& error, double drain_seconds);

@@ -209,6 +209,10 @@ void read_sampling(const json::object& body, const ModelView& model, InferenceRe
   read_output(body, request.output);
 }
 
+void compile_constraint(const chat::ChatModel& model, InferenceRequest& request) {
+  if (request.constraint) request.grammar = model.compile_grammar(*request.constraint);
+}
+
 void fit_into_context(std::vector<int32_t>& prompt, const InferenceRequest& request,
                       const chat::ChatModelInfo& info, chat::SamplingParameters& sampling) {
   const int64_t context = info.context_tokens;

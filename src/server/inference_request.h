@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -9,6 +10,7 @@
 
 #include "base/json.h"
 #include "chat/chat_model.h"
+#include "text/constraints.h"
 
 namespace neutrino::server {
 
@@ -28,6 +30,7 @@ struct OutputOptions {
   bool token_ids = false;      // return_token_ids
   bool tokens_as_ids = false;  // return_tokens_as_token_ids: "token_id:17" in place of token texts
   bool timings = false;
+  bool reasoning = true;  // include_reasoning: is it shown?
 };
 
 struct InferenceRequest {
@@ -37,6 +40,11 @@ struct InferenceRequest {
   bool add_special_tokens = true;
   std::optional<int64_t> truncate_prompt_tokens;  // keep the last so many; -1: as many as fit
   std::string cache_salt;
+  std::optional<text::GrammarSpec> constraint = {};        // what the body asks of the answer's form
+  std::shared_ptr<const text::Grammar> grammar = nullptr;  // of compile_constraint()
+  std::shared_ptr<const chat::AnswerSyntax> answer =
+      nullptr;  // how the answer is taken apart; absent: it is not
+  std::optional<int64_t> thinking_budget = {};
   OutputOptions output;
   std::vector<std::string> ignored;  // fields that have no effect
 };
@@ -50,6 +58,9 @@ chat::AdapterPtr find_model(std::string_view name, const ModelView& model);
 
 // Throws Error{not_found, reason model_not_found} unless the server has a model of that name.
 void check_model_name(std::string_view name, const ModelView& model);
+
+// Compiles the constraint, where there is one. Takes time: not on an io thread. Throws as chat::ChatModel::compile_grammar().
+void compile_constraint(const chat::ChatModel& model, InferenceRequest& request);
 
 // Cuts and checks a prompt, and settles how many tokens may be generated (at least 1). Throws reason context_length_exceeded.
 void fit_into_context(std::vector<int32_t>& prompt, const InferenceRequest& request,

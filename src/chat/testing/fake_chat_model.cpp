@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "chat/answer_parser.h"
+
 namespace neutrino::chat::testing {
 
 struct FakeChatModel::Play {
@@ -14,6 +16,24 @@ struct FakeChatModel::Play {
   bool ended = false;   // nothing more will be added
   bool closed = false;  // the consumer has seen the end, or is gone
   std::optional<GenerationChunk> ready;
+  std::unique_ptr<AnswerParser> parser = {};  // where the answer is to be taken apart
+
+  void add_text(std::string_view text) {
+    if (!parser) {
+      ready->text += text;
+      return;
+    }
+    parser->push(text);
+    add_pieces();
+  }
+  void add_pieces() {
+    for (ReadPiece& read : parser->take()) {
+      AnswerPiece& piece = read.piece;
+      if (piece.kind == AnswerPiece::Kind::content) ready->text += piece.text;
+      if (piece.kind == AnswerPiece::Kind::reasoning) usage.reasoning_tokens += std::ssize(piece.text);
+      ready->pieces.push_back(std::move(piece));
+    }
+  }
 };
 
 class FakeGeneration final : public Generation {
@@ -83,6 +103,8 @@ ChatModelInfo FakeChatModel::default_info() {
   info.context_tokens = 4096;
   info.vocab_size = 257;
   info.has_chat_template = true;
+  info.chat_template = "messages tools";
+  info.answer.calls = &kHermesSyntax;
   info.defaults.max_tokens = 1024;
   return info;
 }
@@ -191,6 +213,7 @@ std::unique_ptr<Generation> FakeChatModel::generate(GenerationRequest request) {
     if (status_.dead) throw Error(ErrorCode::unavailable, "the engine is dead").with_reason("engine_dead");
     play->id = request.id;
     play->sampling = request.sampling;
+    if (request.answer) play->parser = std::make_unique<AnswerParser>(request.answer, request.id);
     play->usage.prompt_tokens = static_cast<int64_t>(request.prompt.size());
     if (!scripts_.empty()) {
       play->script = std::move(scripts_.front());
@@ -333,7 +356,7 @@ bool FakeChatModel::advance(Play& play, Time now) {
   const bool cut = static_cast<int64_t>(piece.size()) >= room && play.next_piece < play.script.pieces.size();
   piece = piece.substr(0, static_cast<size_t>(room));
   if (!play.ready) play.ready.emplace();
-  play.ready->text += piece;
+  play.add_text(piece);
   append_tokens(piece, play.sampling, play.ready->tokens);
   play.usage.completion_tokens += static_cast<int64_t>(piece.size());
   play.ready->usage = play.usage;
@@ -346,6 +369,11 @@ void FakeChatModel::end(Play& play, FinishReason reason) {
   if (play.ended) return;
   if (!play.ready) play.ready.emplace();
   play.ready->finish_reason = reason;
+  if (play.parser) {
+    play.parser->finish();
+    play.add_pieces();
+    play.ready->parse_failed = reason != FinishReason::length && play.parser->failed();
+  }
   if (reason == FinishReason::error) play.ready->error = play.script.error;
   if (reason == FinishReason::stop) play.ready->stop_reason = play.script.stop_reason;
   play.ready->usage = play.usage;

@@ -1,8 +1,8 @@
 // A ChatModel that reads from a script, for tests of everything above the waist.
 //
 // Tokens are bytes: id b is byte b, id 256 is the end of a turn. Each generation takes the next script and plays it on the
-// fake's own thread, piece by piece, with the delays that the script asks for; `max_tokens` cuts it. Everything it was asked
-// is kept, so that a test can look at what the server made of a body.
+// fake's own thread, piece by piece, with the delays that the script asks for; `max_tokens` cuts it. Where the request says how an
+// answer is taken apart, it is. Everything it was asked is kept, so that a test can look at what the server made of a body.
 #pragma once
 
 #include <chrono>
