@@ -76,6 +76,17 @@ Error dead_error() {
   return Error(ErrorCode::unavailable, "the engine has failed").with_reason("engine_dead");
 }
 
+Error grammar_error(const Guide& guide) {
+  return Error(ErrorCode::invalid_argument, guide.error()).with_reason("grammar_dead_end");
+}
+
+Error sample_error(const Sequence& sequence, SampleStatus status) {
+  if (status == SampleStatus::not_finite)
+    return Error(ErrorCode::internal, "the model's logits are not finite");
+  if (sequence.guide) return grammar_error(*sequence.guide);
+  return Error(ErrorCode::internal, "the token mask leaves no token to choose");
+}
+
 }  // namespace
 
 Engine::Engine(const models::Model& model, compute::Backend& backend, EngineOptions options, Metrics& metrics,
@@ -94,6 +105,7 @@ Engine::Engine(const models::Model& model, compute::Backend& backend, EngineOpti
       pace_(options_.batch_tokens),
       speculation_(options_.speculation, draft_limits(options_, kv_plan_), clock),
       sampler_(options_.vocab_size, Scheduler::output_rows_max(scheduler_options(options_)), backend),
+      guides_(options_.max_sequences),
       mailbox_(static_cast<size_t>(options_.queued_requests_max)) {
   const int64_t outputs = Scheduler::output_rows_max(scheduler_options(options_));
   backend.reserve(model.scratch_bytes(options_.batch_tokens, outputs) +
@@ -145,7 +157,8 @@ SequencePtr Engine::submit(chat::GenerationRequest request) {
   SequencePtr sequence;
   PushResult pushed = PushResult::closed;
   try {
-    sequence = std::make_shared<Sequence>(std::move(request), options_.end_tokens, root, blocks_.groups());
+    sequence = std::make_shared<Sequence>(std::move(request), options_.end_tokens, root, blocks_.groups(),
+                                          options_.vocab_size);
     sequence->submitted_ns = clock_.now_ns();
     speculation_.prepare(*sequence);
     Sha256 hash;
@@ -316,7 +329,9 @@ SampleRequest Engine::sample_request(const PlannedOutput& output, std::span<cons
             .given = sequence.tokens[static_cast<size_t>(output.position) + 1],
             .top = sequence.prompt_top(output.position)};
   const chat::SamplingParameters& parameters = sequence.sampling;
-  const bool too_short = sequence.generated() < parameters.min_tokens;
+  const Guide* const guide = sequence.guide.get();
+  const bool too_short =
+      sequence.generated() < parameters.min_tokens && !(guide != nullptr && guide->only_ends());
   return {
       .logits = logits,
       .parameters = &parameters,
@@ -324,13 +339,14 @@ SampleRequest Engine::sample_request(const PlannedOutput& output, std::span<cons
       .output_position = sequence.generated(),
       .counts = sequence.counts ? &*sequence.counts : nullptr,
       .masked_tokens = too_short ? std::span<const int32_t>(sequence.end_tokens) : std::span<const int32_t>(),
-      .allowed = sequence.allowed,
+      .allowed = guide != nullptr ? guide->allowed() : nullptr,
       .logprob = parameters.logprobs.has_value(),
       .top = sequence.stream.next_top()};
 }
 
 // Row by row of each sequence: what a row's sample depends on, and whether it is wanted at all, is what the one before it gave.
 void Engine::deliver(const Plan& plan, const compute::Tensor& logits) {
+  guides_.finish();
   for (int64_t round = 0; sample_round(plan, logits, round); ++round) {
   }
   for (Sequence* sequence : plan.sequences)
@@ -339,6 +355,7 @@ void Engine::deliver(const Plan& plan, const compute::Tensor& logits) {
   for (Sequence* sequence : plan.sequences)  // asked for no token at all: only the prompt was wanted
     if (sequence->uncomputed() == 0 && !sequence->stream.finished())
       finish(*sequence, chat::FinishReason::length);
+  guides_.begin();
 }
 
 // The outputs behind so many tokens of their drafts, all of which have been accepted. False: there are none.
@@ -363,14 +380,12 @@ void Engine::take_sample(const PlannedOutput& output, const Sample& sample) {
   Sequence& sequence = *output.sequence;
   if (sequence.stream.finished()) return;  // one of its rows was wrong
   if (sample.status != SampleStatus::ok) {
-    const Error error(ErrorCode::internal, sample.status == SampleStatus::not_finite
-                                               ? "the model's logits are not finite"
-                                               : "the token mask leaves no token to choose");
+    const Error error = sample_error(sequence, sample.status);
     sequence.planned_rows = 0;
     finish(sequence, chat::FinishReason::error, &error);
   } else if (output.samples) {
     speculation_.compare(sequence, sample.token);
-    deliver_token(sequence, sample);
+    deliver_sample(sequence, sample);
   } else {
     sequence.prompt_logprobs[static_cast<size_t>(output.position) + 1] = {sample.token, sample.logprob};
     sequence.prompt_logprobs_done = output.position + 1;
@@ -382,6 +397,25 @@ void Engine::finish_draft(Sequence& sequence) {
   speculation_.learn(sequence);
   metrics_.count_draft(draft.planned, draft.accepted);
   if (sequence.planned_rows > 0) sequence.planned_rows -= draft.rejected();
+}
+
+// The token that was chosen, and those that its grammar forces behind it.
+void Engine::deliver_sample(Sequence& sequence, const Sample& sample) {
+  deliver_token(sequence, sample);
+  Guide* const guide = sequence.guide.get();
+  if (guide == nullptr || sequence.stream.finished()) return;
+  for (const int32_t token : guide->advance(sample.token)) {
+    deliver_token(sequence, {.token = token});
+    if (sequence.stream.finished()) return;
+  }
+  if (guide->failed()) {
+    const Error error = grammar_error(*guide);
+    finish(sequence, chat::FinishReason::error, &error);
+  } else if (guide->ended()) {
+    finish(sequence, chat::FinishReason::stop);
+  } else {
+    guides_.add(*guide);
+  }
 }
 
 void Engine::deliver_token(Sequence& sequence, const Sample& sample) {
@@ -422,6 +456,7 @@ void Engine::finish(Sequence& sequence, chat::FinishReason reason, const Error* 
 }
 
 void Engine::remove_finished() {
+  if (!finished_.empty()) guides_.finish();  // one of theirs may be on the worker
   for (Sequence* sequence : finished_) {
     if (sequence->queued) release_queue(1, sequence->prompt_tokens);
     scheduler_.remove(*sequence);

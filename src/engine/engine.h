@@ -27,6 +27,7 @@
 #include "compute/backend.h"
 #include "engine/batch_sampler.h"
 #include "engine/engine_metrics.h"
+#include "engine/guide.h"
 #include "engine/kv_plan.h"
 #include "engine/prompt_pace.h"
 #include "engine/scheduler.h"
@@ -113,6 +114,7 @@ class Engine {
   void take_sample(const PlannedOutput& output, const Sample& sample);
   void finish_draft(Sequence& sequence);
   SampleRequest sample_request(const PlannedOutput& output, std::span<const float> logits) const;
+  void deliver_sample(Sequence& sequence, const Sample& sample);
   void deliver_token(Sequence& sequence, const Sample& sample);
   void fail_plan(const Plan& plan, const Error& error);
   void finish(Sequence& sequence, chat::FinishReason reason, const Error* error = nullptr);
@@ -143,6 +145,7 @@ class Engine {
   std::vector<SampleRequest> sample_requests_;         // of a round of the plan's outputs
   std::vector<const PlannedOutput*> sampled_outputs_;  // these outputs
   std::vector<Sequence*> finished_;                    // in this step, to be removed at its end
+  GuideWorker guides_;                                 // fills masks while the model computes
   int64_t now_ns_ = 0;
   bool handed_out_ = false;
   struct Published {

@@ -54,10 +54,16 @@ void apply_penalties(const Piece& piece, const TokenCounts& counts,
   }
 }
 
+// Word by word: most words of a mask are empty, and some are full. Pieces begin where a word does.
 void apply_token_mask(const Piece& piece, const uint64_t* allowed) {
-  for (size_t i = 0; i < piece.logits.size(); ++i) {
-    const size_t token = static_cast<size_t>(piece.first) + i;
-    if ((allowed[token / 64] >> (token % 64) & 1) == 0) piece.logits[i] = kNever;
+  const uint64_t* word = allowed + piece.first / 64;
+  for (size_t begin = 0; begin < piece.logits.size(); begin += 64, ++word) {
+    const std::span<float> logits =
+        piece.logits.subspan(begin, std::min<size_t>(64, piece.logits.size() - begin));
+    if (*word == 0) std::ranges::fill(logits, kNever);
+    if (*word == 0 || ~*word == 0) continue;
+    for (size_t i = 0; i < logits.size(); ++i)
+      if ((*word >> i & 1) == 0) logits[i] = kNever;
   }
 }
 

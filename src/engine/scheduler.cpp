@@ -84,7 +84,7 @@ const Plan& Scheduler::plan(int64_t now_ns, int64_t prompt_rows) {
   extra_outputs_ = kExtraOutputRows;
   // By index: scheduling may preempt sequences, which leaves a shorter list.
   for (size_t i = 0; i < running_.size(); ++i)
-    if (running_[i]->uncomputed() == 1) schedule(*running_[i]);
+    if (running_[i]->decodes()) schedule(*running_[i]);
   for (Sequence* sequence : plan_.sequences) add_draft(*sequence);
   const int64_t decoding = options_.batch_tokens - budget_;
   if (decoding > 0) budget_ = std::min(budget_, prompt_rows);

@@ -1,6 +1,7 @@
 // Who computes what in the next step.
 //
-// Each step hands out `batch_tokens` rows: first one to every sequence that decodes, then chunks of what prompts still have
+// Each step hands out `batch_tokens` rows: first one to every sequence that decodes (more, where a grammar has forced tokens on
+// it), then chunks of what prompts still have
 // to compute, then newcomers from the queue, first come first served; beside decoding sequences prompts get only as many rows
 // as the caller says, so that no stream waits for a whole one. What is left then may go to drafts (speculation.h). Blocks are allocated as rows need them. When none is
 // left, the youngest running sequence is preempted: it gives its blocks back, goes to the front of the queue and is computed

@@ -23,10 +23,20 @@ bool has_penalties(const chat::SamplingParameters& p) {
   return p.presence_penalty != 0 || p.frequency_penalty != 0 || p.repetition_penalty != 1;
 }
 
+std::unique_ptr<Guide> make_guide(const text::Grammar& grammar, const Sequence& sequence,
+                                  std::span<const int32_t> model_end_tokens, int64_t vocab_size) {
+  GuideOptions options{.model_end_tokens = {model_end_tokens.begin(), model_end_tokens.end()},
+                       .end_tokens = sequence.end_tokens,
+                       .ignore_eos = sequence.sampling.ignore_eos,
+                       .vocab_size = vocab_size,
+                       .forcing = sequence.sampling.logprobs ? Forcing::one_by_one : Forcing::at_once};
+  return std::make_unique<Guide>(grammar, std::move(options));
+}
+
 }  // namespace
 
 Sequence::Sequence(chat::GenerationRequest&& request, std::span<const int32_t> model_end_tokens,
-                   const Sha256Digest& root_name, size_t kv_groups)
+                   const Sha256Digest& root_name, size_t kv_groups, int64_t vocab_size)
     : id(std::move(request.id)),
       sampling(std::move(request.sampling)),
       seed(sampling.seed ? *sampling.seed : system_entropy()),
@@ -42,6 +52,7 @@ Sequence::Sequence(chat::GenerationRequest&& request, std::span<const int32_t> m
   for (size_t i = 0; i < kv_groups; ++i) tables[i].blocks.reserve(blocks);
   block_names.reserve(blocks);
   if (has_penalties(sampling)) counts.emplace(tokens, sampling.max_tokens);
+  if (request.grammar) guide = make_guide(*request.grammar, *this, model_end_tokens, vocab_size);
   if (sampling.prompt_logprobs) {
     prompt_logprobs.resize(static_cast<size_t>(prompt_tokens));
     prompt_logprobs[0] = {tokens[0], std::numeric_limits<float>::quiet_NaN()};

@@ -21,6 +21,7 @@
 #include "compute/batch.h"
 #include "engine/adapters.h"
 #include "engine/draft.h"
+#include "engine/guide.h"
 #include "engine/token_counts.h"
 #include "engine/token_stream.h"
 
@@ -38,9 +39,9 @@ struct BlockTable {
 };
 
 struct Sequence {
-  // `kv_groups`: of the engine, 1 or 2.
+  // `kv_groups`: of the engine, 1 or 2. `vocab_size`: of its sampler; needed for a grammar.
   Sequence(chat::GenerationRequest&& request, std::span<const int32_t> model_end_tokens,
-           const Sha256Digest& root, size_t kv_groups);
+           const Sha256Digest& root, size_t kv_groups, int64_t vocab_size = 0);
 
   // ---- constant after submit()
   std::string id;
@@ -63,7 +64,7 @@ struct Sequence {
   std::vector<Sha256Digest> block_names;  // of the full blocks of `tokens`, as far as they were needed
   Sha256Digest root;                      // of block_names
   std::optional<TokenCounts> counts;      // only with penalties
-  const uint64_t* allowed = nullptr;      // token mask for the next token; absent: all tokens
+  std::unique_ptr<Guide> guide;           // only with a grammar
   int64_t planned_rows = 0;               // in the step being made
   Draft draft;
   int64_t preemptions = 0;
@@ -83,6 +84,7 @@ struct Sequence {
   int64_t known() const { return static_cast<int64_t>(tokens.size()); }
   int64_t generated() const { return known() - prompt_tokens; }
   int64_t uncomputed() const { return known() - computed; }
+  bool decodes() const { return uncomputed() == 1 || computed >= prompt_tokens; }  // its prompt is behind it
   bool is_end_token(int32_t token) const;
   bool wants_prompt_logprobs() const {
     return sampling.prompt_logprobs && prompt_logprobs_done + 1 < prompt_tokens;

@@ -29,7 +29,7 @@ void Speculation::prepare(Sequence& sequence) const {
 // Tokens that a draft of the sequence may have now. The last token that it may generate needs no row.
 int64_t Speculation::room(const Sequence& sequence) const {
   if (sequence.uncomputed() != 1 || sequence.generated() == 0) return 0;
-  if (sequence.allowed != nullptr) return 0;  // a mask for the next token alone
+  if (sequence.guide) return 0;  // its mask is for the next token alone, and it has forced tokens
   const int64_t left = sequence.sampling.max_tokens - sequence.generated() - 1;
   return std::min(sequence.draft.most, left);
 }

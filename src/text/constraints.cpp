@@ -155,6 +155,10 @@ bool GrammarMatcher::consume(int32_t token) {
   return bridge::consume(*state_->rust, static_cast<uint32_t>(token));
 }
 
+int64_t GrammarMatcher::count_allowed(std::span<const int32_t> tokens) {
+  return static_cast<int64_t>(bridge::count_allowed(*state_->rust, {tokens.data(), tokens.size()}));
+}
+
 int64_t GrammarMatcher::take_forced(std::span<int32_t> tokens) {
   return static_cast<int64_t>(bridge::take_forced(*state_->rust, {tokens.data(), tokens.size()}));
 }

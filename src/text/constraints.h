@@ -96,6 +96,8 @@ class GrammarMatcher {
   bool fill_mask(std::span<uint64_t> mask);
   // The token that came. False: failed; it was not allowed.
   bool consume(int32_t token);
+  // How many of these could come next, one after the other. Nothing is consumed. End tokens count only as a grammar's own.
+  int64_t count_allowed(std::span<const int32_t> tokens);
   // The tokens that alone can come next, as far as they fit; they count as consumed. The last of them may be an end token.
   int64_t take_forced(std::span<int32_t> tokens);
   bool rollback(int64_t tokens);  // as if the last so many had not been consumed; false: failed

@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex};
 use cxx::UniquePtr;
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
-use llguidance::toktrie::{InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv, INVALID_TOKEN};
+use llguidance::toktrie::{
+    InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv, INVALID_TOKEN,
+};
 use llguidance::{regex_to_lark, Logger, ParserFactory};
 
 use crate::bridge::{GrammarKind, GrammarLimits, TokenSource};
@@ -126,8 +128,9 @@ impl Vocabulary {
         let trie = TokTrie::from(&TokRxInfo::new(words.len() as u32, end), &words);
         let trie = if ends.is_empty() { trie } else { trie.with_eos_tokens(ends) };
         let mut tokens = Tokens { trie, source, canonical: false };
-        tokens.canonical =
-            PROBES.iter().all(|text| tokens.encode(text).or_else(|| tokens.encode_behind_a_line(text)).is_some());
+        tokens.canonical = PROBES
+            .iter()
+            .all(|text| tokens.encode(text).or_else(|| tokens.encode_behind_a_line(text)).is_some());
         let canonical = tokens.canonical;
         let env: TokEnv = Arc::new(tokens);
         let capabilities = InferenceCapabilities { ff_tokens: canonical, ..Default::default() };
@@ -209,12 +212,12 @@ impl Grammar {
         let limits = &vocabulary.limits;
         let (grammar, schema) = match kind {
             GrammarKind::JsonSchema => {
-                let schema = schema::prepare_text(text, limits)?;
-                (TopLevelGrammar::from_json_schema(schema.clone()), Some(schema))
+                let (schema, core) = schema::prepare_text(text, limits)?;
+                (TopLevelGrammar::from_json_schema(core), Some(schema))
             }
             GrammarKind::JsonObject => {
-                let schema = schema::prepare(serde_json::json!({"type": "object"}), limits)?;
-                (TopLevelGrammar::from_json_schema(schema.clone()), Some(schema))
+                let schema = serde_json::json!({"type": "object"});
+                (TopLevelGrammar::from_json_schema(schema::prepare(&schema, limits)?), Some(schema))
             }
             GrammarKind::Regex => (lark(&regex_grammar(text), limits)?, None),
             GrammarKind::Choice => (lark(&choice_grammar(text)?, limits)?, None),
@@ -233,16 +236,23 @@ impl Grammar {
             )
             .map_err(|error| match &schema {
                 Some(schema) => schema::explain(&clean(&format!("{error:#}")), schema),
-                None => Problem::grammar(format!("the grammar cannot be used: {}", clean(&error.to_string()))),
+                None => {
+                    Problem::grammar(format!("the grammar cannot be used: {}", clean(&error.to_string())))
+                }
             })?;
-        let start = llguidance::Matcher::new(Ok(parser));
+        let mut start = llguidance::Matcher::new(Ok(parser));
+        // The first mask says whether there is an answer at all, and its states are there for every generation.
+        if !start.is_stopped() && start.compute_mask().is_err() {
+            return Err(Problem::grammar("no answer can satisfy the grammar, or its first token takes too much work"));
+        }
         Ok(Grammar { start: Mutex::new(start), ends: vocabulary.ends.clone() })
     }
 }
 
 /// An error's own words, without the state, the grammar or the stack that llguidance adds.
 pub fn clean(error: &str) -> String {
-    let end = ["\n<", "<non-verbose/>"].iter().filter_map(|mark| error.find(mark)).min().unwrap_or(error.len());
+    let end =
+        ["\n<", "<non-verbose/>"].iter().filter_map(|mark| error.find(mark)).min().unwrap_or(error.len());
     let text = error[..end].trim();
     if text.starts_with("panic") {
         return "the constraint engine failed".into();
@@ -372,6 +382,14 @@ impl Matcher {
             return true;
         }
         self.failure.is_none() && self.inner.consume_token(token).is_ok()
+    }
+
+    pub fn count_allowed(&mut self, tokens: &[i32]) -> usize {
+        if self.failure.is_some() {
+            return 0;
+        }
+        let tokens: Vec<TokenId> = tokens.iter().map(|&token| token as TokenId).collect();
+        self.inner.validate_tokens(&tokens).unwrap_or(0)
     }
 
     pub fn take_forced(&mut self, tokens: &mut [i32]) -> usize {

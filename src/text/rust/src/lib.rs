@@ -12,6 +12,7 @@ mod pattern;
 mod python;
 mod rewrite;
 mod schema;
+mod schema_logic;
 mod structural_tag;
 mod template;
 
@@ -96,6 +97,7 @@ mod bridge {
         fn start_matcher(grammar: &Grammar) -> Box<Matcher>;
         fn fill_mask(matcher: &mut Matcher, mask: &mut [u64]) -> bool;
         fn consume(matcher: &mut Matcher, token: u32) -> bool;
+        fn count_allowed(matcher: &mut Matcher, tokens: &[i32]) -> usize;
         fn take_forced(matcher: &mut Matcher, tokens: &mut [i32]) -> usize;
         fn rollback(matcher: &mut Matcher, tokens: usize) -> bool;
         fn is_accepting(matcher: &mut Matcher) -> bool;
@@ -179,6 +181,10 @@ fn fill_mask(matcher: &mut Matcher, mask: &mut [u64]) -> bool {
 
 fn consume(matcher: &mut Matcher, token: u32) -> bool {
     matcher.consume(token)
+}
+
+fn count_allowed(matcher: &mut Matcher, tokens: &[i32]) -> usize {
+    matcher.count_allowed(tokens)
 }
 
 fn take_forced(matcher: &mut Matcher, tokens: &mut [i32]) -> usize {
