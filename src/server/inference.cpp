@@ -28,6 +28,7 @@ std::string salt_of(const net::Request& request, const InferenceRequest& inferen
 }
 
 void submit(Services& services, const net::Request& request, Answer& answer) {
+  check(!answer.request->constraint || answer.request->grammar, "a constraint was not compiled");
   const std::string salt = salt_of(request, *answer.request);
   for (Choice& choice : answer.choices)
     choice.generation = services.chat_model.generate({.id = fmt::format("{}-{}", answer.id, choice.index),

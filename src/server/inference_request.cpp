@@ -8,6 +8,7 @@
 #include "base/checked.h"
 #include "base/limits.h"
 #include "net/schema.h"
+#include "server/constraint_fields.h"
 
 namespace neutrino::server {
 namespace {
@@ -205,6 +206,7 @@ void read_sampling(const json::object& body, const ModelView& model, InferenceRe
     throw invalid_field("truncate_prompt_tokens must be -1 or at least 1, got 0", "truncate_prompt_tokens");
   if (const auto* salt = find(body, "cache_salt")) request.cache_salt = salt->get_string();
   if (const auto* draft = find(body, "speculative.n_max")) sampling.draft_tokens = to_integer(*draft);
+  request.constraint = read_constraint(body);
   read_limits(body, request);
   read_output(body, request.output);
 }

@@ -22,6 +22,7 @@ asio::awaitable<void> completions(Services& services, const Request& request, Re
   std::vector<Choice> choices;
   co_await services.workers.run([&] {
     completion = parse_completion_request(request.body, services.view());
+    compile_constraint(services.chat_model, completion);
     plan(services.chat_model, completion, choices);
   });
   const CompletionFormat format(services.chat_model, completion.echo);
