@@ -1,6 +1,7 @@
 #include "compute/paged_kv_cache.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -172,6 +173,37 @@ void PagedKvCache::unmap() {
   for (const Group& group : groups_)
     if (group.data) munmap(group.data, static_cast<size_t>(group.blocks * group.stride));
   if (states_) munmap(states_, static_cast<size_t>(shape_.state_slots * state_bytes_));
+}
+
+namespace {
+
+// Bytes of a mapping that are in memory; as many as it has where the kernel does not say.
+int64_t resident_bytes(const std::byte* data, int64_t bytes) {
+  const int64_t page = sysconf(_SC_PAGESIZE);
+  std::vector<unsigned char> pages(static_cast<size_t>(ceil_div(bytes, page)));
+  if (mincore(const_cast<std::byte*>(data), static_cast<size_t>(bytes), pages.data()) != 0) return bytes;
+  const auto count = std::ranges::count_if(pages, [](unsigned char state) { return (state & 1) != 0; });
+  return std::min<int64_t>(count * page, bytes);
+}
+
+int64_t give_back(std::byte* data, int64_t bytes) {
+  if (!data || bytes == 0) return 0;
+  const int64_t resident = resident_bytes(data, bytes);
+  return madvise(data, static_cast<size_t>(bytes), MADV_DONTNEED) == 0 ? resident : 0;
+}
+
+}  // namespace
+
+int64_t PagedKvCache::release_pages() {
+  int64_t released = give_back(states_, shape_.state_slots * state_bytes_);
+  for (const Group& group : groups_) released += give_back(group.data, group.blocks * group.stride);
+  return released;
+}
+
+std::span<std::byte> PagedKvCache::block(int64_t group, int32_t block) {
+  const Group& place = groups_[static_cast<size_t>(group)];
+  check(block >= 0 && block < place.blocks, "a block outside the cache");
+  return {place.data + block * place.stride, static_cast<size_t>(place.stride)};
 }
 
 void PagedKvCache::check_slot(int32_t slot) const {

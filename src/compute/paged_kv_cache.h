@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "compute/backend.h"
@@ -33,6 +34,12 @@ class PagedKvCache final : public KvCache {
   int64_t bytes() const override { return bytes_; }
   void clear_state(int32_t slot) override;
   void copy_state(int32_t from, int32_t to) override;
+
+  // Gives the pages of all blocks and states back to the operating system, and with them their contents: they are zeros then.
+  // Returns the bytes that were in memory.
+  int64_t release_pages();
+  // All layers' tiles of a block: what is copied to keep it elsewhere. Its size is the group's kv_block_bytes().
+  std::span<std::byte> block(int64_t group, int32_t block);
 
   Arithmetic arithmetic() const { return arithmetic_; }
   bool has_bf16() const { return arithmetic_ == Arithmetic::integer && shape_.type == KvType::bf16; }

@@ -76,6 +76,17 @@ void BlockManager::release(int32_t block) {
   }
 }
 
+void BlockManager::forget_cached() {
+  while (oldest_ >= 0) {
+    const int32_t block = oldest_;
+    unlink(block);
+    erase_name(block);
+    --counts_.cached;
+    free_.push_back(block);
+    ++counts_.free;
+  }
+}
+
 void BlockManager::link_newest(int32_t block) {
   Block& entry = blocks_[static_cast<size_t>(block)];
   entry.older = newest_;

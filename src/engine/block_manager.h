@@ -42,6 +42,8 @@ class BlockManager {
   // One reference less. At zero a named block is cached, as the most recently used, and another one is free.
   void release(int32_t block);
 
+  void forget_cached();  // every cached block is free: its contents are gone
+
   bool keeps_names() const { return prefix_cache_ == PrefixCache::on; }
   int64_t total() const { return static_cast<int64_t>(blocks_.size()); }
   BlockCounts counts() const { return counts_; }

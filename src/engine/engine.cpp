@@ -135,6 +135,7 @@ void Engine::stop() {
   stopping_ = true;
   mailbox_.close();
   if (thread_.joinable()) thread_.join();
+  drop_calls();
   finish_everything(chat::FinishReason::cancelled, nullptr);
 }
 
@@ -148,6 +149,7 @@ void Engine::run() {
 // ---- any thread
 
 SequencePtr Engine::submit(chat::GenerationRequest request) {
+  check_awake();
   validate(request.sampling, options_.vocab_size);
   check_fits(request);
   const int64_t prompt_tokens = std::ssize(request.prompt);
@@ -264,6 +266,7 @@ bool Engine::step() {
   if (dead_) return false;
   try {
     now_ns_ = clock_.now_ns();
+    run_calls();
     accept_new_sequences();
     end_unwanted_sequences();
     speculation_.propose(scheduler_.running());
@@ -283,7 +286,14 @@ bool Engine::step() {
 }
 
 void Engine::accept_new_sequences() {
-  mailbox_.drain([this](SequencePtr sequence) { scheduler_.add(std::move(sequence)); });
+  mailbox_.drain([this](SequencePtr sequence) {
+    Sequence& added = *sequence;
+    scheduler_.add(std::move(sequence));
+    if (sleep_state_ != chat::SleepState::asleep) return;  // else it came just as the model fell asleep
+    const Error error = Error(ErrorCode::unavailable, "the model is asleep").with_reason("sleeping");
+    finish(added, chat::FinishReason::error, &error);
+  });
+  remove_finished();
 }
 
 void Engine::end_unwanted_sequences() {
@@ -486,6 +496,7 @@ void Engine::die(const char* what) {
   mailbox_.close();
   const Error error = Error(ErrorCode::internal, "the engine has failed").with_reason("engine_dead");
   finish_everything(chat::FinishReason::error, &error);
+  drop_calls();
   wake();
   std::function<void()> on_death;
   {

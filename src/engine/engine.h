@@ -13,6 +13,7 @@
 #include <array>
 #include <atomic>
 #include <functional>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -24,11 +25,14 @@
 #include "base/mailbox.h"
 #include "base/metrics.h"
 #include "chat/chat_model.h"
+#include "chat/model_admin.h"
 #include "compute/backend.h"
+#include "compute/paged_kv_cache.h"
 #include "engine/batch_sampler.h"
 #include "engine/engine_metrics.h"
 #include "engine/guide.h"
 #include "engine/kv_plan.h"
+#include "engine/prefix_file.h"
 #include "engine/prompt_pace.h"
 #include "engine/scheduler.h"
 #include "engine/speculation.h"
@@ -83,6 +87,22 @@ class Engine {
   // Any thread: the sequence's blocks are free within one step. Without effect on a finished one.
   void end(Sequence& sequence, EndRequest why);
 
+  // Runs `work` on the engine thread between two steps and returns when that is done; what it throws arrives here. Any thread.
+  // Throws Error{unavailable} if the engine ends first.
+  void call(std::function<void()> work);
+
+  // Sleep (chat/model_admin.h). Any thread.
+  chat::SleepState sleep_state() const { return sleep_state_; }
+  void fall_asleep();
+  int64_t
+  sleep();  // bytes of keys, values and states that went back. Throws Error{failed_precondition} while something runs
+  void wake_up();
+
+  // Prefixes on disk (prefix_file.h). The blocks of `tokens` that are cached under the salt, from the first one on.
+  PrefixFile copy_prefix(const std::vector<int32_t>& tokens, const std::string& cache_salt);
+  // Throws Error{failed_precondition} for another model's. Returns the tokens that are cached now.
+  int64_t adopt_prefix(const PrefixFile& prefix, const std::string& cache_salt);
+
   EngineStatus status() const;                               // any thread
   const EngineOptions& options() const { return options_; }  // with the defaults filled in
   const KvPlan& kv_plan() const { return kv_plan_; }
@@ -105,6 +125,11 @@ class Engine {
   void reserve_queue(int64_t prompt_tokens);
   void release_queue(int64_t requests, int64_t tokens);
 
+  void run_calls();
+  void drop_calls();
+  void check_awake() const;
+  void check_movable() const;
+  compute::PagedKvCache& paged_cache();
   void accept_new_sequences();
   void end_unwanted_sequences();
   void compute(const Plan& plan);
@@ -163,6 +188,10 @@ class Engine {
   std::atomic<int64_t> progress_ns_{0};
   std::atomic<double> drain_seconds_{0};
   std::atomic<bool> dead_{false}, stopping_{false};
+  std::atomic<chat::SleepState> sleep_state_{chat::SleepState::awake};
+  std::mutex calls_mutex_;                         // guards the one below
+  std::vector<std::packaged_task<void()>> calls_;  // to be run between two steps
+  std::atomic<bool> has_calls_{false};
   mutable std::mutex callbacks_mutex_;  // guards the three below
   std::function<void()> wake_, on_death_;
   std::string death_message_;

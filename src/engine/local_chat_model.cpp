@@ -179,10 +179,12 @@ LocalChatModel::LocalChatModel(Engine& engine, const tokenizer::Tokenizer& token
 
 chat::ChatModelStatus LocalChatModel::status() const {
   const EngineStatus engine = engine_.status();
+  const bool asleep = engine_.sleep_state() != chat::SleepState::awake;
   const bool stalled = engine.since_progress_ns > limits::kHeartbeatSeconds * 1'000'000'000;
-  return {.ready = !engine.dead && !stalled,
+  return {.ready = !engine.dead && !stalled && !asleep,
           .dead = engine.dead,
           .reason = engine.dead ? "engine_dead"
+                    : asleep    ? "the model is asleep; POST /wake_up wakes it"
                     : stalled   ? "the engine makes no progress"
                                 : "",
           .running = engine.running,
@@ -280,5 +282,23 @@ void LocalChatModel::unload_adapter(std::string_view name) {
 }
 
 void LocalChatModel::set_wake(std::function<void()> wake) { engine_.set_wake(std::move(wake)); }
+
+chat::SleepReport LocalChatModel::sleep() {
+  return {.kv_bytes = engine_.sleep(),
+          .kept = "the weights: they are in memory of this process, in the layout of its kernels"};
+}
+
+chat::PrefixReport LocalChatModel::save_prefix(const std::filesystem::path& file,
+                                               const std::vector<int32_t>& tokens,
+                                               const std::string& cache_salt, int64_t bytes_max) {
+  const PrefixFile prefix = engine_.copy_prefix(tokens, cache_salt);
+  return {.tokens = std::ssize(prefix.tokens), .bytes = write_prefix_file(file, prefix, bytes_max)};
+}
+
+chat::PrefixReport LocalChatModel::restore_prefix(const std::filesystem::path& file,
+                                                  const std::string& cache_salt, int64_t bytes_max) {
+  const PrefixFile prefix = read_prefix_file(file, bytes_max);
+  return {.tokens = engine_.adopt_prefix(prefix, cache_salt), .bytes = std::ssize(prefix.data)};
+}
 
 }  // namespace neutrino::engine

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "chat/chat_model.h"
+#include "chat/model_admin.h"
 #include "engine/adapters.h"
 #include "engine/engine.h"
 #include "text/grammar_cache.h"
@@ -19,7 +20,7 @@
 
 namespace neutrino::engine {
 
-class LocalChatModel final : public chat::ChatModel {
+class LocalChatModel final : public chat::ChatModel, public chat::ModelAdmin {
  public:
   // A conversation to the text of its prompt: the model's chat template. Any thread; throws Error.
   using Renderer = std::function<std::string(const chat::Conversation&)>;
@@ -44,6 +45,16 @@ class LocalChatModel final : public chat::ChatModel {
                                 chat::IfLoaded if_loaded) override;
   void unload_adapter(std::string_view name) override;
   void set_wake(std::function<void()> wake) override;
+
+  chat::ModelAdmin* admin() override { return this; }
+  chat::SleepState sleep_state() const override { return engine_.sleep_state(); }
+  void fall_asleep() override { engine_.fall_asleep(); }
+  chat::SleepReport sleep() override;
+  void wake_up() override { engine_.wake_up(); }
+  chat::PrefixReport save_prefix(const std::filesystem::path& file, const std::vector<int32_t>& tokens,
+                                 const std::string& cache_salt, int64_t bytes_max) override;
+  chat::PrefixReport restore_prefix(const std::filesystem::path& file, const std::string& cache_salt,
+                                    int64_t bytes_max) override;
 
  private:
   friend class LocalGeneration;

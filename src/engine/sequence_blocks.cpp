@@ -65,6 +65,15 @@ int64_t SequenceBlocks::in_common(Sequence& newcomer, int64_t useful, Sequence& 
   return same * kBlockPositions;
 }
 
+void SequenceBlocks::forget_cached() {
+  for (Group& group : groups_) group.pool.forget_cached();
+}
+
+BlockManager& SequenceBlocks::only_pool() {
+  check(groups_.size() == 1 && groups_[0].window == 0, "blocks of windows are not moved");
+  return groups_[0].pool;
+}
+
 void SequenceBlocks::drop_last(Sequence& sequence) {
   check(groups_.size() == 1 && groups_[0].window == 0, "dropped a block of a sequence with a window");
   std::vector<int32_t>& blocks = sequence.tables[0].blocks;

@@ -54,6 +54,10 @@ class SequenceBlocks {
   void mark_computed(Sequence& sequence, int64_t before);
   void give_back(Sequence& sequence);
 
+  void forget_cached();  // of all groups
+  // The only group's pool, for what moves blocks in and out of it; check(): there is one, without a window.
+  BlockManager& only_pool();
+
   // Who bears the name of the sequence's full block in the first group.
   std::optional<int32_t> holder(Sequence& sequence, int64_t block);
 

@@ -21,15 +21,9 @@ using chat::FinishReason;
 using chat::GenerationChunk;
 using SteadyClock = std::chrono::steady_clock;
 
-// Prefix blocks are shared inside one key and one salt only.
-std::string salt_of(const net::Request& request, const InferenceRequest& inference) {
-  if (request.key_name.empty() && inference.cache_salt.empty()) return {};
-  return to_hex(sha256(fmt::format("{}\n{}", request.key_name, inference.cache_salt)));
-}
-
 void submit(Services& services, const net::Request& request, Answer& answer) {
   check(!answer.request->constraint || answer.request->grammar, "a constraint was not compiled");
-  const std::string salt = salt_of(request, *answer.request);
+  const std::string salt = salt_of(request.key_name, answer.request->cache_salt);
   for (Choice& choice : answer.choices)
     choice.generation = services.chat_model.generate({.id = fmt::format("{}-{}", answer.id, choice.index),
                                                       .prompt = choice.prompt,
@@ -238,10 +232,16 @@ int64_t tokens_at_most(const Answer& answer) {
 
 }  // namespace
 
+std::string salt_of(const std::string& key_name, const std::string& cache_salt) {
+  if (key_name.empty() && cache_salt.empty()) return {};
+  return to_hex(sha256(fmt::format("{}\n{}", key_name, cache_salt)));
+}
+
 void add_retry_headers(net::Response& response, const Error& error, double drain_seconds) {
   const bool of_key = error.reason() == "rate_limit_exceeded";  // which has its own time to come back
   const bool overloaded = error.code() == ErrorCode::resource_exhausted && !of_key;
-  const bool passing = error.reason() == "draining" || error.reason() == "model_loading";
+  const bool passing = error.reason() == "draining" || error.reason() == "model_loading" ||
+                       error.reason() == "sleeping";
   if (!overloaded && !passing) return;
   const double seconds = std::clamp(std::isfinite(drain_seconds) ? drain_seconds : 60.0, 1.0, 60.0);
   response.set_header("Retry-After", std::to_string(static_cast<int64_t>(std::ceil(seconds))));

@@ -331,6 +331,23 @@ inline constexpr auto kUnloadAdapterFields = std::to_array<Field>({
     {.name = "lora_int_id", .support = Support::reported},
 });
 
+// A prefix that is kept on disk: whose requests find it, and of what.
+inline constexpr auto kPrefixRestoreFields = std::to_array<Field>({
+    {.name = "cache_salt", .types = kString},
+    {.name = "key_name", .types = kString},
+});
+inline constexpr auto kPrefixSaveFields = net::join(
+    kPrefixRestoreFields,
+    std::to_array<Field>({
+        {.name = "prompt", .types = kString},
+        {.name = "messages",
+         .types = kArray,
+         .items = R"({"minItems":1,"maxItems":4096,"items":{"type":"object"}})"},
+        {.name = "tools", .types = kArray, .items = R"({"maxItems":256,"items":{"type":"object"}})"},
+        {.name = "chat_template_kwargs", .types = kObject},
+        {.name = "add_generation_prompt", .types = kBoolean},
+    }));
+
 inline constexpr auto kDetokenizeFields = std::to_array<Field>({
     {.name = "model", .types = kString},
     {.name = "tokens",

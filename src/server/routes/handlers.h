@@ -15,6 +15,13 @@ asio::awaitable<void> embeddings(Services& services, const Request& request, Res
 asio::awaitable<void> messages(Services& services, const Request& request, Response& response);
 asio::awaitable<void> count_tokens(Services& services, const Request& request, Response& response);
 asio::awaitable<void> responses(Services& services, const Request& request, Response& response);
+asio::awaitable<void> sleep(Services& services, const Request& request, Response& response);
+asio::awaitable<void> wake_up(Services& services, const Request& request, Response& response);
+asio::awaitable<void> is_sleeping(Services& services, const Request& request, Response& response);
+asio::awaitable<void> save_prefix(Services& services, const Request& request, Response& response);
+asio::awaitable<void> restore_prefix(Services& services, const Request& request, Response& response);
+asio::awaitable<void> list_prefixes(Services& services, const Request& request, Response& response);
+asio::awaitable<void> delete_prefix(Services& services, const Request& request, Response& response);
 asio::awaitable<void> score(Services& services, const Request& request, Response& response);
 asio::awaitable<void> rerank(Services& services, const Request& request, Response& response);
 asio::awaitable<void> render_chat(Services& services, const Request& request, Response& response);
