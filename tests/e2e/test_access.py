@@ -58,6 +58,22 @@ def test_a_revoked_key_loses_its_stream(start, tmp_path):
     assert status(server, "key-of-the-command-line") == 200
 
 
+def test_admin_calls_need_their_scope_and_leave_an_audit_line(start, tmp_path):
+    keys, audit = tmp_path / "keys", tmp_path / "audit"
+    keys.write_text("app key-app\nops key-ops scopes=admin\n")
+    server = start(TINY, "--api-key-file", keys, "--audit-log", audit, key=None)
+    body = {"lora_name": "x", "lora_path": str(tmp_path / "nowhere")}
+    for key in ("key-app", "key-ops", "wrong"):
+        server.post("/v1/load_lora_adapter", body, headers=bearer(key))
+    server.get("/v1/models", headers=bearer("key-app"))
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    assert [(line["audit"], line["key"], line["path"]) for line in lines] == [
+        ("admin_call", "app", "/v1/load_lora_adapter"), ("admin_call", "ops", "/v1/load_lora_adapter"),
+        ("admin_call", "", "/v1/load_lora_adapter")]
+    assert [line["status"] for line in lines][::2] == [403, 401] and lines[1]["status"] in (400, 404)
+    assert lines[0]["error"] == "insufficient_scope" and lines[0]["peer"].startswith("127.0.0.1:")
+
+
 def test_open_metrics(start):
     server = start(TINY, "--metrics-open")
     assert server.get("/metrics", authorized=False).status == 200
