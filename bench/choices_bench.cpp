@@ -1,15 +1,17 @@
 // What several choices of one prompt take, beside its prefill and the decoding of one.
 //
-//   choices_bench MODEL [--n 8] [--prompt 2048] [--tokens 128] [--rounds 3] [--isa avx2]
+//   choices_bench MODEL [--n 8] [--prompt 2048] [--tokens 128] [--rounds 3] [--isa avx2] [--cpu]
 //
 // A round answers new prompts: one choice with one token (prefill), one choice (prefill and decode), n choices at once. The figure is
-// how many times one choice's decoding the n took behind the prefill.
+// how many times one choice's decoding the n took behind the prefill. On a machine that others use, too, --cpu takes processor time
+// (best with one thread).
 
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
+#include <ctime>
 #include <vector>
 
 #include "base/clock.h"
@@ -25,9 +27,15 @@ struct Options {
   std::string model, isa;
   cli::EngineConfig engine;
   int64_t n = 8, prompt = 2048, tokens = 128, rounds = 3;
+  bool cpu = false;
 };
 
 const SystemClock system_clock;
+
+double seconds(bool cpu) {
+  return cpu ? static_cast<double>(std::clock()) / CLOCKS_PER_SEC
+             : static_cast<double>(system_clock.now_ns()) * 1e-9;
+}
 
 std::vector<int32_t> random_prompt(Random& random, int64_t size, int64_t vocab_size) {
   std::vector<int32_t> prompt;
@@ -36,8 +44,9 @@ std::vector<int32_t> random_prompt(Random& random, int64_t size, int64_t vocab_s
 }
 
 // Seconds until the last of the choices is done.
-double answer(chat::ChatModel& model, const std::vector<int32_t>& prompt, int64_t choices, int64_t tokens) {
-  const int64_t start = system_clock.now_ns();
+double answer(chat::ChatModel& model, const std::vector<int32_t>& prompt, int64_t choices, int64_t tokens,
+              bool cpu) {
+  const double start = seconds(cpu);
   std::vector<std::unique_ptr<chat::Generation>> generations;
   for (int64_t i = 0; i < choices; ++i)
     generations.push_back(model.generate(
@@ -51,7 +60,7 @@ double answer(chat::ChatModel& model, const std::vector<int32_t>& prompt, int64_
       if (chunk.error) throw *chunk.error;
       if (chunk.finish_reason) break;
     }
-  return static_cast<double>(system_clock.now_ns() - start) * 1e-9;
+  return seconds(cpu) - start;
 }
 
 double median(std::vector<double> values) {
@@ -66,8 +75,9 @@ void run(const Options& options) {
   const auto prompt = [&] { return random_prompt(random, options.prompt, model.info().vocab_size); };
   std::vector<double> prefill, one, all, ratio;
   for (int64_t round = -1; round < options.rounds; ++round) {
-    const double p = answer(model, prompt(), 1, 1), single = answer(model, prompt(), 1, options.tokens),
-                 several = answer(model, prompt(), options.n, options.tokens);
+    const double p = answer(model, prompt(), 1, 1, options.cpu),
+                 single = answer(model, prompt(), 1, options.tokens, options.cpu),
+                 several = answer(model, prompt(), options.n, options.tokens, options.cpu);
     if (round < 0) continue;  // warms up
     prefill.push_back(p), one.push_back(single), all.push_back(several);
     ratio.push_back((several - p) / (single - p));
@@ -94,6 +104,7 @@ int main(int argc, char** argv) {
   count("--tokens", options.tokens, 4096);
   count("--rounds", options.rounds, 100);
   app.add_option("--isa", options.isa);
+  app.add_flag("--cpu", options.cpu);
   cli::add_engine_options(app, options.engine);
   CLI11_PARSE(app, argc, argv);
   if (!options.isa.empty()) ::setenv("NEUTRINO_ISA", options.isa.c_str(), 1);
