@@ -350,6 +350,8 @@ SampleRequest Engine::sample_request(const PlannedOutput& output, std::span<cons
       .counts = sequence.counts ? &*sequence.counts : nullptr,
       .masked_tokens = too_short ? std::span<const int32_t>(sequence.end_tokens) : std::span<const int32_t>(),
       .allowed = guide != nullptr ? guide->allowed() : nullptr,
+      .bias = guide != nullptr ? std::pair{guide->bias().token, guide->bias().amount}
+                               : std::pair<int32_t, float>{},
       .logprob = parameters.logprobs.has_value(),
       .top = sequence.stream.next_top()};
 }

@@ -1,22 +1,25 @@
-// What a sequence's grammar says of its next token: which may come, and which come without being asked.
+// What a sequence's grammar and its thinking budget say of its next token: which may come, and which come without being asked.
 //
 // A guide goes with its sequence: it is told each token that was chosen, gives out those that alone can follow (forced tokens,
 // which the sequence takes over as known ones), and has a mask for the one after. Masks take a while (tens of microseconds), so
 // GuideWorker fills them on a thread of their own while the model computes; the engine waits for them only before it samples.
 //
 // The tokens are those that sampling each of them under its mask would give: a forced token is the only one its mask holds.
-// Where log probabilities are wanted, the model must have seen every position, so forced tokens come one a step, by masks.
+// Before a grammar there may be reasoning, of which the grammar knows nothing (engine/thinking_phase.h): until its tag is closed
+// anything may come but the end of the answer. Where log probabilities are wanted, the model must have seen every position, so forced tokens come one a step, by masks.
 #pragma once
 
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "engine/thinking_phase.h"
 #include "text/constraints.h"
 
 namespace neutrino::engine {
@@ -32,18 +35,27 @@ struct GuideOptions {
   Forcing forcing = Forcing::at_once;
 };
 
+struct TokenBias {
+  int32_t token = 0;
+  float amount = 0;
+};
+
 class Guide {
  public:
-  // The mask for the first token is filled here, on the caller's thread.
-  Guide(const text::Grammar& grammar, GuideOptions options);
+  // Either may be absent, but not both. The mask for the first token is filled here, on the caller's thread.
+  Guide(const text::Grammar* grammar, std::optional<ThinkingPhase> thinking, GuideOptions options);
 
   // The token that was chosen. Returns those that follow by force, which count as chosen; they stay valid until the next call.
   // The mask is that of a state gone by until fill_mask().
   std::span<const int32_t> advance(int32_t token);
   void fill_mask();  // any one thread
 
-  // Of the next token; as many bits as the sampler has tokens.
-  const uint64_t* allowed() const { return mask_.data(); }
+  // Of the next token; as many bits as the sampler has tokens. nullptr: any may come.
+  const uint64_t* allowed() const { return free_ ? nullptr : mask_.data(); }
+  // Added to a token's logit, to end reasoning in time; 0: none.
+  TokenBias bias() const {
+    return thinking_ ? TokenBias{thinking_->close_token(), thinking_->pressure()} : TokenBias{};
+  }
   // The mask holds nothing but end tokens: a grammar that is complete ends the answer, however short it must not be.
   bool only_ends() const { return only_ends_; }
   bool ended() const { return ended_; }    // the answer is complete, and its end token, if there is one, came
@@ -55,10 +67,16 @@ class Guide {
   void note(int32_t token);
   void show_only(int32_t token);
   void look_at_ends();
+  bool thinks() const;  // the grammar has not begun
+  void make_thinking_mask();
+  std::span<const int32_t> advance_grammar(int32_t token);
 
-  text::GrammarMatcher matcher_;
+  std::optional<text::GrammarMatcher> matcher_;
+  std::optional<ThinkingPhase> thinking_;
   const GuideOptions options_;
   std::vector<uint64_t> mask_;
+  std::vector<uint64_t> thinking_mask_;  // before a grammar
+  bool free_ = false;                    // nothing is masked
   std::vector<uint64_t> ends_,
       hidden_;                   // like mask_: all end tokens; those that come only where nothing else can
   std::vector<int32_t> forced_;  // (kForcedTokens)

@@ -25,8 +25,9 @@ constexpr Tier kTierLimits[] = {
 constexpr float kMargin = 0.01F;
 
 bool changes_logits(const SampleRequest& request) {
-  return !request.given && (request.counts != nullptr || !request.parameters->logit_bias.empty() ||
-                            !request.masked_tokens.empty() || request.allowed != nullptr);
+  return !request.given &&
+         (request.counts != nullptr || !request.parameters->logit_bias.empty() ||
+          !request.masked_tokens.empty() || request.allowed != nullptr || request.bias.second != 0);
 }
 
 // Some of a row's logits, to be changed: those of the tokens from `first` on.
@@ -71,6 +72,7 @@ void change_logits(const Piece& piece, const SampleRequest& request) {
   if (request.counts != nullptr) apply_penalties(piece, *request.counts, *request.parameters);
   for (const auto& [token, bias] : request.parameters->logit_bias)
     if (float* const logit = piece.find(token)) *logit += bias;
+  if (float* const logit = piece.find(request.bias.first)) *logit += request.bias.second;
   for (const int32_t token : request.masked_tokens)
     if (float* const logit = piece.find(token)) *logit = kNever;
   if (request.allowed != nullptr) apply_token_mask(piece, request.allowed);

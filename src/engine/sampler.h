@@ -3,7 +3,7 @@
 // The order is part of the interface:
 //   1. raw logits: log probabilities (log softmax in float32) and the best alternatives are taken here
 //   2. repetition penalty over prompt and output, then frequency and presence penalties over the output
-//   3. logit_bias
+//   3. logit_bias, and the bias that a thinking budget puts on the closing tag
 //   4. masked tokens (end tokens while the output is shorter than min_tokens), then the token mask of a grammar
 //   5. temperature; below kGreedyTemperature the best token is taken, of equals the one with the lowest id
 //   6. top_k, then top_p of what is left, then min_p relative to the best
@@ -21,6 +21,7 @@
 #include <limits>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/limits.h"
@@ -40,8 +41,9 @@ struct SampleRequest {
   int64_t output_position = 0;          // how many tokens were generated before this one
   const TokenCounts* counts = nullptr;  // absent: no penalties
   std::span<const int32_t> masked_tokens = {};
-  const uint64_t* allowed = nullptr;  // bit t of word t / 64: token t may come; absent: all may
-  bool logprob = false;               // is Sample::logprob wanted? Of a given token it always is
+  const uint64_t* allowed = nullptr;    // bit t of word t / 64: token t may come; absent: all may
+  std::pair<int32_t, float> bias = {};  // one more logit_bias; an amount of 0 is none
+  bool logprob = false;                 // is Sample::logprob wanted? Of a given token it always is
   std::span<chat::TokenLogprob> top =
       {};  // then filled with the best alternatives, best first; at most kLogprobs
 };

@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "base/random.h"
+#include "chat/answer_syntax.h"
 #include "engine/block_manager.h"
 
 namespace neutrino::engine {
@@ -23,14 +24,24 @@ bool has_penalties(const chat::SamplingParameters& p) {
   return p.presence_penalty != 0 || p.frequency_penalty != 0 || p.repetition_penalty != 1;
 }
 
-std::unique_ptr<Guide> make_guide(const text::Grammar& grammar, const Sequence& sequence,
+std::optional<ThinkingPhase> make_thinking(const chat::GenerationRequest& request) {
+  if (!request.thinking || (!request.grammar && !request.thinking_budget)) return std::nullopt;
+  return ThinkingPhase(request.thinking, {.inside = request.answer && request.answer->in_reasoning,
+                                          .budget = request.thinking_budget,
+                                          .before_grammar = request.grammar != nullptr});
+}
+
+// nullptr: nothing is asked of the tokens.
+std::unique_ptr<Guide> make_guide(const chat::GenerationRequest& request, const Sequence& sequence,
                                   std::span<const int32_t> model_end_tokens, int64_t vocab_size) {
+  std::optional<ThinkingPhase> thinking = make_thinking(request);
+  if (!request.grammar && !thinking) return nullptr;
   GuideOptions options{.model_end_tokens = {model_end_tokens.begin(), model_end_tokens.end()},
                        .end_tokens = sequence.end_tokens,
                        .ignore_eos = sequence.sampling.ignore_eos,
                        .vocab_size = vocab_size,
                        .forcing = sequence.sampling.logprobs ? Forcing::one_by_one : Forcing::at_once};
-  return std::make_unique<Guide>(grammar, std::move(options));
+  return std::make_unique<Guide>(request.grammar.get(), std::move(thinking), std::move(options));
 }
 
 }  // namespace
@@ -52,7 +63,7 @@ Sequence::Sequence(chat::GenerationRequest&& request, std::span<const int32_t> m
   for (size_t i = 0; i < kv_groups; ++i) tables[i].blocks.reserve(blocks);
   block_names.reserve(blocks);
   if (has_penalties(sampling)) counts.emplace(tokens, sampling.max_tokens);
-  if (request.grammar) guide = make_guide(*request.grammar, *this, model_end_tokens, vocab_size);
+  guide = make_guide(request, *this, model_end_tokens, vocab_size);
   if (sampling.prompt_logprobs) {
     prompt_logprobs.resize(static_cast<size_t>(prompt_tokens));
     prompt_logprobs[0] = {tokens[0], std::numeric_limits<float>::quiet_NaN()};

@@ -73,11 +73,24 @@ std::vector<int32_t> fill_in_prompt(const chat::ChatModel& model, const Prompt& 
 
 }  // namespace
 
+namespace {
+
+// A text completion stays as it is: its reasoning, if there is some, is not told apart.
+void check_no_thinking(const json::object& body) {
+  const auto* extensions = net::find(body, "nvext");
+  if (extensions && net::find(extensions->get_object(), "max_thinking_tokens"))
+    throw invalid_field("nvext.max_thinking_tokens is for chat completions", "nvext.max_thinking_tokens",
+                        "unsupported_parameter");
+}
+
+}  // namespace
+
 CompletionRequest parse_completion_request(std::string_view body, const ModelView& model) {
   CompletionRequest request;
   const json::object object = net::parse_body(body, kCompletionFields, request.ignored);
   request.sampling.max_tokens = kDefaultMaxTokens;
   read_sampling(object, model, request);
+  check_no_thinking(object);
   request.prompts = read_prompts(object.at("prompt"), model.info);
   if (const auto* echo = find(object, "echo")) request.echo = echo->get_bool();
   read_suffix(object, model.info, request);

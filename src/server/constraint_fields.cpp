@@ -188,6 +188,7 @@ void read_extensions(const json::object& object, Constraint& constraint) {
   for (const auto& [key, value] : object) {
     if (value.is_null()) continue;
     const std::string path = fmt::format("nvext.{:.60}", std::string_view(key));
+    if (key == "max_thinking_tokens") continue;  // no constraint: server/reasoning_request.h
     const Reader* const reader = find_reader(kExtensionReaders, key);
     if (!reader) refuse_member(path);
     constraint.add(reader->read(value, path));
