@@ -240,8 +240,8 @@ std::string salt_of(const std::string& key_name, const std::string& cache_salt) 
 void add_retry_headers(net::Response& response, const Error& error, double drain_seconds) {
   const bool of_key = error.reason() == "rate_limit_exceeded";  // which has its own time to come back
   const bool overloaded = error.code() == ErrorCode::resource_exhausted && !of_key;
-  const bool passing = error.reason() == "draining" || error.reason() == "model_loading" ||
-                       error.reason() == "sleeping";
+  const bool passing =
+      error.reason() == "draining" || error.reason() == "model_loading" || error.reason() == "sleeping";
   if (!overloaded && !passing) return;
   const double seconds = std::clamp(std::isfinite(drain_seconds) ? drain_seconds : 60.0, 1.0, 60.0);
   response.set_header("Retry-After", std::to_string(static_cast<int64_t>(std::ceil(seconds))));
