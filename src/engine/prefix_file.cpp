@@ -68,6 +68,8 @@ int64_t write_prefix_file(const std::filesystem::path& path, const PrefixFile& p
 }
 
 PrefixFile read_prefix_file(const std::filesystem::path& path, int64_t bytes_max) {
+  if (!std::filesystem::is_regular_file(path))
+    throw make_error(ErrorCode::not_found, "there is no prefix \"{}\"", path.stem().string());
   const std::string content = read_file(path, static_cast<size_t>(bytes_max), Links::refuse);
   Cutter all(content, path);
   if (content.size() < kMagic.size() + sizeof(uint64_t) + sizeof(Sha256Digest))
