@@ -95,7 +95,7 @@ PrefixFile Engine::copy_prefix(const std::vector<int32_t>& tokens, const std::st
       const auto block = pool.holder(name);
       if (!block) break;
       const std::span<const std::byte> data = paged_cache().block(0, *block);
-      prefix.block_bytes = std::ssize(data);
+      prefix.bytes_per_block = std::ssize(data);
       prefix.tokens.insert(prefix.tokens.end(), part.begin(), part.end());
       prefix.data.insert(prefix.data.end(), data.begin(), data.end());
     }
@@ -120,7 +120,7 @@ int64_t Engine::adopt_prefix(const PrefixFile& prefix, const std::string& cache_
     check_movable();
     check_awake();
     if (prefix.fingerprint != options_.fingerprint ||
-        prefix.block_bytes != std::ssize(paged_cache().block(0, 0)))
+        prefix.bytes_per_block != std::ssize(paged_cache().block(0, 0)))
       throw Error(ErrorCode::failed_precondition,
                   "the prefix is of another model, version or kind of KV cache");
     BlockManager& pool = blocks_.only_pool();

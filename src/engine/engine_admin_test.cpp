@@ -113,7 +113,7 @@ TEST(EngineAdmin, APrefixComesBackFromItsFile) {
 
 // Every byte counts: a file that was cut or changed anywhere is refused before anything in it is believed.
 TEST(EngineAdmin, ADamagedFileIsRefused) {
-  PrefixFile prefix{.fingerprint = "fp", .block_bytes = 64};
+  PrefixFile prefix{.fingerprint = "fp", .bytes_per_block = 64};
   prefix.tokens.assign(static_cast<size_t>(compute::kBlockPositions), 7);
   prefix.data.assign(64, std::byte{1});
   write_prefix_file(file_path(), prefix, 1 << 20);

@@ -49,8 +49,9 @@ int64_t number_at(const json::object& header, std::string_view name, const std::
 }  // namespace
 
 int64_t write_prefix_file(const std::filesystem::path& path, const PrefixFile& prefix, int64_t bytes_max) {
-  const std::string header = to_text(json::object{
-      {"fingerprint", prefix.fingerprint}, {"block_bytes", prefix.block_bytes}, {"blocks", prefix.blocks()}});
+  const std::string header = to_text(json::object{{"fingerprint", prefix.fingerprint},
+                                                  {"bytes_per_block", prefix.bytes_per_block},
+                                                  {"blocks", prefix.blocks()}});
   const uint64_t header_bytes = header.size();
   std::string content(kMagic);
   content += text_of(&header_bytes, sizeof header_bytes);
@@ -89,11 +90,11 @@ PrefixFile read_prefix_file(const std::filesystem::path& path, int64_t bytes_max
   if (!fingerprint || !fingerprint->is_string()) throw damaged(path, "its header");
 
   PrefixFile prefix{.fingerprint = std::string(fingerprint->get_string()),
-                    .block_bytes = number_at(*header, "block_bytes", path)};
+                    .bytes_per_block = number_at(*header, "bytes_per_block", path)};
   const int64_t blocks = number_at(*header, "blocks", path);
   const auto tokens = checked_mul(blocks, compute::kBlockPositions);
   const auto token_bytes = tokens ? checked_mul(*tokens, int64_t{sizeof(int32_t)}) : tokens;
-  const auto data_bytes = checked_mul(blocks, prefix.block_bytes);
+  const auto data_bytes = checked_mul(blocks, prefix.bytes_per_block);
   const auto sum = token_bytes && data_bytes ? checked_add(*token_bytes, *data_bytes) : std::nullopt;
   if (!sum || *sum != static_cast<int64_t>(cutter.left())) throw damaged(path, "its sizes");
   prefix.tokens.resize(static_cast<size_t>(*tokens));
