@@ -2,11 +2,13 @@
 //
 //   load_generator --port 8000 --clients 8 --requests 32 --prompt 128 --output 64 [--shared 256]
 //   load_generator --port 8000 --stall 2048
+//   load_generator --port 8000 --rate 40 --requests 2000 --prompt 32 --output 16
 //
 // The first form is a closed loop: each client sends its next request when its last one has ended. `--shared` tokens are the
 // same at the head of all prompts, before `--prompt` tokens of their own. The second form watches one running stream while a
 // prompt of that many tokens is sent beside it: the longest gap between two tokens of the stream until the long prompt's
-// first token.
+// first token. The third is an open loop: requests come at random times (Poisson) at that rate, whatever became of the ones
+// before; some are refused, and the figures say how the admitted and the refused ones fared.
 //
 // Prompts are token ids, so that both servers read the same number of tokens; ignore_eos keeps a sequence from ending early,
 // and the counts that the server reports are compared with what was asked for: one wrong count, and the run fails. One thread,
@@ -43,6 +45,7 @@ using Task = asio::awaitable<T>;
 
 struct Options {
   int port = 0, clients = 8, requests = 32, prompt = 128, shared = 0, output = 64, warm = 1, stall = 0;
+  double rate = 0;
   uint64_t seed = 1;
   std::string model = "m", key = "k";
 };
@@ -54,6 +57,8 @@ struct Answer {
   Clock::time_point sent, ended;
   std::vector<Clock::time_point> tokens;
   int64_t prompt_tokens = -1, completion_tokens = -1;  // as the server counted them
+  unsigned status = 0;
+  std::string retry_after, refusal;  // of an answer that is no 200
 
   double first_ms() const { return milliseconds(tokens.front() - sent); }
 };
@@ -112,7 +117,7 @@ class EventReader {
   std::string pending_;
 };
 
-// One request on a connection of its own. `answer` fills while it runs; it ends early when `enough` says so.
+// One request on a connection of its own. `answer` fills while it runs; it ends early when `enough` says so. Whatever the status.
 Task<void> ask(
     const Options& options, std::string body, Answer& answer,
     const std::function<bool()>& enough = [] { return false; }) {
@@ -134,7 +139,8 @@ Task<void> ask(
   parser.body_limit(boost::none);
   co_await http::async_read_header(socket, buffer, parser, asio::use_awaitable);
   EventReader reader(answer);
-  std::string refusal;
+  answer.status = parser.get().result_int();
+  answer.retry_after = parser.get()[http::field::retry_after];
   std::vector<char> bytes(16 << 10);
   while (!parser.is_done() && !enough()) {
     parser.get().body().data = bytes.data();
@@ -144,11 +150,14 @@ Task<void> ask(
                                    asio::redirect_error(asio::use_awaitable, failure));
     if (failure && failure != http::error::need_buffer) throw boost::system::system_error(failure);
     const std::string_view read(bytes.data(), bytes.size() - parser.get().body().size);
-    parser.get().result_int() == 200 ? reader.add(read) : void(refusal += read);
+    answer.status == 200 ? reader.add(read) : void(answer.refusal += read);
   }
   answer.ended = Clock::now();
-  if (parser.get().result_int() != 200)
-    throw std::runtime_error(fmt::format("status {}: {:.300}", parser.get().result_int(), refusal));
+}
+
+void check_status(const Answer& answer) {
+  if (answer.status != 200)
+    throw std::runtime_error(fmt::format("status {}: {:.300}", answer.status, answer.refusal));
 }
 
 void check_counts(const Options& options, const Answer& answer) {
@@ -224,6 +233,7 @@ class Load {
     while (next_ < end_) {
       const size_t mine = next_++;
       co_await ask(options_, std::move(bodies_[mine]), answers_[mine]);
+      check_status(answers_[mine]);
       check_counts(options_, answers_[mine]);
     }
   }
@@ -297,6 +307,7 @@ class Stall {
   Task<void> stream() {
     const std::function<bool()> enough = [this] { return done_ && stream_.tokens.size() >= seen_ + kAfter; };
     co_await ask(options_, request_body(options_, random_tokens(random_, 16), kStream), stream_, enough);
+    check_status(stream_);
   }
 
   Task<void> intrude() {
@@ -306,6 +317,7 @@ class Stall {
       co_await timer.async_wait(asio::use_awaitable);
     }
     co_await ask(options_, request_body(options_, random_tokens(random_, options_.stall), 2), long_);
+    check_status(long_);
     if (long_.tokens.empty()) throw std::runtime_error("the long prompt got no token");
     seen_ = stream_.tokens.size();
     done_ = true;
@@ -317,6 +329,88 @@ class Stall {
   Answer stream_, long_;
   size_t seen_ = 0;
   bool done_ = false;
+};
+
+// Requests at the times of a Poisson process. Those that are refused are part of the result; anything but 200 and 429 is an error.
+class OpenLoop {
+ public:
+  OpenLoop(const Options& options, asio::io_context& context)
+      : options_(options), context_(context), random_(options.seed), answers_(options.requests) {
+    for (int i = 0; i < options.requests; ++i)
+      bodies_.push_back(request_body(options, random_tokens(random_, options.prompt), options.output));
+  }
+
+  json::object run() {
+    const double cpu = cpu_seconds();
+    start_ = Clock::now();
+    asio::co_spawn(context_, send(), asio::detached);
+    context_.run();
+    if (failure_) std::rethrow_exception(failure_);
+    const double seconds = milliseconds(Clock::now() - start_) / 1e3;
+    return result((cpu_seconds() - cpu) / seconds / std::thread::hardware_concurrency());
+  }
+
+ private:
+  Task<void> send() {
+    std::exponential_distribution<double> gap(options_.rate);
+    asio::steady_timer timer(context_);
+    Clock::time_point next = start_;
+    for (size_t i = 0; i < answers_.size(); ++i) {
+      next += std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(gap(random_)));
+      timer.expires_at(next);
+      co_await timer.async_wait(asio::use_awaitable);
+      late_ms_ = std::max(late_ms_, milliseconds(Clock::now() - next));
+      asio::co_spawn(context_, one(i), [this](std::exception_ptr error) {
+        if (error) failure_ = error, context_.stop();
+      });
+    }
+    sent_all_ = Clock::now();
+  }
+
+  Task<void> one(size_t i) { co_await ask(options_, std::move(bodies_[i]), answers_[i]); }
+
+  json::object result(double cpu_share) const {
+    std::vector<double> first, refused;
+    int64_t in_time = 0, without_retry_after = 0;
+    for (const Answer& answer : answers_) {
+      if (answer.status == 429) {
+        refused.push_back(milliseconds(answer.ended - answer.sent));
+        without_retry_after += answer.retry_after.empty();
+        continue;
+      }
+      check_status(answer);
+      check_counts(options_, answer);
+      first.push_back(answer.first_ms());
+      in_time += answer.ended <= sent_all_;
+    }
+    const double seconds = milliseconds(sent_all_ - start_) / 1e3;
+    json::object result{{"rate", options_.rate},
+                        {"seconds", seconds},
+                        {"admitted", first.size()},
+                        {"refused", refused.size()},
+                        {"refused_without_retry_after", without_retry_after},
+                        {"answered_per_second", static_cast<double>(in_time) / seconds},
+                        {"sent_late_ms_max", late_ms_},
+                        {"client_cpu_share", cpu_share}};
+    const auto add = [&](const char* name, const std::vector<double>& values) {
+      if (values.empty()) return;
+      result[fmt::format("{}_ms_p50", name)] = percentile(values, 0.5);
+      result[fmt::format("{}_ms_p95", name)] = percentile(values, 0.95);
+      result[fmt::format("{}_ms_max", name)] = percentile(values, 1);
+    };
+    add("first_token", first);
+    add("refusal", refused);
+    return result;
+  }
+
+  const Options& options_;
+  asio::io_context& context_;
+  std::mt19937_64 random_;
+  std::vector<std::string> bodies_;
+  std::vector<Answer> answers_;
+  Clock::time_point start_, sent_all_;
+  double late_ms_ = 0;  // how late the generator itself was, at worst
+  std::exception_ptr failure_;
 };
 
 }  // namespace
@@ -335,14 +429,17 @@ int main(int argc, char** argv) {
   count("--output", options.output, 1, "tokens to generate");
   count("--warm", options.warm, 0, "requests before the clock starts");
   count("--stall", options.stall, 0, "tokens of a prompt that is sent beside one running stream");
+  app.add_option("--rate", options.rate, "requests a second, at random times: an open loop of --requests")
+      ->check(CLI::Range(0.001, 1e6));
   app.add_option("--seed", options.seed, "of the prompts")->capture_default_str();
   app.add_option("--model", options.model, "name of the model in the requests")->capture_default_str();
   app.add_option("--api-key", options.key)->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   try {
     asio::io_context context(1);
-    const json::object result =
-        options.stall > 0 ? Stall(options, context).run() : Load(options, context).run();
+    const json::object result = options.rate > 0    ? OpenLoop(options, context).run()
+                                : options.stall > 0 ? Stall(options, context).run()
+                                                    : Load(options, context).run();
     fmt::print("{}\n", json::serialize(result));
   } catch (const std::exception& error) {
     fmt::print(stderr, "load_generator: {}\n", error.what());

@@ -3,11 +3,14 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <charconv>
+#include <condition_variable>
 #include <cstdlib>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 
@@ -15,6 +18,8 @@
 
 namespace neutrino {
 namespace {
+
+constexpr std::string_view kActions[] = {"throw", "error", "kill", "stall", "hang", "slow"};
 
 struct Fault {
   std::string action;
@@ -24,10 +29,11 @@ struct Fault {
 using Faults = std::map<std::string, std::unique_ptr<Fault>, std::less<>>;
 
 Error malformed(std::string_view text) {
-  return make_error(ErrorCode::invalid_argument,
-                    "NEUTRINO_FAULT must be a comma-separated list of point:throw|error|kill|stall@N with N "
-                    ">= 1, got \"{}\"",
-                    text);
+  return make_error(
+      ErrorCode::invalid_argument,
+      "NEUTRINO_FAULT must be a comma-separated list of point:throw|error|kill|stall|hang|slow@N with N "
+      ">= 1, got \"{}\"",
+      text);
 }
 
 Faults parse_faults(std::string_view text) {
@@ -43,9 +49,7 @@ Faults parse_faults(std::string_view text) {
     const auto [end, failure] = std::from_chars(number.data(), number.data() + number.size(), fault->at);
     if (failure != std::errc{} || end != number.data() + number.size() || fault->at < 1)
       throw malformed(item);
-    if (fault->action != "throw" && fault->action != "error" && fault->action != "kill" &&
-        fault->action != "stall")
-      throw malformed(item);
+    if (std::ranges::find(kActions, fault->action) == std::end(kActions)) throw malformed(item);
     faults.emplace(std::string(item.substr(0, colon)), std::move(fault));
   }
   return faults;
@@ -64,18 +68,57 @@ void check_fault_environment() {
 }
 
 #ifdef NEUTRINO_FAULTS
-void fault_point(std::string_view name) {
-  static const Faults faults = [] {
+namespace {
+
+struct Armed {
+  std::mutex mutex;  // guards the two below
+  std::shared_ptr<Faults> faults;
+  int64_t generation = 0;  // of `faults`: what hangs waits for the next
+  std::condition_variable changed;
+};
+
+Armed& armed() {
+  static Armed* const all = [] {  // never destroyed: a thread may hang in it until the process ends
     const char* text = std::getenv("NEUTRINO_FAULT");
-    return text ? parse_faults(text) : Faults{};
+    auto* made = new Armed;
+    made->faults = std::make_shared<Faults>(text ? parse_faults(text) : Faults{});
+    return made;
   }();
-  const auto found = faults.find(name);
-  if (found == faults.end() || ++found->second->arrivals != found->second->at) return;
+  return *all;
+}
+
+void hang() {
+  std::unique_lock lock(armed().mutex);
+  armed().changed.wait(lock, [generation = armed().generation] { return armed().generation != generation; });
+}
+
+}  // namespace
+
+void arm_faults(std::string_view text) {
+  auto faults = std::make_shared<Faults>(parse_faults(text));
+  const std::lock_guard lock(armed().mutex);
+  armed().faults = std::move(faults);
+  ++armed().generation;
+  armed().changed.notify_all();
+}
+
+void fault_point(std::string_view name) {
+  std::shared_ptr<Faults> faults;
+  {
+    const std::lock_guard lock(armed().mutex);
+    faults = armed().faults;
+  }
+  const auto found = faults->find(name);
+  if (found == faults->end()) return;
   const std::string& action = found->second->action;
+  const int64_t arrival = ++found->second->arrivals;
+  if (action == "slow" && arrival >= found->second->at) ::usleep(200'000);
+  if (arrival != found->second->at) return;
   if (action == "throw") throw std::runtime_error("injected fault at " + std::string(name));
   if (action == "error") throw make_error(ErrorCode::internal, "injected error at {}", name);
   if (action == "kill") ::kill(::getpid(), SIGKILL);
   if (action == "stall") ::sleep(10);
+  if (action == "hang") hang();
 }
 #endif
 

@@ -69,6 +69,9 @@ struct GenerationRequest {
   // At most so many tokens between the reasoning tags, which must be among the answer's; then the reasoning is ended.
   std::optional<int64_t> thinking_budget = {};
   std::shared_ptr<const ThinkingTokens> thinking = {};  // generate() fills it in
+  int64_t priority = 0;          // lower values are served first; among equals, who came first
+  int64_t timeout_ms = 0;        // from now on; past it it ends with Error{deadline_exceeded}. 0: none
+  bool report_progress = false;  // pieces with PromptProgress while the prompt is computed
 };
 
 struct TokenLogprob {
@@ -114,6 +117,12 @@ struct Timings {
   double queue_ms = 0, prefill_ms = 0, decode_ms = 0;
 };
 
+// How far a prompt is; `processed` counts what was cached.
+struct PromptProgress {
+  int64_t total = 0, cached = 0, processed = 0;
+  double time_ms = 0;  // since its first step
+};
+
 // More of an answer. `text` is its content: valid UTF-8, and certain: it can no longer become a stop string. The tokens that made
 // it come with it or earlier. `pieces` is the same content, and the reasoning and the tool calls, in order; a generation
 // without GenerationRequest::answer has none. The last chunk, and only it, has finish_reason.
@@ -128,6 +137,7 @@ struct GenerationChunk {
   std::optional<Error> error = {};  // with FinishReason::error
   Usage usage = {};                 // so far
   Timings timings = {};             // with the last piece
+  std::optional<PromptProgress> progress = {};
   std::vector<GeneratedToken>
       prompt_tokens;  // with the first piece, if prompt_logprobs was asked for; the first has no logprob (NaN)
 };
@@ -200,7 +210,14 @@ struct ChatModelStatus {
   std::string reason = {};  // why not ready
   int64_t running = 0, waiting = 0;
   int64_t kv_blocks_referenced = 0, kv_blocks_cached = 0, kv_blocks_free = 0;
+  int64_t since_progress_ns = 0;   // for how long the engine has been busy without a step's end
   double queue_drain_seconds = 0;  // estimate: how long until a new request would start; for Retry-After
+};
+
+// Something that holds memory, and how much of it there can be.
+struct MemoryUse {
+  std::string name = {};
+  int64_t bytes = 0, bytes_max = 0;
 };
 
 class ChatModel {
@@ -223,8 +240,8 @@ class ChatModel {
   virtual std::shared_ptr<const text::Grammar> compile_grammar(const text::GrammarSpec& spec) const;
 
   // Queues a generation. Throws Error{invalid_argument} for a request that can never run (reason
-  // "context_length_exceeded", ...), Error{resource_exhausted, "queue_full"}, Error{unavailable, "draining" |
-  // "engine_dead"}. Any thread.
+  // "context_length_exceeded", ...), Error{resource_exhausted, "queue_full" | "deadline_unreachable"},
+  // Error{unavailable, "draining" | "engine_dead"}. Any thread.
   virtual std::unique_ptr<Generation> generate(GenerationRequest request) = 0;
   // Two texts in the form in which a reranker compares them. Throws Error{invalid_argument} for another model, which is what
   // this does unless it is overridden, and Error{unimplemented} where the model's files say no such form.
@@ -233,6 +250,12 @@ class ChatModel {
   // that makes no embeddings: what this does unless it is overridden.
   virtual std::unique_ptr<Embedding> embed(EmbeddingRequest request);
   virtual bool cancel(std::string_view id) = 0;  // false: no such generation or embedding
+  // Throws what generate() would throw now for any request (queue_full, engine_dead), before anybody has rendered or tokenised
+  // it. Cheap; any thread.
+  virtual void check_admission() const {}
+  virtual std::vector<MemoryUse> memory() const { return {}; }  // any thread; for /v1/metadata
+  // Any thread, told by a watchdog: something hangs, and the process is about to end. From now on status() says dead.
+  virtual void declare_dead(const std::string& /*why*/) {}
 
   // The calls of an operator; nullptr: this model has none.
   virtual ModelAdmin* admin() { return nullptr; }

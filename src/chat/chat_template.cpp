@@ -5,6 +5,7 @@
 #include <chrono>
 
 #include "base/error.h"
+#include "base/fault.h"
 #include "base/sha256.h"
 
 namespace neutrino::chat {
@@ -139,6 +140,7 @@ ChatTemplate::ChatTemplate(std::string_view source, std::string bos_text, std::s
 
 std::string ChatTemplate::render(const Conversation& conversation,
                                  std::optional<int64_t> unix_seconds) const {
+  fault_point("chat_template");
   check_conversation(conversation);
   json::object context;
   context["messages"] = message_list(conversation);

@@ -281,6 +281,7 @@ class LocalModel final : public RunningModel {
             .prefix_cache = config.prefix_cache == "on" ? engine::PrefixCache::on : engine::PrefixCache::off,
             .speculation = speculation(config),
             .state_snapshots = cache.state_snapshots,
+            .queue_wait_seconds_max = config.max_queue_wait,
             .vocab_size = tokenizer_->size(),
             .end_tokens = {stops.begin(), stops.end()},
             .model_name = served_name(config),
@@ -448,6 +449,11 @@ void add_engine_options(CLI::App& app, EngineConfig& config) {
   app.add_option("--reasoning-parser", config.reasoning_parser,
                  "tags of the model's reasoning: think, mistral, seed, harmony or none (default: as its chat "
                  "template shows)");
+  app.add_option("--max-queue-wait", config.max_queue_wait,
+                 "seconds that a request may have to wait before it is refused with 429; 0: any (default: as "
+                 "long as a "
+                 "first token takes, for a burst as long as a generation takes)")
+      ->check(CLI::Range(0.0, 86400.0));
   app.add_flag("--exact", config.exact, "float32 arithmetic in the reference order (slower)");
 }
 

@@ -39,6 +39,7 @@ struct ServeConfig {
   std::vector<std::string> api_keys, served_names, allowed_hosts, allowed_origins;
   bool metrics_open = false, insecure_no_tls = false;
   int64_t shutdown_seconds = limits::kShutdownSeconds;
+  double watchdog_seconds = 300;
 };
 
 // NIM's names of levels are the same in capitals, but for two.
@@ -105,6 +106,10 @@ void add_serve_options(CLI::App& app, ServeConfig& config) {
       ->envname("NEUTRINO_TLS_CLIENT_CA");
   app.add_option("--otlp-endpoint", config.otlp_endpoint,
                  "base URL of an OpenTelemetry collector for traces (default: OTEL_EXPORTER_OTLP_ENDPOINT)");
+  app.add_option("--watchdog-timeout", config.watchdog_seconds,
+                 "seconds without progress after which the process ends itself with an error; 0: never")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->capture_default_str();
   app.add_flag("--insecure-no-tls", config.insecure_no_tls, "listen beyond loopback without TLS");
 }
 
@@ -124,6 +129,8 @@ server::ReplicaOptions replica_options(const ServeConfig& config) {
   options.served_names = config.served_names;
   if (!config.audit_log.empty()) options.audit_log = config.audit_log;
   if (!config.request_log.empty()) options.request_log = config.request_log;
+  options.watchdog = std::chrono::milliseconds(static_cast<int64_t>(config.watchdog_seconds * 1000));
+  options.on_hang = [] { std::_Exit(1); };  // a thread that hangs cannot be joined
   return options;
 }
 

@@ -40,6 +40,11 @@ EngineOptions with_defaults(EngineOptions options, const models::Model& model) {
   return options;
 }
 
+AdmissionOptions admission_options(const EngineOptions& options) {
+  return {options.max_sequences, options.queued_requests_max, options.queued_tokens_max,
+          options.queue_wait_seconds_max};
+}
+
 SchedulerOptions scheduler_options(const EngineOptions& options) {
   return {options.max_sequences, options.batch_tokens, options.queued_requests_max};
 }
@@ -106,6 +111,7 @@ Engine::Engine(const models::Model& model, compute::Backend& backend, EngineOpti
       speculation_(options_.speculation, draft_limits(options_, kv_plan_), clock),
       sampler_(options_.vocab_size, Scheduler::output_rows_max(scheduler_options(options_)), backend),
       guides_(options_.max_sequences),
+      admission_(admission_options(options_), metrics_, clock),
       mailbox_(static_cast<size_t>(options_.queued_requests_max)) {
   const int64_t outputs = Scheduler::output_rows_max(scheduler_options(options_));
   backend.reserve(model.scratch_bytes(options_.batch_tokens, outputs) +
@@ -141,9 +147,24 @@ void Engine::stop() {
 
 void Engine::run() {
   while (!stopping_ && !dead_) {
-    if (!step()) mailbox_.wait_for(std::chrono::seconds(1));
+    if (!step()) {
+      idle_ = true;
+      mailbox_.wait_for(std::chrono::seconds(1));
+      idle_ = false;
+    }
     progress_ns_ = clock_.now_ns();
   }
+}
+
+void Engine::declare_dead(const std::string& why) {
+  spdlog::critical("engine declared dead reason=\"{}\"", why);
+  {
+    const std::lock_guard lock(callbacks_mutex_);
+    death_message_ = why;
+  }
+  dead_ = true;
+  mailbox_.close();
+  metrics_.write_off();
 }
 
 // ---- any thread
@@ -155,25 +176,33 @@ SequencePtr Engine::submit(chat::GenerationRequest request) {
   const int64_t prompt_tokens = std::ssize(request.prompt);
   const Sha256Digest root = prefix_root(request.cache_salt, options_.fingerprint,
                                         request.adapter ? std::string_view(request.adapter->digest) : "");
-  reserve_queue(prompt_tokens);
+  const int64_t priority = request.priority;
+  if (dead_) throw dead_error();
+  admission_.reserve(priority, prompt_tokens, request.timeout_ms);
   SequencePtr sequence;
   PushResult pushed = PushResult::closed;
   try {
+    fault_point("engine_submit");
     sequence = std::make_shared<Sequence>(std::move(request), options_.end_tokens, root, blocks_.groups(),
                                           options_.vocab_size);
     sequence->submitted_ns = clock_.now_ns();
     speculation_.prepare(*sequence);
+    if (sequence->timeout_ms > 0)
+      sequence->deadline_ns = sequence->submitted_ns + sequence->timeout_ms * 1'000'000;
     Sha256 hash;
     const int64_t full_blocks = prompt_tokens / compute::kBlockPositions;
     if (full_blocks > 0 && options_.prefix_cache == PrefixCache::on)
       sequence->block_name(full_blocks - 1, hash);
     pushed = mailbox_.push(sequence);
   } catch (...) {
-    release_queue(1, prompt_tokens);
+    admission_.release(priority, prompt_tokens);
     throw;
   }
-  if (pushed == PushResult::accepted) return sequence;
-  release_queue(1, prompt_tokens);
+  if (pushed == PushResult::accepted) {
+    metrics_.accept();
+    return sequence;
+  }
+  admission_.release(priority, prompt_tokens);
   check(pushed == PushResult::closed, "the engine's mailbox is smaller than its queue");
   throw dead_ ? dead_error()
               : Error(ErrorCode::unavailable, "the engine is stopping").with_reason("draining");
@@ -202,29 +231,9 @@ void Engine::check_fits(const chat::GenerationRequest& request) const {
         .with_param("max_tokens");
 }
 
-// One more in the queue, or a refusal. A prompt longer than the limit on tokens is welcome when it is alone.
-void Engine::reserve_queue(int64_t prompt_tokens) {
+void Engine::check_admission() const {
   if (dead_) throw dead_error();
-  const auto refuse = [](Counter& counter, const char* what, int64_t value, int64_t most) {
-    counter.Increment();
-    return make_error(ErrorCode::resource_exhausted, "the queue is full: {} {}, at most {}", value, what,
-                      most)
-        .with_reason("queue_full");
-  };
-  if (const int64_t requests = ++queued_requests_; requests > options_.queued_requests_max) {
-    --queued_requests_;
-    throw refuse(metrics_.rejected_requests, "requests", requests, options_.queued_requests_max);
-  }
-  const int64_t tokens = queued_tokens_ += prompt_tokens;
-  if (tokens > options_.queued_tokens_max && tokens != prompt_tokens) {
-    release_queue(1, prompt_tokens);
-    throw refuse(metrics_.rejected_tokens, "prompt tokens", tokens, options_.queued_tokens_max);
-  }
-}
-
-void Engine::release_queue(int64_t requests, int64_t tokens) {
-  queued_requests_ -= requests;
-  queued_tokens_ -= tokens;
+  admission_.check_now();
 }
 
 void Engine::end(Sequence& sequence, EndRequest why) {
@@ -240,13 +249,13 @@ EngineStatus Engine::status() const {
     status.death_message = death_message_;
   }
   status.running = running_;
-  status.waiting = std::max(waiting_.load(), queued_requests_.load());
+  status.waiting = std::max(waiting_.load(), admission_.queued());
   {
     const std::lock_guard lock(block_counts_mutex_);
     status.blocks = block_counts_;
   }
-  status.since_progress_ns = clock_.now_ns() - progress_ns_;
-  status.queue_drain_seconds = drain_seconds_;
+  status.since_progress_ns = idle_ ? 0 : clock_.now_ns() - progress_ns_;
+  status.queue_drain_seconds = admission_.expected_wait_seconds();
   return status;
 }
 
@@ -300,10 +309,18 @@ void Engine::end_unwanted_sequences() {
   for (const auto sequences : {scheduler_.running(), scheduler_.waiting()})
     for (const SequencePtr& sequence : sequences) {
       const EndRequest why = sequence->end_request.load(std::memory_order_relaxed);
+      if (why == EndRequest::none && sequence->deadline_ns <= now_ns_) end_late(*sequence);
       if (why == EndRequest::cancelled) finish(*sequence, chat::FinishReason::cancelled);
       if (why == EndRequest::stopped) finish(*sequence, chat::FinishReason::stop);
     }
   remove_finished();
+}
+
+void Engine::end_late(Sequence& sequence) {
+  const Error error = make_error(ErrorCode::deadline_exceeded,
+                                 "the request took longer than its timeout of {} ms", sequence.timeout_ms)
+                          .with_reason("deadline_exceeded");
+  finish(sequence, chat::FinishReason::error, &error);
 }
 
 // An Error ends this batch's sequences; what is wrong with one row of logits ends that row's sequence alone.
@@ -314,6 +331,9 @@ void Engine::compute(const Plan& plan) {
     const compute::Tensor logits = model_.forward(backend_, plan.batch(), *cache_);
     const int64_t start_ns = std::exchange(now_ns_, clock_.now_ns());
     pace_.observe(plan.prompt_rows, now_ns_ - start_ns);
+    admission_.saw_step({.prompt_rows = plan.prompt_rows,
+                         .decoding_rows = std::ssize(plan.tokens) - plan.prompt_rows,
+                         .seconds = static_cast<double>(now_ns_ - start_ns) * 1e-9});
     deliver(plan, logits);
     if (plan.prompt_rows == 0) speculation_.observe(std::ssize(plan.tokens), clock_.now_ns() - start_ns);
   } catch (const Error& error) {
@@ -359,6 +379,9 @@ SampleRequest Engine::sample_request(const PlannedOutput& output, std::span<cons
 // Row by row of each sequence: what a row's sample depends on, and whether it is wanted at all, is what the one before it gave.
 void Engine::deliver(const Plan& plan, const compute::Tensor& logits) {
   guides_.finish();
+  fault_point("engine_sample");
+  for (Sequence* sequence : plan.sequences)
+    if (sequence->report_progress && sequence->generated() == 0) report_progress(*sequence);
   for (int64_t round = 0; sample_round(plan, logits, round); ++round) {
   }
   for (Sequence* sequence : plan.sequences)
@@ -430,10 +453,18 @@ void Engine::deliver_sample(Sequence& sequence, const Sample& sample) {
   }
 }
 
+void Engine::report_progress(Sequence& sequence) {
+  sequence.processed_ns = now_ns_;
+  sequence.prompt_processed = std::min(sequence.computed + sequence.planned_rows, sequence.prompt_tokens);
+  sequence.stream.announce();
+  handed_out_ = true;
+}
+
 void Engine::deliver_token(Sequence& sequence, const Sample& sample) {
   if (sequence.generated() == 0) {
     sequence.first_token_ns = now_ns_;
     metrics_.time_to_first_token.Observe(static_cast<double>(now_ns_ - sequence.submitted_ns) * 1e-9);
+    admission_.saw_first_token(static_cast<double>(now_ns_ - sequence.scheduled_ns) * 1e-9);
   } else {
     metrics_.inter_token_latency.Observe(static_cast<double>(now_ns_ - sequence.last_token_ns) * 1e-9);
   }
@@ -458,19 +489,23 @@ void Engine::fail_plan(const Plan& plan, const Error& error) {
 void Engine::finish(Sequence& sequence, chat::FinishReason reason, const Error* error) {
   const int64_t now_ns = clock_.now_ns();
   metrics_.finished(sequence, reason, now_ns);
-  if (!sequence.queued) {
-    const double seconds = static_cast<double>(now_ns - sequence.scheduled_ns) * 1e-9;
-    sequence_seconds_ = sequence_seconds_ == 0 ? seconds : 0.9 * sequence_seconds_ + 0.1 * seconds;
-  }
+  if (!sequence.queued)
+    admission_.saw_end(sequence.generated(), static_cast<double>(now_ns - sequence.scheduled_ns) * 1e-9);
   sequence.stream.finish(reason, error);
   finished_.push_back(&sequence);
   handed_out_ = true;
 }
 
+// Its place in the queue is free: it was scheduled once, or has ended.
+void Engine::leave_queue(Sequence& sequence) {
+  if (std::exchange(sequence.holds_place, false))
+    admission_.release(sequence.priority, sequence.prompt_tokens);
+}
+
 void Engine::remove_finished() {
   if (!finished_.empty()) guides_.finish();  // one of theirs may be on the worker
   for (Sequence* sequence : finished_) {
-    if (sequence->queued) release_queue(1, sequence->prompt_tokens);
+    leave_queue(*sequence);
     scheduler_.remove(*sequence);
   }
   finished_.clear();
@@ -515,8 +550,8 @@ void Engine::publish() {
     told = value;
   };
   const int64_t admitted_tokens = scheduler_.admitted_tokens();
-  release_queue(scheduler_.admitted() - published_.admitted, admitted_tokens - published_.admitted_tokens);
-  published_.admitted = scheduler_.admitted();
+  for (const SequencePtr& sequence : scheduler_.running()) leave_queue(*sequence);
+  admission_.show(scheduler_.running(), scheduler_.short_of_blocks());
   if (blocks_.keeps_names())
     metrics_.prefix_queries.Increment(static_cast<double>(admitted_tokens - published_.admitted_tokens));
   tell(metrics_.prompt_tokens, published_.admitted_tokens, admitted_tokens);
@@ -541,10 +576,6 @@ void Engine::publish() {
     block_counts_ = blocks;
   }
   progress_ns_ = clock_.now_ns();
-  const bool full = running_ == options_.max_sequences || waiting_ > 0;
-  drain_seconds_ = full ? sequence_seconds_ * static_cast<double>(waiting_ + 1) /
-                              static_cast<double>(options_.max_sequences)
-                        : 0;
 
   metrics_.running.Set(static_cast<double>(running_));
   metrics_.waiting.Set(static_cast<double>(waiting_));

@@ -28,6 +28,7 @@
 #include "chat/model_admin.h"
 #include "compute/backend.h"
 #include "compute/paged_kv_cache.h"
+#include "engine/admission.h"
 #include "engine/batch_sampler.h"
 #include "engine/engine_metrics.h"
 #include "engine/guide.h"
@@ -53,6 +54,7 @@ struct EngineOptions {
   std::optional<int64_t> state_snapshots = {};
   int64_t queued_requests_max = 0;
   int64_t queued_tokens_max = 0;  // prompt tokens in the queue; a lone request may exceed it
+  std::optional<double> queue_wait_seconds_max = {};  // admission.h; 0: any wait; absent: by what is measured
   int64_t vocab_size = 0;  // ids that the tokenizer has; 0: the model's. Padding behind them is never sampled
   std::vector<int32_t> end_tokens = {};  // of the model; a request's ignore_eos turns them off
   std::string model_name = "model";      // label of the metrics
@@ -82,10 +84,14 @@ class Engine {
   void stop();   // ends it; what still runs is cancelled
 
   // Any thread. Throws Error{invalid_argument} with the parameter's name, or reason "context_length_exceeded";
-  // Error{resource_exhausted, "queue_full"}; Error{unavailable, "engine_dead"}.
+  // Error{resource_exhausted, "queue_full" or "deadline_unreachable"}; Error{unavailable, "engine_dead"}.
   SequencePtr submit(chat::GenerationRequest request);
+  void check_admission() const;  // any thread: throws what submit() would for the shortest request; cheap
   // Any thread: the sequence's blocks are free within one step. Without effect on a finished one.
   void end(Sequence& sequence, EndRequest why);
+  // Any thread: the engine thread hangs. Nothing is accepted any more, and what was accepted counts as ended by an error; streams
+  // are the server's to tell.
+  void declare_dead(const std::string& why);
 
   // Runs `work` on the engine thread between two steps and returns when that is done; what it throws arrives here. Any thread.
   // Throws Error{unavailable} if the engine ends first.
@@ -122,8 +128,7 @@ class Engine {
  private:
   void run();
   void check_fits(const chat::GenerationRequest& request) const;
-  void reserve_queue(int64_t prompt_tokens);
-  void release_queue(int64_t requests, int64_t tokens);
+  void leave_queue(Sequence& sequence);
 
   void run_calls();
   void drop_calls();
@@ -132,6 +137,7 @@ class Engine {
   compute::PagedKvCache& paged_cache();
   void accept_new_sequences();
   void end_unwanted_sequences();
+  void end_late(Sequence& sequence);
   void compute(const Plan& plan);
   void copy_states(std::span<const StateCopy> copies);
   void deliver(const Plan& plan, const compute::Tensor& logits);
@@ -140,6 +146,7 @@ class Engine {
   void finish_draft(Sequence& sequence);
   SampleRequest sample_request(const PlannedOutput& output, std::span<const float> logits) const;
   void deliver_sample(Sequence& sequence, const Sample& sample);
+  void report_progress(Sequence& sequence);
   void deliver_token(Sequence& sequence, const Sample& sample);
   void fail_plan(const Plan& plan, const Error& error);
   void finish(Sequence& sequence, chat::FinishReason reason, const Error* error = nullptr);
@@ -175,19 +182,17 @@ class Engine {
   bool handed_out_ = false;
   struct Published {
     int64_t preemptions = 0, evictions = 0, snapshots = 0;
-    int64_t admitted = 0, admitted_tokens = 0, cached_tokens = 0;
-  } published_;                  // what the counters have been told
-  double sequence_seconds_ = 0;  // running mean of a sequence's time in the batch
+    int64_t admitted_tokens = 0, cached_tokens = 0;
+  } published_;  // what the counters have been told
 
   // Any thread.
+  Admission admission_;
   Mailbox<SequencePtr> mailbox_;
-  std::atomic<int64_t> queued_requests_{0}, queued_tokens_{0};
   std::atomic<int64_t> running_{0}, waiting_{0};
   mutable std::mutex block_counts_mutex_;
   std::array<BlockCounts, compute::kKvGroups> block_counts_;  // of one moment
   std::atomic<int64_t> progress_ns_{0};
-  std::atomic<double> drain_seconds_{0};
-  std::atomic<bool> dead_{false}, stopping_{false};
+  std::atomic<bool> dead_{false}, stopping_{false}, idle_{false};
   std::atomic<chat::SleepState> sleep_state_{chat::SleepState::awake};
   std::mutex calls_mutex_;                         // guards the one below
   std::vector<std::packaged_task<void()>> calls_;  // to be run between two steps

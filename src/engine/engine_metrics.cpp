@@ -103,6 +103,11 @@ EngineMetrics::EngineMetrics(Maker make, const EngineLimits& limits)
       rejected_tokens(make.counter("vllm:admission_rejections_total",
                                    "Requests refused because the queue is full",
                                    {{"reason", "max_num_queued_tokens"}})),
+      rejected_wait(make.counter("vllm:admission_rejections_total",
+                                 "Requests refused because the queue is full",
+                                 {{"reason", "expected_wait"}})),
+      rejected_deadline(make.counter("vllm:admission_rejections_total",
+                                     "Requests refused because the queue is full", {{"reason", "deadline"}})),
       step_tokens(make.histogram("vllm:iteration_tokens_total", "Tokens per engine step", kStepTokens)),
       time_to_first_token(make.histogram("vllm:time_to_first_token_seconds",
                                          "From submission to the first token", kFirstToken)),
@@ -113,6 +118,7 @@ EngineMetrics::EngineMetrics(Maker make, const EngineLimits& limits)
           make.counter("vllm:spec_decode_num_draft_tokens_total", "Tokens of drafts that were checked")),
       accepted_tokens_(
           make.counter("vllm:spec_decode_num_accepted_tokens_total", "Tokens of drafts that were right")),
+      accepted_(make.counter("neutrino_sequences_accepted_total", "Sequences that were let into the queue")),
       e2e_(make.histogram("vllm:e2e_request_latency_seconds", "From submission to the end", kLatency)),
       queue_(
           make.histogram("vllm:request_queue_time_seconds", "From submission to the first step", kLatency)),
@@ -169,8 +175,32 @@ void EngineMetrics::count_draft(int64_t tokens, int64_t accepted) {
     accepted_at_[static_cast<size_t>(position)]->Increment();
 }
 
-void EngineMetrics::finished(const Sequence& sequence, chat::FinishReason reason, int64_t now_ns) {
+void EngineMetrics::accept() {
+  const std::lock_guard lock(ends_mutex_);
+  accepted_.Increment();
+  if (written_off_)
+    by_reason_[static_cast<size_t>(chat::FinishReason::error)]->Increment();
+  else
+    ++open_;
+}
+
+bool EngineMetrics::count_end(chat::FinishReason reason) {
+  const std::lock_guard lock(ends_mutex_);
+  if (written_off_) return false;
+  --open_;
   by_reason_[static_cast<size_t>(reason)]->Increment();
+  return true;
+}
+
+void EngineMetrics::write_off() {
+  const std::lock_guard lock(ends_mutex_);
+  by_reason_[static_cast<size_t>(chat::FinishReason::error)]->Increment(static_cast<double>(open_));
+  open_ = 0;
+  written_off_ = true;
+}
+
+void EngineMetrics::finished(const Sequence& sequence, chat::FinishReason reason, int64_t now_ns) {
+  if (!count_end(reason)) return;
   e2e_.Observe(seconds(sequence.submitted_ns, now_ns));
   request_prompt_tokens_.Observe(static_cast<double>(sequence.prompt_tokens));
   request_generation_tokens_.Observe(static_cast<double>(sequence.generated()));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/fault.h"
 #include "base/limits.h"
 #include "chat/answer_stream.h"
 #include "chat/grammar_tokens.h"
@@ -67,8 +68,10 @@ class LocalGeneration final : public chat::Generation {
     if (text_.matched().empty() && finished) finish(chunk);
     if (!text_.matched().empty()) end(chunk, chat::FinishReason::stop, text_.matched());
     if (sequence_->stream.size() > 0 || finished) read_prompt(chunk);
+    read_progress(chunk);
     text_.take(chunk);
-    if (!ended_ && chunk.tokens.empty() && chunk.prompt_tokens.empty()) return std::nullopt;
+    if (!ended_ && chunk.tokens.empty() && chunk.prompt_tokens.empty() && !chunk.progress)
+      return std::nullopt;
     chunk.usage = usage();
     return chunk;
   }
@@ -89,6 +92,7 @@ class LocalGeneration final : public chat::Generation {
   void read_tokens() {
     const int64_t size = sequence_->stream.size();
     while (read_ < size && text_.matched().empty()) {
+      fault_point("detokenize");
       chat::GeneratedToken token = token_at(read_++);
       if (sequence_->is_end_token(token.token) && !sequence_->sampling.include_stop_in_output)
         text_.push_silent(std::move(token));
@@ -136,6 +140,18 @@ class LocalGeneration final : public chat::Generation {
     decoder.finish(chunk.prompt_tokens.back().text);
   }
 
+  // What is new of how far the prompt is.
+  void read_progress(chat::GenerationChunk& chunk) {
+    const int64_t processed = sequence_->prompt_processed.load(std::memory_order_acquire);
+    if (processed == progress_read_) return;
+    progress_read_ = processed;
+    chunk.progress = {
+        .total = sequence_->prompt_tokens,
+        .cached = sequence_->cached_tokens,
+        .processed = processed,
+        .time_ms = static_cast<double>(sequence_->processed_ns - sequence_->scheduled_ns) * 1e-6};
+  }
+
   chat::Usage usage() const {
     return {.prompt_tokens = sequence_->prompt_tokens,
             .completion_tokens = text_.tokens_seen(),
@@ -159,6 +175,7 @@ class LocalGeneration final : public chat::Generation {
   SequencePtr sequence_;
   GeneratedText text_;
   int64_t read_ = 0;  // tokens taken from the stream
+  int64_t progress_read_ = 0;
   bool ended_ = false;
   bool prompt_read_ = false;
 };
@@ -192,7 +209,23 @@ chat::ChatModelStatus LocalChatModel::status() const {
           .kv_blocks_referenced = engine.blocks[0].referenced,
           .kv_blocks_cached = engine.blocks[0].cached,
           .kv_blocks_free = engine.blocks[0].free,
+          .since_progress_ns = engine.since_progress_ns,
           .queue_drain_seconds = engine.queue_drain_seconds};
+}
+
+// Cached prefixes are a part of the KV cache: the blocks that no sequence refers to.
+std::vector<chat::MemoryUse> LocalChatModel::memory() const {
+  const EngineStatus status = engine_.status();
+  const KvPlan& plan = engine_.kv_plan();
+  int64_t held = 0, cached = 0;
+  for (size_t i = 0; i < plan.groups().size(); ++i) {
+    held += status.blocks[i].referenced * plan.groups()[i].bytes_per_block;
+    cached += status.blocks[i].cached * plan.groups()[i].bytes_per_block;
+  }
+  const auto grammars = grammars_.counts();
+  return {{"kv_cache", held + cached, engine_.kv_bytes()},
+          {"kv_cache.prefixes", cached, engine_.kv_bytes()},
+          {"grammar_cache", grammars.bytes, limits::kGrammarCacheBytes}};
 }
 
 std::string LocalChatModel::render(const chat::Conversation& conversation) const {
@@ -203,6 +236,7 @@ std::string LocalChatModel::render(const chat::Conversation& conversation) const
 
 std::vector<int32_t> LocalChatModel::tokenize(std::string_view text, bool add_special,
                                               bool parse_special) const {
+  fault_point("tokenize");
   const auto special = parse_special ? tokenizer::Special::parse : tokenizer::Special::as_text;
   return add_special ? tokenizer::encode_prompt(tokenizer_, text, special) : tokenizer_.encode(text, special);
 }

@@ -44,6 +44,9 @@ class LocalChatModel final : public chat::ChatModel, public chat::ModelAdmin {
   chat::AdapterPtr load_adapter(const std::string& name, const std::filesystem::path& path,
                                 chat::IfLoaded if_loaded) override;
   void unload_adapter(std::string_view name) override;
+  void check_admission() const override { engine_.check_admission(); }
+  std::vector<chat::MemoryUse> memory() const override;
+  void declare_dead(const std::string& why) override { engine_.declare_dead(why); }
   void set_wake(std::function<void()> wake) override;
 
   chat::ModelAdmin* admin() override { return this; }

@@ -47,6 +47,14 @@ bool wants_snapshot(const Sequence& sequence) {
           computed == sequence.branch || computed % snapshot_distance(sequence) == 0);
 }
 
+bool goes_before(const SequencePtr& a, const SequencePtr& b) {
+  return a->priority != b->priority ? a->priority < b->priority : a->arrival < b->arrival;
+}
+
+void insert_in_order(std::vector<SequencePtr>& sequences, SequencePtr sequence) {
+  sequences.insert(std::ranges::upper_bound(sequences, sequence, goes_before), std::move(sequence));
+}
+
 }  // namespace
 
 int64_t Scheduler::output_rows_max(const SchedulerOptions& options) {
@@ -72,7 +80,8 @@ Scheduler::Scheduler(const SchedulerOptions& options, SequenceBlocks& blocks, St
 
 void Scheduler::add(SequencePtr sequence) {
   check(waiting_.size() < waiting_.capacity(), "the engine's queue is longer than its limit");
-  waiting_.push_back(std::move(sequence));
+  sequence->arrival = ++arrivals_;
+  insert_in_order(waiting_, std::move(sequence));
 }
 
 const Plan& Scheduler::plan(int64_t now_ns, int64_t prompt_rows) {
@@ -90,18 +99,20 @@ const Plan& Scheduler::plan(int64_t now_ns, int64_t prompt_rows) {
   if (decoding > 0) budget_ = std::min(budget_, prompt_rows);
   for (size_t i = 0; i < running_.size(); ++i)
     if (running_[i]->planned_rows == 0) schedule(*running_[i]);
-  while (admit_next(now_ns)) schedule(*running_.back());
+  short_of_blocks_ = false;
+  while (Sequence* newcomer = admit_next(now_ns)) schedule(*newcomer);
   if (fill_drafts_) fill_drafts_(plan_.sequences);
   lay_out();
   plan_.prompt_rows = std::max<int64_t>(0, std::ssize(plan_.tokens) - decoding);
   return plan_;
 }
 
-bool Scheduler::admit_next(int64_t now_ns) {
-  if (budget_ == 0 || std::ssize(running_) == options_.max_sequences) return false;
+// The one that was admitted, if any.
+Sequence* Scheduler::admit_next(int64_t now_ns) {
+  if (budget_ == 0 || std::ssize(running_) == options_.max_sequences) return nullptr;
   for (size_t place = 0; place < waiting_.size(); ++place)
     if (!waits_for_prefix(*waiting_[place])) return admit(place, now_ns);
-  return false;
+  return nullptr;
 }
 
 // What both know and the running one has not computed yet, it will have soon.
@@ -116,26 +127,26 @@ bool Scheduler::waits_for_prefix(Sequence& sequence) const {
   return false;
 }
 
-bool Scheduler::admit(size_t place, int64_t now_ns) {
+Sequence* Scheduler::admit(size_t place, int64_t now_ns) {
   Sequence& sequence = *waiting_[place];
-  if (sequence.wants_prompt_logprobs() && extra_outputs_ == 0) return false;
+  if (sequence.wants_prompt_logprobs() && extra_outputs_ == 0) return nullptr;
   take_prefix(sequence);
   if (!blocks_.have_room(sequence, running_)) {
     give_back_blocks(sequence);
-    return false;
+    short_of_blocks_ = true;
+    return nullptr;
   }
   if (sequence.queued) {
     sequence.queued = false;
     sequence.scheduled_ns = now_ns;
     sequence.cached_tokens = sequence.computed;
-    ++admitted_;
     admitted_tokens_ += sequence.prompt_tokens;
     cached_tokens_ += sequence.computed;
   }
   if (states_.in_use()) start_state(sequence);
-  running_.push_back(std::move(waiting_[place]));
+  insert_in_order(running_, std::move(waiting_[place]));
   waiting_.erase(waiting_.begin() + static_cast<ptrdiff_t>(place));
-  return true;
+  return &sequence;
 }
 
 // At least one token stays to be computed, for its logits; and so do the prompt's tokens whose logits were asked for and not
@@ -192,7 +203,7 @@ void Scheduler::add_draft(Sequence& sequence) {
   extra_outputs_ -= rows;
 }
 
-// False: the sequence itself was the youngest, and is in the queue now.
+// False: the sequence itself was the last, and is in the queue now.
 bool Scheduler::allocate_blocks(Sequence& sequence, int64_t positions) {
   while (const auto group = blocks_.group_short_of(sequence, positions)) {
     if (const auto block = blocks_.extend(sequence, *group)) {
@@ -201,20 +212,20 @@ bool Scheduler::allocate_blocks(Sequence& sequence, int64_t positions) {
     }
     const bool itself = running_.back().get() == &sequence;
     check(running_.size() > 1, "one sequence alone has run out of KV blocks");
-    preempt_youngest();
+    preempt_last();
     if (itself) return false;
   }
   return true;
 }
 
-void Scheduler::preempt_youngest() {
+void Scheduler::preempt_last() {
   SequencePtr victim = std::move(running_.back());
   running_.pop_back();
   if (victim->planned_rows > 0) unplan(*victim);
   give_back_blocks(*victim);
   ++victim->preemptions;
   ++preemptions_;
-  waiting_.insert(waiting_.begin(), std::move(victim));
+  insert_in_order(waiting_, std::move(victim));
 }
 
 void Scheduler::unplan(Sequence& sequence) {

@@ -2,9 +2,10 @@
 //
 // Each step hands out `batch_tokens` rows: first one to every sequence that decodes (more, where a grammar has forced tokens on
 // it), then chunks of what prompts still have
-// to compute, then newcomers from the queue, first come first served; beside decoding sequences prompts get only as many rows
-// as the caller says, so that no stream waits for a whole one. What is left then may go to drafts (speculation.h). Blocks are allocated as rows need them. When none is
-// left, the youngest running sequence is preempted: it gives its blocks back, goes to the front of the queue and is computed
+// to compute, then newcomers from the queue, lowest priority value first and among equals first come first served; beside
+// decoding sequences prompts get only as many rows as the caller says, so that no stream waits for a whole one. What is left then
+// may go to drafts (speculation.h). Blocks are allocated as rows need them. When none is left, the last running sequence of that
+// order is preempted: it gives its blocks back, goes back to the queue and is computed
 // again later; the tokens it has stay known, so its result does not change. What blocks there are and which sequence holds them:
 // sequence_blocks.h.
 //
@@ -71,7 +72,7 @@ class Scheduler {
  public:
   Scheduler(const SchedulerOptions& options, SequenceBlocks& blocks, StateSlots& states);
 
-  void add(SequencePtr sequence);  // to the end of the queue
+  void add(SequencePtr sequence);  // to the queue, behind all of its priority
   // `prompt_rows`: the most beside decoding sequences. Valid until the next call.
   const Plan& plan(int64_t now_ns, int64_t prompt_rows);
   // Sequence::planned_rows are in the cache: fewer than planned where a draft was wrong, none of a sequence that has failed. Full
@@ -84,17 +85,21 @@ class Scheduler {
     fill_drafts_ = std::move(fill);
   }
 
-  std::span<const SequencePtr> running() const { return running_; }  // oldest first
+  std::span<const SequencePtr> running() const {
+    return running_;
+  }  // by priority, then oldest first; waiting, too
   std::span<const SequencePtr> waiting() const { return waiting_; }
   int64_t preemptions() const { return preemptions_; }
-  int64_t admitted() const { return admitted_; }  // sequences that left the queue, the first time
-  int64_t admitted_tokens() const { return admitted_tokens_; }  // of their prompts
-  int64_t cached_tokens() const { return cached_tokens_; }      // of these, found in the prefix cache
+  int64_t admitted_tokens() const {
+    return admitted_tokens_;
+  }  // of prompts that left the queue, the first time
+  int64_t cached_tokens() const { return cached_tokens_; }   // of these, found in the prefix cache
+  bool short_of_blocks() const { return short_of_blocks_; }  // the last plan: why nobody more was admitted
   static int64_t output_rows_max(const SchedulerOptions& options);
 
  private:
-  bool admit_next(int64_t now_ns);
-  bool admit(size_t place, int64_t now_ns);
+  Sequence* admit_next(int64_t now_ns);
+  Sequence* admit(size_t place, int64_t now_ns);
   static int64_t useful_prefix(const Sequence& sequence);
   bool waits_for_prefix(Sequence& sequence) const;
   void take_prefix(Sequence& sequence);
@@ -103,7 +108,7 @@ class Scheduler {
   void schedule(Sequence& sequence);
   void add_draft(Sequence& sequence);
   bool allocate_blocks(Sequence& sequence, int64_t positions);
-  void preempt_youngest();
+  void preempt_last();
   void unplan(Sequence& sequence);
   void give_back_blocks(Sequence& sequence);
   void take_snapshot(Sequence& sequence);
@@ -118,7 +123,9 @@ class Scheduler {
   std::function<void(std::span<Sequence* const>)> fill_drafts_;
   std::vector<StateCopy> snapshots_;        // of the last mark_computed()
   int64_t budget_ = 0, extra_outputs_ = 0;  // left in the step being planned
-  int64_t preemptions_ = 0, admitted_ = 0, admitted_tokens_ = 0, cached_tokens_ = 0;
+  int64_t preemptions_ = 0, admitted_tokens_ = 0, cached_tokens_ = 0;
+  int64_t arrivals_ = 0;
+  bool short_of_blocks_ = false;
 };
 
 }  // namespace neutrino::engine

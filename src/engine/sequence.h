@@ -11,6 +11,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -50,7 +51,11 @@ struct Sequence {
   int64_t prompt_tokens = 0;
   std::vector<int32_t> end_tokens;  // sorted: those that end the generation
   int64_t submitted_ns = 0;
-  LoadedAdapterPtr adapter;  // null: the weights alone
+  int64_t priority = 0;  // lower values go first
+  int64_t timeout_ms = 0;
+  bool report_progress = false;                               // of the prompt
+  int64_t deadline_ns = std::numeric_limits<int64_t>::max();  // then it ends with an error
+  LoadedAdapterPtr adapter;                                   // null: the weights alone
 
   // ---- any thread
   TokenStream stream;
@@ -70,13 +75,17 @@ struct Sequence {
   int64_t preemptions = 0;
   int64_t branch = 0;            // tokens of the prefix that some other sequence had too, resumable or not
   int64_t latest_snapshot = -1;  // block of the last one taken of what was generated
-  bool queued = true;            // counts towards the limits of the queue: was never scheduled
+  bool queued = true;            // was never scheduled
+  bool holds_place = true;       // counts towards the limits of the queue
+  int64_t arrival = 0;           // order of coming to the scheduler
 
   // Read by the consumer:
   int64_t cached_tokens = 0;  // of the prompt, found in the prefix cache
   int64_t scheduled_ns = 0;   // first time in a step
   int64_t first_token_ns = 0;
   std::atomic<int64_t> last_token_ns{0};
+  std::atomic<int64_t> processed_ns{0},
+      prompt_processed{0};  // with report_progress: tokens in the cache, and since when
   std::vector<chat::TokenLogprob> prompt_logprobs;  // of each prompt token, if asked for; the first: NaN
   std::vector<chat::TokenLogprob> prompt_tops;      // (prompt_tokens - 1, *sampling.prompt_logprobs)
   int64_t prompt_logprobs_done = 0;

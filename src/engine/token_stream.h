@@ -40,6 +40,12 @@ class TokenStream {
     announce();
   }
 
+  // Something beside tokens and the end is new.
+  void announce() {
+    version_.fetch_add(1, std::memory_order_release);
+    version_.notify_all();
+  }
+
   // ---- consumer side. Read finished() before size(): a finished stream gets no more tokens.
   bool finished() const { return finished_.load(std::memory_order_acquire); }
   int64_t size() const { return size_.load(std::memory_order_acquire); }
@@ -58,11 +64,6 @@ class TokenStream {
   std::span<chat::TokenLogprob> top_slot(int64_t index) {
     return {tops_.get() + index * top_per_token_, static_cast<size_t>(top_per_token_)};
   }
-  void announce() {
-    version_.fetch_add(1, std::memory_order_release);
-    version_.notify_all();
-  }
-
   int64_t top_per_token_;
   std::unique_ptr<chat::TokenLogprob[]> records_;  // (max_tokens)
   std::unique_ptr<chat::TokenLogprob[]> tops_;     // (max_tokens, top_per_token)

@@ -7,6 +7,7 @@
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
@@ -16,6 +17,7 @@
 #include <exception>
 #include <utility>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "net/error_body.h"
 #include "net/limits.h"
@@ -95,10 +97,10 @@ class Connection::Exchange final : public Response {
   asio::awaitable<void> begin_stream(std::string_view content_type) override {
     status_ = 200;
     content_type_ = content_type;
-    streaming_ = true;
     std::string framing = connection_.http_1_0_ ? "" : "Transfer-Encoding: chunked\r\n";
     if (connection_.http_1_0_) connection_.keep_alive_ = false;
     co_await send_bytes(head(framing));
+    streaming_ = true;  // from here on an error is an event
   }
 
   asio::awaitable<bool> write(std::string_view piece) override {
@@ -139,8 +141,23 @@ class Connection::Exchange final : public Response {
     co_await finish();
   }
 
-  bool answered() const { return status_ != 0 || interruption_ == Interruption::client_gone; }
+  // The bytes that end the answer with this error.
+  std::string last_words(const Error& error) {
+    error_ = error.reason();
+    const ErrorShape shape = request_.route ? request_.route->errors : ErrorShape::openai;
+    truncated_ = streaming_;
+    if (!streaming_) {
+      send(http_status(error, shape), error_body(error, request_.id, shape));
+      return head(fmt::format("Content-Length: {}\r\n", body_.size())) + body_;
+    }
+    const std::string event = error_event(error, request_.id, shape);
+    return connection_.http_1_0_ ? event : fmt::format("{:x}\r\n{}\r\n0\r\n\r\n", event.size(), event);
+  }
   const Request& request() const { return request_; }
+  bool owes_completion() const { return !completed_; }
+  void completed() { completed_ = true; }
+
+  bool answered() const { return status_ != 0 || interruption_ == Interruption::client_gone; }
 
   Completion completion() {
     Completion result{.error = error_,
@@ -194,6 +211,7 @@ class Connection::Exchange final : public Response {
   bool streaming_ = false;
   bool sent_all_ = false;  // the last write reached the kernel
   bool truncated_ = false;
+  bool completed_ = false;  // on_complete was called already
   std::string error_;
   int64_t bytes_sent_ = 0;
 };
@@ -261,6 +279,19 @@ void Connection::end_revoked() {
   if (!known) exchange_->interrupt(Interruption::key_revoked);
 }
 
+// Nobody else will write any more, and this is not waited for. A peer that does not read has no room for it.
+void Connection::last_words(const Error& error) {
+  if (!exchange_ || !exchange_->owes_completion()) return;
+  keep_alive_ = false;
+  last_words_ = exchange_->last_words(error);
+  if (waiting_ != Waiting::writing && !stream_->write_now(last_words_))
+    asio::co_spawn(stream_->executor(), stream_->write_some(last_words_), asio::detached);
+  if (state_.options.on_complete && exchange_->owes_completion())
+    state_.options.on_complete(exchange_->request(), exchange_->completion());
+  exchange_->completed();
+  interrupt(Interruption::client_gone);
+}
+
 void Connection::close() { stream_->close(); }
 
 void Connection::consume(size_t bytes) {
@@ -278,6 +309,7 @@ asio::awaitable<bool> Connection::read_more() {
 }
 
 asio::awaitable<bool> Connection::write_all(std::string_view bytes) {
+  fault_point("http_write");
   while (!bytes.empty() && stream_->is_open()) {
     wait_for(Waiting::writing, state_.options.timeouts.write_stall);
     const size_t sent = co_await stream_->write_some(bytes);
@@ -340,10 +372,26 @@ asio::awaitable<bool> Connection::read_header(Request& request, Parser& parser) 
 asio::awaitable<void> Connection::refuse(Request& request, const Error& error) {
   keep_alive_ = false;
   Exchange exchange(*this, request);
-  exchange_ = &exchange;
-  ++state_.requests_in_flight;
-  co_await exchange.fail(error);
+  begin_request(exchange);
+  co_await conclude(exchange, error);
   finish_request(request, exchange);
+}
+
+// Sends the end of the answer. Even if that throws, the request is counted and the connection ends.
+asio::awaitable<void> Connection::conclude(Exchange& exchange, std::optional<Error> failure) {
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    try {
+      if (failure)
+        co_await exchange.fail(*failure);
+      else
+        co_await exchange.finish();
+      co_return;
+    } catch (const std::exception& error) {
+      failure = make_error(ErrorCode::internal, "{}", error.what());
+      keep_alive_ = false;
+    }
+  }
+  close();
 }
 
 asio::awaitable<void> Connection::serve(Request& request, Parser& parser) {
@@ -361,8 +409,7 @@ asio::awaitable<void> Connection::serve(Request& request, Parser& parser) {
   body_read_ = !framing_.chunked && framing_.content_length == 0;
 
   Exchange exchange(*this, request);
-  exchange_ = &exchange;
-  ++state_.requests_in_flight;
+  begin_request(exchange);
   std::optional<Error> failure;
   try {
     const bool target_ok = split_target(std::string_view(message.target()), request);
@@ -384,12 +431,15 @@ asio::awaitable<void> Connection::serve(Request& request, Parser& parser) {
   if (!failure && !exchange.answered()) failure = Error(ErrorCode::internal, "the handler sent no answer");
   const bool untrusted = failure && failure->reason() == "invalid_http";
   if (!body_read_ || untrusted || state_.draining) keep_alive_ = false;
-  if (failure)
-    co_await exchange.fail(*failure);
-  else
-    co_await exchange.finish();
+  co_await conclude(exchange, std::move(failure));
   if (exchange.interruption() == Interruption::client_gone) keep_alive_ = false;
   finish_request(request, exchange);
+}
+
+void Connection::begin_request(Exchange& exchange) {
+  exchange_ = &exchange;
+  ++state_.requests_in_flight;
+  if (state_.options.on_request) state_.options.on_request();
 }
 
 void Connection::finish_request(const Request& request, Exchange& exchange) {
@@ -397,7 +447,8 @@ void Connection::finish_request(const Request& request, Exchange& exchange) {
   since_ = SteadyClock::now();
   state_.body_bytes -= static_cast<int64_t>(request.body.size());
   --state_.requests_in_flight;
-  if (state_.options.on_complete) state_.options.on_complete(request, exchange.completion());
+  if (state_.options.on_complete && exchange.owes_completion())
+    state_.options.on_complete(request, exchange.completion());
   if (state_.on_request_end) state_.on_request_end();
 }
 
@@ -463,6 +514,7 @@ void Connection::limit_rate(const Route& route, Request& request, Exchange& exch
 }
 
 asio::awaitable<void> Connection::read_body(Request& request, Parser& parser) {
+  fault_point("http_read");
   const int64_t limit = request.route->body_bytes;
   const Error too_large =
       http_error("request_too_large", fmt::format("the request body must have at most {} bytes", limit));

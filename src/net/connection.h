@@ -53,6 +53,7 @@ class Connection {
   std::chrono::steady_clock::time_point since() const { return since_; }
   void interrupt(Interruption interruption);
   void end_revoked();  // interrupts a request whose key is not among the keys any more
+  void last_words(const Error& error);
   void close();
 
  private:
@@ -70,12 +71,14 @@ class Connection {
   asio::awaitable<void> run_handler(const Route& route, const Request& request, Exchange& exchange);
   asio::awaitable<void> watch();
   asio::awaitable<void> refuse(Request& request, const Error& error);
+  asio::awaitable<void> conclude(Exchange& exchange, std::optional<Error> failure);
   asio::awaitable<void> linger();
   asio::awaitable<bool> read_more();
   asio::awaitable<bool> write_all(std::string_view bytes);
   std::string_view unread() const { return std::string_view(buffer_).substr(consumed_); }
   void consume(size_t bytes);
   void wait_for(Waiting what, milliseconds at_most);
+  void begin_request(Exchange& exchange);
   void finish_request(const Request& request, Exchange& exchange);
 
   ServerState& state_;
@@ -92,6 +95,7 @@ class Connection {
   bool timed_out_ = false;
   Waiting waiting_ = Waiting::nothing;
   std::chrono::steady_clock::time_point deadline_{};
+  std::string last_words_;        // while they are sent
   Exchange* exchange_ = nullptr;  // the request being answered, else null
   asio::cancellation_signal stop_watching_;
   bool watching_ = false;

@@ -18,7 +18,7 @@ struct ReasonStatus {
 constexpr ReasonStatus kReasonStatus[] = {
     {"host_not_allowed", 421},   {"origin_not_allowed", 403}, {"headers_too_large", 431},
     {"method_not_allowed", 405}, {"request_too_large", 413},  {"unsupported_media_type", 415},
-    {"request_timeout", 408},    {"server_busy", 503},
+    {"request_timeout", 408},    {"server_busy", 503},        {"deadline_exceeded", 504},
 };
 
 struct CodeStatus {
@@ -130,6 +130,7 @@ std::string_view status_text(int status) {
     case 499: return "Client Closed Request";
     case 500: return "Internal Server Error";
     case 503: return "Service Unavailable";
+    case 504: return "Gateway Timeout";
     case 529: return "Site Is Overloaded";
     default: return "Unknown";
   }

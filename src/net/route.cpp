@@ -39,18 +39,33 @@ bool serves(Method have, Method want) {
   return have == want || (have == Method::get && want == Method::head);
 }
 
-json::object response_schema(std::string_view description, std::string_view content_type,
-                             const char* reference) {
-  json::object response, content, media, schema;
-  if (reference)
-    schema["$ref"] = reference;
-  else if (content_type == "application/json")
-    schema["type"] = "object";
-  else
-    schema["type"] = "string";
-  media["schema"] = std::move(schema);
-  content[content_type] = std::move(media);
-  response["description"] = description;
+json::object media(json::value schema) {
+  json::object result;
+  result["schema"] = std::move(schema);
+  return result;
+}
+
+json::value answer_schema(const RouteSpec& spec) {
+  if (!spec.answer_schema.empty()) return json::parse(json::string_view(spec.answer_schema));
+  return json::object{{"type", spec.answer == "application/json" ? "object" : "string"}};
+}
+
+// The 200. A route whose body may ask for a stream answers with events, too.
+json::object answer_response(const RouteSpec& spec) {
+  json::object response, content;
+  content[spec.answer] = media(answer_schema(spec));
+  const bool streams = std::any_of(spec.fields.begin(), spec.fields.end(),
+                                   [](const Field& field) { return field.name == "stream"; });
+  if (streams) content["text/event-stream"] = media(json::object{{"type", "string"}});
+  response["description"] = "the answer";
+  response["content"] = std::move(content);
+  return response;
+}
+
+json::object error_response() {
+  json::object response, content;
+  content["application/json"] = media(json::object{{"$ref", "#/components/schemas/Error"}});
+  response["description"] = "an error";
   response["content"] = std::move(content);
   return response;
 }
@@ -69,15 +84,14 @@ json::object operation(const RouteSpec& spec) {
                              {"schema", {{"type", "string"}}}}};
   }
   if (!spec.fields.empty()) {
-    json::object body, content, media;
-    media["schema"] = json_schema(spec.fields);
-    content["application/json"] = std::move(media);
+    json::object body, content;
+    content["application/json"] = media(json_schema(spec.fields));
     body["required"] = true;
     body["content"] = std::move(content);
     result["requestBody"] = std::move(body);
   }
-  responses["200"] = response_schema("the answer", spec.answer, nullptr);
-  responses["default"] = response_schema("an error", "application/json", "#/components/schemas/Error");
+  responses["200"] = answer_response(spec);
+  responses["default"] = error_response();
   result["responses"] = std::move(responses);
   if (spec.auth == AuthPolicy::open) result["security"] = json::array();
   return result;
@@ -96,8 +110,15 @@ json::object components() {
                                    {"param", {{"type", json::array{"string", "null"}}}},
                                    {"code", {{"type", json::array{"string", "null"}}}},
                                    {"request_id", {{"type", "string"}}}}}}}}}};
+  const json::value usage = {{"type", "object"},
+                             {"required", {"prompt_tokens", "completion_tokens", "total_tokens"}},
+                             {"properties",
+                              {{"prompt_tokens", {{"type", "integer"}}},
+                               {"completion_tokens", {{"type", "integer"}}},
+                               {"total_tokens", {{"type", "integer"}}}}}};
   json::object schemas, schemes, result;
   schemas["Error"] = error;
+  schemas["Usage"] = usage;
   schemes["key"] = {{"type", "http"}, {"scheme", "bearer"}};
   result["schemas"] = std::move(schemas);
   result["securitySchemes"] = std::move(schemes);

@@ -38,7 +38,8 @@ struct RouteSpec {
   std::string_view summary;
   std::string_view answer = "application/json";  // content type of the 200
   ErrorShape errors = ErrorShape::openai;
-  bool refuses = false;  // the handler throws whatever is sent: the body is not even read
+  bool refuses = false;                 // the handler throws whatever is sent: the body is not even read
+  std::string_view answer_schema = {};  // JSON Schema of a JSON answer; absent: any object
 };
 
 // The scope that a route asks for; `open` and `deny` ask for none.

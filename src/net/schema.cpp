@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/fault.h"
 
 namespace neutrino::net {
 namespace {
@@ -117,6 +118,7 @@ json::object field_schema(const Field& field) {
 
 json::object parse_body(std::string_view body, std::span<const Field> fields,
                         std::vector<std::string>& ignored) {
+  fault_point("request_parse");
   json::value parsed = parse_json(body);
   if (!parsed.is_object())
     throw Error(ErrorCode::invalid_argument, "the request body must be a JSON object")

@@ -11,7 +11,10 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include <algorithm>
 #include <atomic>
+#include <future>
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -26,6 +29,10 @@ using asio::ip::tcp;
 using SteadyClock = std::chrono::steady_clock;
 constexpr milliseconds kUnwind{
     3000};  // for interrupted requests to say so, and for closed connections to end
+
+constexpr milliseconds kIoPatience{200};  // for the io thread to say the last words itself
+
+int64_t now_ns() { return SteadyClock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
 
 void raise_open_files_limit() {
   rlimit limit{};
@@ -67,6 +74,7 @@ struct HttpServer::Impl {
   void request_ended();
   void interrupt_all();
   void finish();
+  void last_words(const Error& error);
 
   ServerState state;
   FileWatch tls_files{state.options.tls.all()};
@@ -75,10 +83,11 @@ struct HttpServer::Impl {
   std::vector<std::function<void()>> stop_callbacks;
   std::optional<tcp::acceptor> acceptor;
   std::atomic<bool> draining{false};
-  std::atomic<int64_t> connection_count{0}, in_flight{0};
+  std::atomic<int64_t> connection_count{0}, in_flight{0}, body_bytes{0};
   SteadyClock::time_point interrupt_at{}, give_up_at{};
   bool interrupted = false, finished = false;
-  asio::io_context io{1};  // last: what is left of its coroutines refers to the members above
+  std::atomic<int64_t> ticked_ns{0};  // 0: run() does not run
+  asio::io_context io{1};             // last: what is left of its coroutines refers to the members above
 };
 
 void HttpServer::Impl::listen() {
@@ -149,9 +158,11 @@ asio::awaitable<void> HttpServer::Impl::tick() {
     timer.expires_after(state.options.tick);
     co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
     const auto now = SteadyClock::now();
+    ticked_ns = now_ns();
     const std::vector<Connection*> connections(state.connections.begin(), state.connections.end());
     for (Connection* connection : connections) connection->check_deadline(now);
     in_flight = state.requests_in_flight;
+    body_bytes = state.body_bytes;
     if (key_file.poll()) reload_keys();
     if (tls_files.poll()) reload_tls();
     if (state.options.on_tick && !finished) state.options.on_tick();
@@ -250,6 +261,10 @@ void HttpServer::Impl::finish() {
   for (const auto& callback : stop_callbacks) callback();
 }
 
+void HttpServer::Impl::last_words(const Error& error) {
+  for (Connection* connection : state.connections) connection->last_words(error);
+}
+
 HttpServer::HttpServer(ServerOptions options) : impl_(new Impl(std::move(options))) {}
 HttpServer::~HttpServer() = default;
 
@@ -267,7 +282,30 @@ int HttpServer::port() const { return impl_->acceptor->local_endpoint().port(); 
 void HttpServer::run() {
   asio::co_spawn(impl_->io, impl_->accept_clients(), asio::detached);
   asio::co_spawn(impl_->io, impl_->tick(), asio::detached);
+  impl_->ticked_ns = now_ns();
   impl_->io.run();
+  impl_->ticked_ns = 0;
+}
+
+void HttpServer::last_words(const Error& error) {
+  struct Said {
+    std::atomic<bool> begun{false};
+    std::promise<void> done;
+  };
+  const auto said = std::make_shared<Said>();
+  const auto say = [impl = impl_.get(), said, error] {
+    if (said->begun.exchange(true)) return;
+    impl->last_words(error);
+    said->done.set_value();
+  };
+  asio::post(impl_->io, say);
+  if (said->done.get_future().wait_for(kIoPatience) == std::future_status::timeout) say();
+}
+
+int64_t HttpServer::stuck_ns() const {
+  const int64_t ticked_ns = impl_->ticked_ns;
+  const int64_t tick_ns = impl_->state.options.tick / std::chrono::nanoseconds(1);
+  return ticked_ns == 0 ? 0 : std::max<int64_t>(0, now_ns() - ticked_ns - tick_ns);
 }
 
 void HttpServer::drain(milliseconds grace) {
@@ -284,6 +322,7 @@ void HttpServer::reload() {
 
 bool HttpServer::draining() const { return impl_->draining; }
 int64_t HttpServer::connections() const { return impl_->connection_count; }
+int64_t HttpServer::body_bytes() const { return impl_->body_bytes; }
 int64_t HttpServer::requests_in_flight() const { return impl_->in_flight; }
 
 }  // namespace neutrino::net

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "base/limits.h"
 #include "net/api_keys.h"
 #include "net/auth.h"
@@ -57,7 +58,8 @@ struct ServerOptions {
   std::vector<std::string> allowed_origins;
   int64_t connections_max = limits::kConnections;
   Timeouts timeouts;
-  milliseconds tick{250};  // resolution of the timeouts
+  milliseconds tick{250};            // resolution of the timeouts
+  std::function<void()> on_request;  // a request has arrived: on_complete will be called for it
   std::function<void(const Request&, const Completion&)> on_complete;
   std::function<void()> on_tick;                                    // io thread, every tick
   std::function<void(std::string_view what, bool good)> on_reload;  // io thread; `what`: "keys", "tls"
@@ -85,9 +87,16 @@ class HttpServer {
   void stop() { drain(milliseconds(0)); }
   void
   reload();  // any thread: reads keys and certificates again even if they look unchanged (every tick looks)
+  // Any thread, for a process that ends because something hangs: everything that is being answered gets this error now (a stream
+  // its error event) and counts as ended. Handlers are left as they are; what they still send is dropped. Works even if the io
+  // thread itself hangs.
+  void last_words(const Error& error);
   bool draining() const;
   int64_t connections() const;
   int64_t requests_in_flight() const;
+  int64_t body_bytes()
+      const;  // any thread: of the requests in flight; at most limits::kBodyBytesTotal and what one read brings
+  int64_t stuck_ns() const;  // any thread: how late the io thread's tick is; 0 while run() does not run
 
  private:
   struct Impl;

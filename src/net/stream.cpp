@@ -2,6 +2,7 @@
 
 #include <openssl/err.h>
 #include <openssl/sslerr.h>
+#include <sys/socket.h>
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/buffer.hpp>
@@ -32,6 +33,10 @@ class PlainStream final : public Stream {
   asio::awaitable<size_t> write_some(std::string_view bytes) override {
     const auto [error, sent] = co_await socket_.async_write_some(asio::buffer(bytes), kAwait);
     co_return error ? 0 : sent;
+  }
+  bool write_now(std::string_view bytes) override {
+    ::send(socket_.native_handle(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    return true;
   }
 
  private:
@@ -77,6 +82,7 @@ class TlsStream final : public Stream {
     const auto [error, sent] = co_await stream_.async_write_some(asio::buffer(bytes), kAwait);
     co_return error ? 0 : sent;
   }
+  bool write_now(std::string_view) override { return false; }
 
  private:
   asio::ssl::stream<tcp::socket> stream_;  // holds what it needs of its context

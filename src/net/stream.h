@@ -27,6 +27,8 @@ class Stream {
   virtual asio::awaitable<bool> handshake() = 0;                            // false: refused
   virtual asio::awaitable<size_t> read_some(char* to, size_t at_most) = 0;  // 0: the end, or an error
   virtual asio::awaitable<size_t> write_some(std::string_view bytes) = 0;   // 0: an error
+  // Any thread: what fits goes to the socket at once. False: it has to be encrypted, which takes write_some().
+  virtual bool write_now(std::string_view bytes) = 0;
   virtual asio::awaitable<void> say_goodbye() = 0;  // nothing more is written; bounded by cancel() alone
 
   const asio::any_io_executor& executor() const { return executor_; }

@@ -1,10 +1,12 @@
 #include "server/embedding_run.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "base/random.h"
 #include "net/rate_limit.h"
 #include "server/answer_json.h"
+#include "server/deadline.h"
 
 namespace neutrino::server {
 namespace {
@@ -16,6 +18,7 @@ int64_t tokens_of(const chat::EmbeddingRequest& embedding) {
 }
 
 asio::awaitable<std::optional<chat::EmbeddingResult>> follow(chat::Embedding& embedding,
+                                                             const net::Request& request,
                                                              net::Response& response) {
   for (;;) {
     if (response.interruption() == net::Interruption::shutdown)
@@ -24,7 +27,8 @@ asio::awaitable<std::optional<chat::EmbeddingResult>> follow(chat::Embedding& em
     if (response.interruption() != net::Interruption::none) co_return std::nullopt;
     std::optional<chat::EmbeddingResult> result = embedding.poll();
     if (result) co_return result;
-    co_await response.signal().wait(std::chrono::seconds(1));
+    const int64_t left_ms = timeout_left_ms(request, std::nullopt).value_or(1000);
+    co_await response.signal().wait(std::chrono::milliseconds(std::min<int64_t>(left_ms, 1000)));
   }
 }
 
@@ -50,7 +54,7 @@ asio::awaitable<std::optional<chat::EmbeddingResult>> run_embedding(Services& se
                                                           .answer_id = id,
                                                           .key_name = request.key_name,
                                                           .cancel = [&] { services.chat_model.cancel(id); }});
-  std::optional<chat::EmbeddingResult> result = co_await follow(*running, response);
+  std::optional<chat::EmbeddingResult> result = co_await follow(*running, request, response);
   if (result && result->error) throw *result->error;
   const auto elapsed = (std::chrono::steady_clock::now() - start) / std::chrono::milliseconds(1);
   response.set_header("openai-processing-ms", std::to_string(elapsed));

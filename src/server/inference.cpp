@@ -11,6 +11,7 @@
 #include "net/rate_limit.h"
 #include "net/sse.h"
 #include "server/answer_json.h"
+#include "server/deadline.h"
 #include "server/embedding_run.h"
 #include "server/tracing.h"
 
@@ -24,6 +25,7 @@ using SteadyClock = std::chrono::steady_clock;
 void submit(Services& services, const net::Request& request, Answer& answer) {
   check(!answer.request->constraint || answer.request->grammar, "a constraint was not compiled");
   const std::string salt = salt_of(request.key_name, answer.request->cache_salt);
+  const int64_t timeout_ms = timeout_left_ms(request, answer.request->timeout_ms).value_or(0);
   for (Choice& choice : answer.choices)
     choice.generation = services.chat_model.generate({.id = fmt::format("{}-{}", answer.id, choice.index),
                                                       .prompt = choice.prompt,
@@ -32,7 +34,10 @@ void submit(Services& services, const net::Request& request, Answer& answer) {
                                                       .grammar = answer.request->grammar,
                                                       .adapter = answer.adapter,
                                                       .answer = answer.request->answer,
-                                                      .thinking_budget = answer.request->thinking_budget});
+                                                      .thinking_budget = answer.request->thinking_budget,
+                                                      .priority = answer.request->priority,
+                                                      .timeout_ms = timeout_ms,
+                                                      .report_progress = answer.request->output.progress});
 }
 
 // What makes a seed repeatable: the weights, and what is beside them.
@@ -143,8 +148,21 @@ asio::awaitable<void> send_events(net::EventStream& stream, const std::vector<js
   for (const json::object& event : events) co_await stream.event(to_text(event), format.event_name(event));
 }
 
+// llama-server's event: a piece without text.
+json::object progress_event(const Answer& answer, const Choice& choice, const chat::PromptProgress& progress,
+                            const AnswerFormat& format) {
+  json::object event = format.piece(answer, choice, {});
+  json::object& shown = event["prompt_progress"].emplace_object();
+  shown["total"] = progress.total;
+  shown["cache"] = progress.cached;
+  shown["processed"] = progress.processed;
+  shown["time_ms"] = progress.time_ms;
+  return event;
+}
+
 asio::awaitable<void> send_piece(net::EventStream& events, const Answer& answer, const Choice& choice,
                                  const GenerationChunk& piece, const AnswerFormat& format) {
+  if (piece.progress) co_await events.event(to_text(progress_event(answer, choice, *piece.progress, format)));
   if (shows(answer.request->output, choice, piece))
     co_await send_events(events, format.piece(answer, choice, piece), format);
   if (piece.finish_reason) co_await send_events(events, format.finish(answer, choice), format);
@@ -237,7 +255,12 @@ std::string salt_of(const std::string& key_name, const std::string& cache_salt) 
   return to_hex(sha256(fmt::format("{}\n{}", key_name, cache_salt)));
 }
 
+void refuse_early(const Services& services, const net::Request& request) {
+  if (request.body.find("\"priority\"") == std::string::npos) services.chat_model.check_admission();
+}
+
 void add_retry_headers(net::Response& response, const Error& error, double drain_seconds) {
+  if (error.reason() == "deadline_exceeded") response.set_header("x-should-retry", "false");
   const bool of_key = error.reason() == "rate_limit_exceeded";  // which has its own time to come back
   const bool overloaded = error.code() == ErrorCode::resource_exhausted && !of_key;
   const bool passing =

@@ -89,6 +89,8 @@ std::vector<Choice> plan_chat(const chat::ChatModel& model, ChatRequest& chat);
 
 // Prefix blocks are shared only by requests of the same key with the same salt: what stands for both in the engine.
 std::string salt_of(const std::string& key_name, const std::string& cache_salt);
+// A refusal that costs nothing, before anything is parsed or tokenised. A body that speaks of a priority has to be read first.
+void refuse_early(const Services& services, const net::Request& request);
 
 // "Retry-After" and its friends for what is worth trying again.
 void add_retry_headers(net::Response& response, const Error& error, double drain_seconds);

@@ -96,6 +96,9 @@ void read_output(const json::object& body, OutputOptions& output) {
   read(body, "return_token_ids", output.token_ids);
   read(body, "return_tokens_as_token_ids", output.tokens_as_ids);
   read(body, "timings", output.timings);
+  read(body, "return_progress", output.progress);
+  if (output.progress && !output.stream)
+    throw invalid_field("return_progress needs stream: true", "return_progress");
   const auto* options = find(body, "stream_options");
   if (!options) return;
   if (!output.stream) throw invalid_field("stream_options needs stream: true", "stream_options");
@@ -207,6 +210,8 @@ void read_sampling(const json::object& body, const ModelView& model, InferenceRe
   if (const auto* salt = find(body, "cache_salt")) request.cache_salt = salt->get_string();
   if (const auto* draft = find(body, "speculative.n_max")) sampling.draft_tokens = to_integer(*draft);
   request.constraint = read_constraint(body);
+  read(body, "priority", request.priority);
+  if (const auto* timeout = find(body, "timeout_ms")) request.timeout_ms = to_integer(*timeout);
   read_limits(body, request);
   read_output(body, request.output);
 }

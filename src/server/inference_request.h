@@ -31,6 +31,7 @@ struct OutputOptions {
   bool tokens_as_ids = false;  // return_tokens_as_token_ids: "token_id:17" in place of token texts
   bool timings = false;
   bool reasoning = true;  // include_reasoning: is it shown?
+  bool progress = false;  // return_progress: events while the prompt is computed
 };
 
 struct InferenceRequest {
@@ -45,6 +46,8 @@ struct InferenceRequest {
   std::shared_ptr<const chat::AnswerSyntax> answer =
       nullptr;  // how the answer is taken apart; absent: it is not
   std::optional<int64_t> thinking_budget = {};
+  int64_t priority = 0;               // lower values are served first
+  std::optional<int64_t> timeout_ms;  // of the whole request; X-Request-Timeout may be shorter
   OutputOptions output;
   std::vector<std::string> ignored;  // fields that have no effect
 };

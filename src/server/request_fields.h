@@ -5,6 +5,7 @@
 
 #include "base/limits.h"
 #include "net/schema.h"
+#include "server/deadline.h"
 
 namespace neutrino::server {
 
@@ -50,6 +51,9 @@ inline constexpr auto kSamplingFields = std::to_array<Field>({
     {.name = "cache_salt", .types = kString},
     {.name = "timings", .types = kBoolean},
     {.name = "speculative.n_max", .types = kInteger, .minimum = 0, .maximum = 1 << 30},  // llama-server's
+    {.name = "return_progress", .types = kBoolean},
+    {.name = "priority", .types = kInteger, .minimum = -(1LL << 31), .maximum = (1LL << 31) - 1},
+    {.name = "timeout_ms", .types = kInteger, .minimum = 1, .maximum = kTimeoutMsMax},
     {.name = "user", .types = kString},
     {.name = "metadata", .types = kObject},
 
@@ -90,8 +94,6 @@ inline constexpr auto kSamplingFields = std::to_array<Field>({
      .neutral = R"(["auto", "guidance", "llguidance"])"},
     {.name = "guided_whitespace_pattern", .support = Support::unsupported},
     {.name = "prompt_embeds", .support = Support::unsupported},
-    {.name = "priority", .support = Support::unsupported, .neutral = "[0]"},
-    {.name = "timeout_ms", .support = Support::unsupported},
     {.name = "logits_processors", .support = Support::unsupported, .neutral = "[[]]"},
     {.name = "repetition_detection", .support = Support::unsupported},
     {.name = "kv_transfer_params", .support = Support::unsupported},

@@ -55,7 +55,11 @@ RequestLog::File RequestLog::open(std::string_view flag, const std::optional<std
 
 RequestLog::RequestLog(Metrics& metrics, const std::optional<std::filesystem::path>& file,
                        const std::optional<std::filesystem::path>& audit)
-    : metrics_(metrics), file_(open("--request-log", file)), audit_(open("--audit-log", audit)) {}
+    : metrics_(metrics),
+      accepted_(metrics.counter("neutrino_http_requests_accepted_total",
+                                "Requests that came; each ends once in http_requests_total")),
+      file_(open("--request-log", file)),
+      audit_(open("--audit-log", audit)) {}
 
 void RequestLog::count(std::string_view handler, const net::Request& request,
                        const net::Completion& completion) {

@@ -22,6 +22,7 @@ class RequestLog {
   RequestLog(Metrics& metrics, const std::optional<std::filesystem::path>& file,
              const std::optional<std::filesystem::path>& audit = std::nullopt);
 
+  void begin() { accepted_.Increment(); }  // a request came: record() will be called for it
   // `trace_id`: in hex, of the spans that were made of it; empty: none.
   void record(const net::Request& request, const net::Completion& completion, std::string_view trace_id = "");
 
@@ -36,6 +37,7 @@ class RequestLog {
   static File open(std::string_view flag, const std::optional<std::filesystem::path>& path);
 
   Metrics& metrics_;
+  Counter& accepted_;
   File file_, audit_;  // null: stderr; the other one
 };
 

@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "net/error_body.h"
+#include "server/answer_schemas.h"
 #include "server/inference.h"
+#include "server/load_report.h"
 #include "server/request_fields.h"
 #include "server/routes/handlers.h"
 
@@ -17,11 +19,11 @@ constexpr int64_t kSmallBody = 4 << 10;
 // clang-format off
 constexpr ServerRoute kRoutes[] = {
     {{.method = Method::post, .path = "/v1/chat/completions", .auth = AuthPolicy::inference, .admission = Admission::while_serving,
-      .body_bytes = limits::kBodyBytes, .fields = kChatFields, .summary = "Answer a conversation"}, routes::chat_completions},
+      .body_bytes = limits::kBodyBytes, .fields = kChatFields, .summary = "Answer a conversation", .answer_schema = kChatAnswer}, routes::chat_completions},
     {{.method = Method::post, .path = "/v1/completions", .auth = AuthPolicy::inference, .admission = Admission::while_serving,
-      .body_bytes = limits::kBodyBytes, .fields = kCompletionFields, .summary = "Continue a text"}, routes::completions},
+      .body_bytes = limits::kBodyBytes, .fields = kCompletionFields, .summary = "Continue a text", .answer_schema = kCompletionAnswer}, routes::completions},
     {{.method = Method::post, .path = "/v1/embeddings", .auth = AuthPolicy::inference, .admission = Admission::while_serving,
-      .body_bytes = limits::kBodyBytes, .fields = kEmbeddingFields, .summary = "Texts to vectors"}, routes::embeddings},
+      .body_bytes = limits::kBodyBytes, .fields = kEmbeddingFields, .summary = "Texts to vectors", .answer_schema = kEmbeddingAnswer}, routes::embeddings},
     {{.method = Method::post, .path = "/v1/messages", .auth = AuthPolicy::inference, .admission = Admission::while_serving,
       .body_bytes = limits::kBodyBytes, .fields = kMessagesFields, .summary = "Answer a conversation (Anthropic's API)",
       .errors = net::ErrorShape::anthropic}, routes::messages},
@@ -45,12 +47,12 @@ constexpr ServerRoute kRoutes[] = {
       .body_bytes = limits::kBodyBytes, .fields = kChatFields, .summary = "The prompt of a conversation, without an answer"}, routes::render_chat},
     {{.method = Method::post, .path = "/v1/completions/render", .auth = AuthPolicy::inference, .admission = Admission::while_serving,
       .body_bytes = limits::kBodyBytes, .fields = kCompletionFields, .summary = "The tokens of prompts, without an answer"}, routes::render_completions},
-    {{.method = Method::get, .path = "/v1/models", .auth = AuthPolicy::inference, .summary = "The models that are served"}, routes::list_models},
-    {{.method = Method::get, .path = "/v1/models/{id}", .auth = AuthPolicy::inference, .summary = "One model"}, routes::get_model},
+    {{.method = Method::get, .path = "/v1/models", .auth = AuthPolicy::inference, .summary = "The models that are served", .answer_schema = kModelsAnswer}, routes::list_models},
+    {{.method = Method::get, .path = "/v1/models/{id}", .auth = AuthPolicy::inference, .summary = "One model", .answer_schema = kModelAnswer}, routes::get_model},
     {{.method = Method::post, .path = "/tokenize", .auth = AuthPolicy::inference, .admission = Admission::while_serving,
-      .body_bytes = limits::kBodyBytes, .fields = kTokenizeFields, .summary = "Text or conversation to token ids"}, routes::tokenize},
+      .body_bytes = limits::kBodyBytes, .fields = kTokenizeFields, .summary = "Text or conversation to token ids", .answer_schema = kTokenizeAnswer}, routes::tokenize},
     {{.method = Method::post, .path = "/detokenize", .auth = AuthPolicy::inference, .admission = Admission::while_serving,
-      .body_bytes = limits::kBodyBytes, .fields = kDetokenizeFields, .summary = "Token ids to text"}, routes::detokenize},
+      .body_bytes = limits::kBodyBytes, .fields = kDetokenizeFields, .summary = "Token ids to text", .answer_schema = kDetokenizeAnswer}, routes::detokenize},
     {{.method = Method::post, .path = "/v1/load_lora_adapter", .auth = AuthPolicy::admin, .admission = Admission::while_serving,
       .body_bytes = kSmallBody, .fields = kLoadAdapterFields, .summary = "Serve an adapter under a model name of its own",
       .answer = "text/plain"}, routes::load_adapter},
@@ -58,7 +60,7 @@ constexpr ServerRoute kRoutes[] = {
       .fields = kUnloadAdapterFields, .summary = "Serve an adapter no longer; running requests keep it", .answer = "text/plain"},
      routes::unload_adapter},
     {{.method = Method::post, .path = "/v1/requests/{id}/cancel", .auth = AuthPolicy::inference, .body_bytes = kSmallBody,
-      .summary = "Cancel a request by its X-Request-Id or the id of its answer"}, routes::cancel_request},
+      .summary = "Cancel a request by its X-Request-Id or the id of its answer", .answer_schema = kCancelAnswer}, routes::cancel_request},
     {{.method = Method::post, .path = "/sleep", .auth = AuthPolicy::admin, .body_bytes = kSmallBody,
       .summary = "Finish what runs, refuse what comes, give memory back"}, routes::sleep},
     {{.method = Method::post, .path = "/wake_up", .auth = AuthPolicy::admin, .body_bytes = kSmallBody, .summary = "End of sleep"}, routes::wake_up},
@@ -71,16 +73,17 @@ constexpr ServerRoute kRoutes[] = {
     {{.method = Method::post, .path = "/v1/prefixes/{id}/restore", .auth = AuthPolicy::admin, .admission = Admission::while_serving,
       .body_bytes = limits::kBodyBytes, .fields = kPrefixRestoreFields, .summary = "Put a kept prefix into the prefix cache"},
      routes::restore_prefix},
-    {{.method = Method::get, .path = "/v1/health/live", .auth = AuthPolicy::open, .summary = "The process answers"}, routes::live},
-    {{.method = Method::get, .path = "/v1/health/ready", .auth = AuthPolicy::open, .summary = "Requests will be served"}, routes::ready},
-    {{.method = Method::get, .path = "/health", .auth = AuthPolicy::open, .summary = "The same as /v1/health/ready"}, routes::ready},
-    {{.method = Method::get, .path = "/v1/version", .auth = AuthPolicy::inference, .summary = "Version of the server"}, routes::version},
-    {{.method = Method::get, .path = "/v1/metadata", .auth = AuthPolicy::inference, .summary = "The model, its memory and its defaults"}, routes::metadata},
+    {{.method = Method::get, .path = "/v1/health/live", .auth = AuthPolicy::open, .summary = "The process answers", .answer_schema = kStatusAnswer}, routes::live},
+    {{.method = Method::get, .path = "/v1/health/ready", .auth = AuthPolicy::open, .summary = "Requests will be served", .answer_schema = kStatusAnswer}, routes::ready},
+    {{.method = Method::get, .path = "/health", .auth = AuthPolicy::open, .summary = "The same as /v1/health/ready", .answer_schema = kStatusAnswer}, routes::ready},
+    {{.method = Method::get, .path = "/load", .auth = AuthPolicy::inference, .summary = "How busy this replica is", .answer_schema = kLoadAnswer}, routes::load},
+    {{.method = Method::get, .path = "/v1/version", .auth = AuthPolicy::inference, .summary = "Version of the server", .answer_schema = kVersionAnswer}, routes::version},
+    {{.method = Method::get, .path = "/v1/metadata", .auth = AuthPolicy::inference, .summary = "The model, its memory and its defaults", .answer_schema = kMetadataAnswer}, routes::metadata},
     {{.method = Method::get, .path = "/v1/license", .auth = AuthPolicy::inference, .summary = "The model's license"}, routes::license},
     {{.method = Method::get, .path = "/v1/manifest", .auth = AuthPolicy::inference, .summary = "The model's files"}, routes::manifest},
     {{.method = Method::get, .path = "/metrics", .auth = AuthPolicy::metrics, .summary = "Prometheus metrics", .answer = "text/plain"}, routes::metrics},
     {{.method = Method::get, .path = "/v1/metrics", .auth = AuthPolicy::metrics, .summary = "The same as /metrics", .answer = "text/plain"}, routes::metrics},
-    {{.method = Method::get, .path = "/openapi.json", .auth = AuthPolicy::inference, .summary = "This table as OpenAPI 3.1"}, routes::openapi},
+    {{.method = Method::get, .path = "/openapi.json", .auth = AuthPolicy::inference, .summary = "This table as OpenAPI 3.1", .answer_schema = kDocumentAnswer}, routes::openapi},
     {{.method = Method::get, .path = "/v1/files", .auth = AuthPolicy::inference, .summary = "Not kept here", .refuses = true}, routes::not_kept},
     {{.method = Method::post, .path = "/v1/files", .auth = AuthPolicy::inference, .summary = "Not kept here", .refuses = true}, routes::not_kept},
     {{.method = Method::get, .path = "/v1/files/{id}", .auth = AuthPolicy::inference, .summary = "Not kept here", .refuses = true}, routes::not_kept},
@@ -101,9 +104,18 @@ static_assert(std::all_of(std::begin(kRoutes), std::end(kRoutes),
                           [](const ServerRoute& route) { return has_policy(route.spec); }),
               "every route says who may call it");
 
+// Of requests that do work, when the caller asks for it.
+void add_load_header(Services& services, const net::Request& request, net::Response& response) {
+  const std::string_view format = request.header("endpoint-load-metrics-format");
+  if (format.empty() || request.route->admission != Admission::while_serving) return;
+  if (auto report = orca_load(format, services.chat_model.status()))
+    response.set_header("endpoint-load-metrics", std::move(*report));
+}
+
 net::asio::awaitable<void> handle(RouteHandler handler, Services& services, const net::Request& request,
                                   net::Response& response) {
   std::optional<Error> failure;
+  add_load_header(services, request, response);
   try {
     co_await handler(services, request, response);
   } catch (const Error& error) {

@@ -1,6 +1,9 @@
 #include "server/server.h"
 
+#include <thread>
+
 #include "base/log.h"
+#include "base/watchdog.h"
 #include "server/request_log.h"
 #include "server/routes.h"
 #include "server/services.h"
@@ -9,7 +12,8 @@
 namespace neutrino::server {
 namespace {
 
-constexpr std::chrono::milliseconds kDeadEngineGrace{1000};  // for the streams' error events
+constexpr std::chrono::milliseconds kDeadEngineGrace{
+    1000};  // for the streams' error events, and for ready to say 503
 
 std::vector<std::string> names_or(std::vector<std::string> names, const std::string& otherwise) {
   if (names.empty()) names.push_back(otherwise);
@@ -24,7 +28,9 @@ std::unique_ptr<Tracing> start_tracing(std::optional<net::TraceExporterOptions> 
 
 struct ReplicaServer::Impl {
   Impl(chat::ChatModel& model, Metrics& metrics, ReplicaOptions options)
-      : log(metrics, options.request_log, options.audit_log),
+      : watchdog_limit(options.watchdog),
+        on_hang(std::move(options.on_hang)),
+        log(metrics, options.request_log, options.audit_log),
         tracing(start_tracing(std::move(options.traces), metrics)),
         board(metrics, model, names_or(options.served_names, model.info().name).front()),
         http(with_callbacks(std::move(options.http))),
@@ -58,6 +64,7 @@ struct ReplicaServer::Impl {
   }
 
   net::ServerOptions with_callbacks(net::ServerOptions options) {
+    options.on_request = [this] { log.begin(); };
     options.on_complete = [this](const net::Request& request, const net::Completion& completion) {
       log.record(request, completion, tracing ? tracing->record(request, completion) : "");
     };
@@ -72,6 +79,23 @@ struct ReplicaServer::Impl {
     return options;
   }
 
+  std::vector<Watchdog::Subject> watched() const {
+    return {{"the engine", [this] { return services.chat_model.status().since_progress_ns; }},
+            {"a worker thread", [this] { return workers.oldest_task_ns(); }},
+            {"the io thread", [this] { return http.stuck_ns(); }}};
+  }
+
+  // On the watchdog's thread. Whoever hangs, the others can still speak.
+  void give_up(const std::string& who) {
+    const std::string why = fmt::format("{} made no progress for {} ms", who, watchdog_limit.count());
+    spdlog::critical("watchdog: {}; the process ends", why);
+    services.chat_model.declare_dead(why);
+    http.last_words(
+        Error(ErrorCode::unavailable, "the engine has failed: " + why).with_reason("engine_dead"));
+    std::this_thread::sleep_for(kDeadEngineGrace);
+    if (on_hang) on_hang();
+  }
+
   // A dead engine ends the process: by then its streams have had their error events.
   void watch_engine() {
     if (told_dead || !services.chat_model.status().dead) return;
@@ -80,6 +104,8 @@ struct ReplicaServer::Impl {
     http.drain(kDeadEngineGrace);
   }
 
+  const std::chrono::milliseconds watchdog_limit;
+  const std::function<void()> on_hang;
   RequestLog log;
   std::unique_ptr<Tracing> tracing;  // null: no traces
   BoardMetrics board;
@@ -100,7 +126,11 @@ ReplicaServer::~ReplicaServer() = default;
 
 void ReplicaServer::listen() { impl_->http.listen(); }
 int ReplicaServer::port() const { return impl_->http.port(); }
-void ReplicaServer::run() { impl_->http.run(); }
+void ReplicaServer::run() {
+  const Watchdog watchdog(impl_->watchdog_limit, impl_->watched(),
+                          [impl = impl_.get()](const std::string& who) { impl->give_up(who); });
+  impl_->http.run();
+}
 void ReplicaServer::drain(std::chrono::milliseconds grace) { impl_->http.drain(grace); }
 void ReplicaServer::stop() { impl_->http.stop(); }
 void ReplicaServer::reload() { impl_->http.reload(); }

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,6 +24,11 @@ struct ReplicaOptions {
   std::optional<net::TraceExporterOptions> traces;   // absent: none are made
   int worker_threads = 2;
   std::chrono::milliseconds ping{limits::kPingSeconds * 1000};
+  // When the engine, a worker or the io thread makes no progress for so long, everything that is being answered gets an error, ready
+  // says 503, and a second later `on_hang` is called, on the watchdog's thread: it ends the process, since nothing else could end
+  // what hangs. 0: no watchdog.
+  std::chrono::milliseconds watchdog{0};
+  std::function<void()> on_hang;
 };
 
 class ReplicaServer {

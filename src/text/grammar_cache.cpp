@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/fault.h"
+
 namespace neutrino::text {
 
 GrammarCache::GrammarCache(MakeTokens make_tokens, GrammarCacheOptions options)
@@ -16,6 +18,7 @@ const GrammarVocabulary& GrammarCache::vocabulary() {
 
 std::shared_ptr<const Grammar> GrammarCache::get(const GrammarSpec& spec) {
   if (auto known = find(spec)) return known;
+  fault_point("grammar_compile");
   auto grammar = std::make_shared<const Grammar>(vocabulary(), spec);  // without the lock: it takes time
   add(spec, grammar);
   return grammar;

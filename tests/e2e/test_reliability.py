@@ -190,6 +190,29 @@ def test_a_bug_in_the_engine_ends_every_stream_and_the_process(broken):
     assert server.process.wait(30) not in (0, None)
 
 
+# In every stage: a step, a worker thread, the io thread itself (where nobody can ask whether it is ready).
+@pytest.mark.parametrize("point", ["engine_step", "chat_template", "http_write"] + LONG * ["http_read", "request_parse", "tokenize",
+                                   "engine_submit", "engine_sample", "detokenize"])
+def test_what_hangs_ends_every_stream_and_the_process(start, point):
+    limit = 2
+    server = start(TINY, "--threads", 1, "--watchdog-timeout", limit, binary=DEBUG,
+                   environment={"NEUTRINO_FAULT": f"{point}:hang@{150 if point in ('engine_step', 'engine_sample', 'detokenize') else 12}"})
+    def stream(index):
+        began = time.monotonic()
+        body = {"messages": [{"role": "user", "content": f"abc {index}"}], "max_tokens": 200, "ignore_eos": True}
+        status, data = read_stream(server.open_stream("/v1/chat/completions", body))
+        return status, data, time.monotonic() - began
+    with concurrent.futures.ThreadPoolExecutor(8) as clients:
+        endings = [ending for _ in range(2) for ending in clients.map(stream, range(4))]
+    assert server.process.wait(15) not in (0, None)
+    hung = [data for status, data, _ in endings if data and "engine_dead" in data[-1]]
+    assert hung, endings
+    for status, data, seconds in endings:
+        if status is not None:  # else it came when the process had ended
+            assert status in (200, 503) and (status == 503 or is_whole(data))
+    assert "watchdog" in server.log()
+
+
 def test_an_error_in_a_step_fails_only_its_sequences(broken):
     server = broken("engine_step:error@60")
     connection, response = open_endless(server)

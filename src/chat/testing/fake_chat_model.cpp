@@ -140,6 +140,31 @@ void FakeChatModel::set_status(ChatModelStatus status) {
   status_ = std::move(status);
 }
 
+void FakeChatModel::set_admission(std::optional<Error> refusal) {
+  const std::lock_guard lock(mutex_);
+  admission_ = std::move(refusal);
+}
+
+void FakeChatModel::set_memory(std::vector<MemoryUse> memory) {
+  const std::lock_guard lock(mutex_);
+  memory_ = std::move(memory);
+}
+
+void FakeChatModel::check_admission() const {
+  const std::lock_guard lock(mutex_);
+  if (admission_) throw Error(*admission_);
+}
+
+std::vector<MemoryUse> FakeChatModel::memory() const {
+  const std::lock_guard lock(mutex_);
+  return memory_;
+}
+
+void FakeChatModel::declare_dead(const std::string& why) {
+  const std::lock_guard lock(mutex_);
+  status_ = {.ready = false, .dead = true, .reason = why};
+}
+
 void FakeChatModel::kill(Error error) {
   const std::lock_guard lock(mutex_);
   status_ = {.ready = false, .dead = true, .reason = "engine_dead"};
@@ -159,6 +184,11 @@ std::vector<GenerationRequest> FakeChatModel::requests() const {
 std::vector<Conversation> FakeChatModel::conversations() const {
   const std::lock_guard lock(mutex_);
   return conversations_;
+}
+
+FakeChatModel::Asked FakeChatModel::take_asked() {
+  const std::lock_guard lock(mutex_);
+  return {std::exchange(requests_, {}), std::exchange(conversations_, {}), std::exchange(tokenized_, {})};
 }
 
 int64_t FakeChatModel::active() const {
@@ -185,7 +215,12 @@ std::string FakeChatModel::render(const Conversation& conversation) const {
   return conversation.add_generation_prompt ? text + "<|assistant|>" : text;
 }
 
-std::vector<int32_t> FakeChatModel::tokenize(std::string_view text, bool, bool) const {
+std::vector<int32_t> FakeChatModel::tokenize(std::string_view text, bool add_special,
+                                             bool parse_special) const {
+  {
+    const std::lock_guard lock(mutex_);
+    tokenized_.push_back(fmt::format("{} {} {}", add_special, parse_special, text));
+  }
   std::vector<int32_t> tokens;
   for (const char byte : text) tokens.push_back(static_cast<unsigned char>(byte));
   return tokens;
@@ -224,6 +259,10 @@ std::unique_ptr<Generation> FakeChatModel::generate(GenerationRequest request) {
     if (request.sampling.prompt_logprobs) {
       play->ready.emplace();
       append_tokens(detokenize(request.prompt), request.sampling, play->ready->prompt_tokens);
+    }
+    if (request.report_progress && play->script.progress) {
+      if (!play->ready) play->ready.emplace();
+      play->ready->progress = play->script.progress;
     }
     plays_.push_back(play);
     requests_.push_back(std::move(request));

@@ -31,6 +31,7 @@ struct Script {
   std::optional<Error> error = {};  // ends the script with FinishReason::error
   bool stall = false;               // after the pieces: silence until cancelled
   int64_t cached_tokens = 0;
+  std::optional<PromptProgress> progress = {};  // before the first piece, if the request asks for it
 };
 
 class FakeGeneration;
@@ -47,11 +48,20 @@ class FakeChatModel final : public ChatModel {
   void add_script(Script script);  // for the next generation; without one, Script{} is played
   void refuse_next(Error error);   // the next generate() throws it
   void set_status(ChatModelStatus status);
+  void set_admission(std::optional<Error> refusal);  // what check_admission() throws from now on
+  void set_memory(std::vector<MemoryUse> memory);
   void kill(Error error);  // ends every generation with an error; status dead from now on
   std::vector<GenerationRequest> requests() const;  // all that generate() accepted
   std::vector<Conversation> conversations() const;  // all that render() was given
-  int64_t active() const;                           // generations that have not ended
-  int64_t cancelled() const;                        // generations that ended by cancel or by being destroyed
+  // What it was asked since the last call: requests, conversations, and texts to tokenise with their two flags.
+  struct Asked {
+    std::vector<GenerationRequest> requests;
+    std::vector<Conversation> conversations;
+    std::vector<std::string> tokenized;
+  };
+  Asked take_asked();
+  int64_t active() const;     // generations that have not ended
+  int64_t cancelled() const;  // generations that ended by cancel or by being destroyed
 
   // ---- ChatModel
   const ChatModelInfo& info() const override { return info_; }
@@ -74,6 +84,9 @@ class FakeChatModel final : public ChatModel {
   AdapterPtr load_adapter(const std::string& name, const std::filesystem::path& path,
                           IfLoaded if_loaded) override;
   void unload_adapter(std::string_view name) override;
+  void check_admission() const override;
+  std::vector<MemoryUse> memory() const override;
+  void declare_dead(const std::string& why) override;
   void set_wake(std::function<void()> wake) override;
 
  private:
@@ -93,8 +106,11 @@ class FakeChatModel final : public ChatModel {
   std::deque<Script> scripts_;
   std::optional<Error> refusal_ = {};
   ChatModelStatus status_;
+  std::optional<Error> admission_ = {};
+  std::vector<MemoryUse> memory_ = {};
   std::vector<GenerationRequest> requests_ = {};
   mutable std::vector<Conversation> conversations_;
+  mutable std::vector<std::string> tokenized_;
   std::vector<std::shared_ptr<Play>> plays_ = {};  // that have not ended
   int64_t cancelled_ = 0;
   std::map<std::string, AdapterPtr, std::less<>> adapters_;  // every path is one

@@ -1,4 +1,5 @@
 // What this server is: version, metadata, metrics, and the table of routes as a document.
+#include "base/limits.h"
 #include "server/routes/handlers.h"
 
 namespace neutrino::server::routes {
@@ -12,6 +13,17 @@ json::object defaults_json(const chat::SamplingParameters& defaults) {
   result["min_p"] = defaults.min_p;
   result["repetition_penalty"] = defaults.repetition_penalty;
   return result;
+}
+
+// The model's own figures, then everything that can grow, with the most that it can grow to.
+void add_memory(Services& services, json::object& memory) {
+  json::array parts;
+  std::vector<chat::MemoryUse> all = services.chat_model.memory();
+  all.push_back({"request_bodies", services.http.body_bytes(), limits::kBodyBytesTotal});
+  all.push_back({"chat_templates", 0, limits::kTemplateMemoryBytes * services.workers.threads()});
+  for (const chat::MemoryUse& use : all)
+    parts.push_back(json::object{{"name", use.name}, {"bytes", use.bytes}, {"bytes_max", use.bytes_max}});
+  memory["parts"] = std::move(parts);
 }
 
 // What clients of NIM look for.
@@ -59,6 +71,8 @@ asio::awaitable<void> version(Services&, const Request&, Response& response) {
 asio::awaitable<void> metadata(Services& services, const Request&, Response& response) {
   const chat::ChatModelInfo& info = services.chat_model.info();
   json::object body = info.metadata;
+  if (!body.contains("memory")) body["memory"] = json::object();
+  add_memory(services, body["memory"].as_object());
   body["model"] = info.name;
   json::array names;
   for (const std::string& name : services.served_names) names.emplace_back(json::string_view(name));

@@ -5,6 +5,7 @@
 namespace neutrino::server::routes {
 
 asio::awaitable<void> chat_completions(Services& services, const Request& request, Response& response) {
+  refuse_early(services, request);
   ChatRequest chat;
   std::vector<Choice> choices;
   co_await services.workers.run([&] {

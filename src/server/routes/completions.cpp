@@ -18,6 +18,7 @@ void plan(const chat::ChatModel& model, CompletionRequest& request, std::vector<
 }  // namespace
 
 asio::awaitable<void> completions(Services& services, const Request& request, Response& response) {
+  refuse_early(services, request);
   CompletionRequest completion;
   std::vector<Choice> choices;
   co_await services.workers.run([&] {

@@ -35,6 +35,7 @@ asio::awaitable<void> load_adapter(Services& services, const Request& request, R
 asio::awaitable<void> unload_adapter(Services& services, const Request& request, Response& response);
 asio::awaitable<void> live(Services& services, const Request& request, Response& response);
 asio::awaitable<void> ready(Services& services, const Request& request, Response& response);
+asio::awaitable<void> load(Services& services, const Request& request, Response& response);
 asio::awaitable<void> version(Services& services, const Request& request, Response& response);
 asio::awaitable<void> metadata(Services& services, const Request& request, Response& response);
 asio::awaitable<void> license(Services& services, const Request& request, Response& response);
