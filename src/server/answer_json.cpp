@@ -11,7 +11,8 @@
 namespace neutrino::server {
 
 chat::Usage total_usage(const Answer& answer) {
-  chat::Usage total;
+  chat::Usage total{.completion_tokens = answer.other_usage.completion_tokens,
+                    .reasoning_tokens = answer.other_usage.reasoning_tokens};
   std::set<size_t> seen;
   for (const Choice& choice : answer.choices) {
     total.completion_tokens += choice.usage.completion_tokens;

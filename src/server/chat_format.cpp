@@ -149,6 +149,7 @@ std::vector<json::object> ChatFormat::finish(const Answer& answer, const Choice&
   json::object& entry = result["choices"].as_array()[0].as_object();
   entry["finish_reason"] = finish_name(choice);
   entry["stop_reason"] = stop_reason_json(choice);
+  if (answer.selection) result["reasoning"] = *answer.selection;
   return {std::move(result)};
 }
 
@@ -177,6 +178,7 @@ json::object ChatFormat::whole(const Answer& answer) const {
   body["choices"] = std::move(choices);
   body["usage"] = usage_json(answer);
   if (token_ids) body["prompt_token_ids"] = ids_json(answer.choices[0].prompt);
+  if (answer.selection) body["reasoning"] = *answer.selection;
   add_timings(body, answer);
   return body;
 }

@@ -8,6 +8,7 @@
 #include "net/schema.h"
 #include "server/reasoning_request.h"
 #include "server/request_fields.h"
+#include "server/test_time.h"
 #include "server/tool_request.h"
 
 namespace neutrino::server {
@@ -135,6 +136,20 @@ void read_logprobs(const json::object& body, ChatRequest& request) {
   if (on) request.sampling.logprobs = top ? net::to_integer(*top) : 0;
 }
 
+// Several candidates for one choice.
+void read_candidates(const json::object& body, ChatRequest& request) {
+  const auto* reasoning = find(body, "reasoning");
+  auto test_time = reasoning ? read_test_time(reasoning->get_object()) : std::nullopt;
+  if (!test_time) return;
+  if (request.n != 1)
+    throw invalid_field("n must be 1 with a reasoning.strategy, which has an n of its own", "n");
+  if (test_time->n > 1 && request.sampling.temperature == 0)
+    throw invalid_field("reasoning.n above 1 needs a temperature above 0: all candidates would be the same",
+                        "temperature");
+  request.n = test_time->n;
+  request.test_time = std::make_shared<const TestTime>(std::move(*test_time));
+}
+
 // The prompt ends with the open tag, or the message that is to be continued has one and does not close it.
 bool begins_in_reasoning(const chat::Conversation& conversation, std::string_view prompt,
                          const chat::ReasoningTags& tags) {
@@ -210,6 +225,7 @@ ChatRequest parse_chat_request(std::string_view body, const ModelView& model) {
   check_template_arguments(request.conversation, model.info);
   request.rules = read_answer_rules(object);
   request.thinking_budget = read_reasoning(object, model.info, request.conversation);
+  read_candidates(object, request);
   if (!model.info.has_chat_template)
     throw invalid_field("this model has no chat template; use /v1/completions", "model", "template_error");
   return request;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
 #include <utility>
 
 #include "base/limits.h"
@@ -13,6 +14,7 @@
 #include "server/answer_json.h"
 #include "server/deadline.h"
 #include "server/embedding_run.h"
+#include "server/test_time.h"
 #include "server/tracing.h"
 
 namespace neutrino::server {
@@ -22,22 +24,29 @@ using chat::FinishReason;
 using chat::GenerationChunk;
 using SteadyClock = std::chrono::steady_clock;
 
-void submit(Services& services, const net::Request& request, Answer& answer) {
-  check(!answer.request->constraint || answer.request->grammar, "a constraint was not compiled");
-  const std::string salt = salt_of(request.key_name, answer.request->cache_salt);
-  const int64_t timeout_ms = timeout_left_ms(request, answer.request->timeout_ms).value_or(0);
-  for (Choice& choice : answer.choices)
-    choice.generation = services.chat_model.generate({.id = fmt::format("{}-{}", answer.id, choice.index),
-                                                      .prompt = choice.prompt,
-                                                      .sampling = choice.sampling,
-                                                      .cache_salt = salt,
-                                                      .grammar = answer.request->grammar,
-                                                      .adapter = answer.adapter,
-                                                      .answer = answer.request->answer,
-                                                      .thinking_budget = answer.request->thinking_budget,
-                                                      .priority = answer.request->priority,
-                                                      .timeout_ms = timeout_ms,
-                                                      .report_progress = answer.request->output.progress});
+// A choice among candidates shows less of its tokens than is known of them for the choosing.
+chat::SamplingParameters sampling_of(const Choice& choice, const InferenceRequest& inference) {
+  chat::SamplingParameters sampling = choice.sampling;
+  if (inference.test_time)
+    sampling.logprobs = std::max(sampling.logprobs.value_or(0), logprobs_needed(*inference.test_time));
+  return sampling;
+}
+
+void submit(Services& services, const net::Request& request, const Answer& answer, Choice& choice) {
+  const InferenceRequest& inference = *answer.request;
+  check(!inference.constraint || inference.grammar, "a constraint was not compiled");
+  choice.generation =
+      services.chat_model.generate({.id = fmt::format("{}-{}", answer.id, choice.index),
+                                    .prompt = choice.prompt,
+                                    .sampling = sampling_of(choice, inference),
+                                    .cache_salt = salt_of(request.key_name, inference.cache_salt),
+                                    .grammar = inference.grammar,
+                                    .adapter = answer.adapter,
+                                    .answer = inference.answer,
+                                    .thinking_budget = inference.thinking_budget,
+                                    .priority = inference.priority,
+                                    .timeout_ms = timeout_left_ms(request, inference.timeout_ms).value_or(0),
+                                    .report_progress = inference.output.progress});
 }
 
 // What makes a seed repeatable: the weights, and what is beside them.
@@ -82,26 +91,6 @@ void add_pieces(Choice& choice, GenerationChunk& chunk) {
   choice.parse_failed = choice.parse_failed || chunk.parse_failed;
 }
 
-// What is new of one choice, added to what it has; nullopt: nothing.
-std::optional<GenerationChunk> next_piece(Choice& choice) {
-  if (choice.finish_reason) return std::nullopt;
-  auto piece = choice.generation->poll();
-  if (!piece) return std::nullopt;
-  check_piece(*piece);
-  if (choice.echo_only) hide_generated(*piece);
-  add_pieces(choice, *piece);
-  append(choice.tokens, piece->tokens);
-  append(choice.prompt_tokens, piece->prompt_tokens);
-  choice.usage = piece->usage;
-  if (piece->finish_reason) {
-    choice.finish_reason = piece->finish_reason;
-    choice.stop_reason = piece->stop_reason;
-    choice.timings = piece->timings;
-    choice.generation.reset();
-  }
-  return piece;
-}
-
 bool all_finished(const Answer& answer) {
   return std::all_of(answer.choices.begin(), answer.choices.end(),
                      [](const Choice& choice) { return choice.finish_reason.has_value(); });
@@ -119,20 +108,25 @@ void count_tool_parses(Metrics& metrics, const Answer& answer) {
   failures.Increment(static_cast<double>(std::ranges::count_if(answer.choices, &Choice::parse_failed)));
 }
 
-// False: the client is gone. Throws when the server shuts down.
-bool still_wanted(const net::Response& response) {
-  if (response.interruption() == net::Interruption::shutdown)
-    throw Error(ErrorCode::unavailable, "the server shut down before the answer was complete")
-        .with_reason("draining");
-  return response.interruption() == net::Interruption::none;
+// Of several candidates, where the request asks for them; false: the client is gone.
+using Submit = std::function<void(size_t)>;
+asio::awaitable<bool> choose(net::Response& response, Answer& answer, const Submit& submit_choice,
+                             const std::function<asio::awaitable<void>()>& wait) {
+  if (!answer.request->test_time) co_return true;
+  co_return co_await choose_candidate(*answer.request->test_time, answer, response, submit_choice, wait);
 }
 
-asio::awaitable<void> collect(net::Response& response, Answer& answer, const AnswerFormat& format) {
+asio::awaitable<void> collect(net::Response& response, Answer& answer, const AnswerFormat& format,
+                              const Submit& submit_choice) {
+  const auto wait = [&]() -> asio::awaitable<void> {
+    co_await response.signal().wait(std::chrono::seconds(1));
+  };
+  if (!co_await choose(response, answer, submit_choice, wait)) co_return;
   while (!all_finished(answer)) {
     if (!still_wanted(response)) co_return;
     bool progress = false;
     for (Choice& choice : answer.choices) progress = next_piece(choice) || progress;
-    if (!progress) co_await response.signal().wait(std::chrono::seconds(1));
+    if (!progress) co_await wait();
   }
   if (parse_failed(answer)) response.set_header("x-tool-parse", "failed");
   response.send(200, to_text(format.whole(answer)));
@@ -169,8 +163,10 @@ asio::awaitable<void> send_piece(net::EventStream& events, const Answer& answer,
 }
 
 asio::awaitable<void> stream(net::EventStream& events, net::Response& response, Answer& answer,
-                             const AnswerFormat& format) {
+                             const AnswerFormat& format, const Submit& submit_choice) {
   co_await events.begin();
+  const auto wait = [&]() -> asio::awaitable<void> { co_await events.wait(); };
+  if (!co_await choose(response, answer, submit_choice, wait)) co_return;
   co_await send_events(events, format.opening(answer), format);
   while (!all_finished(answer)) {
     if (!still_wanted(response)) co_return;
@@ -181,7 +177,7 @@ asio::awaitable<void> stream(net::EventStream& events, net::Response& response, 
       progress = true;
       co_await send_piece(events, answer, choice, *piece, format);
     }
-    if (!progress) co_await events.wait();
+    if (!progress) co_await wait();
   }
   if (answer.request->output.include_usage) co_await events.event(to_text(format.usage_event(answer)));
   if (format.ends_with_done()) co_await events.event("[DONE]");
@@ -250,6 +246,32 @@ int64_t tokens_at_most(const Answer& answer) {
 
 }  // namespace
 
+std::optional<GenerationChunk> next_piece(Choice& choice) {
+  if (choice.finish_reason) return std::nullopt;
+  auto piece = choice.generation->poll();
+  if (!piece) return std::nullopt;
+  check_piece(*piece);
+  if (choice.echo_only) hide_generated(*piece);
+  add_pieces(choice, *piece);
+  append(choice.tokens, piece->tokens);
+  append(choice.prompt_tokens, piece->prompt_tokens);
+  choice.usage = piece->usage;
+  if (piece->finish_reason) {
+    choice.finish_reason = piece->finish_reason;
+    choice.stop_reason = piece->stop_reason;
+    choice.timings = piece->timings;
+    choice.generation.reset();
+  }
+  return piece;
+}
+
+bool still_wanted(const net::Response& response) {
+  if (response.interruption() == net::Interruption::shutdown)
+    throw Error(ErrorCode::unavailable, "the server shut down before the answer was complete")
+        .with_reason("draining");
+  return response.interruption() == net::Interruption::none;
+}
+
 std::string salt_of(const std::string& key_name, const std::string& cache_salt) {
   if (key_name.empty() && cache_salt.empty()) return {};
   return to_hex(sha256(fmt::format("{}\n{}", key_name, cache_salt)));
@@ -317,7 +339,8 @@ asio::awaitable<void> answer_request(Services& services, const net::Request& req
   const net::Wakeups::Subscription subscription(services.wakeups, response.signal());
   net::TokenReservation tokens(request, response, total_usage(answer).prompt_tokens, tokens_at_most(answer));
   services.board.request(inference.n);
-  submit(services, request, answer);
+  const Submit submit_choice = [&](size_t i) { submit(services, request, answer, answer.choices[i]); };
+  for (size_t i = 0; !inference.test_time && i < answer.choices.size(); ++i) submit_choice(i);
   const AccountAtEnd account(response, request, answer, tokens);
   const ActiveRequests::Listing listing(services.active, {.request_id = request.id,
                                                           .answer_id = answer.id,
@@ -330,9 +353,9 @@ asio::awaitable<void> answer_request(Services& services, const net::Request& req
   if (inference.output.stream) {
     add_processing_time();
     net::EventStream events(response, services.ping);
-    co_await stream(events, response, answer, format);
+    co_await stream(events, response, answer, format, submit_choice);
   } else {
-    co_await collect(response, answer, format);
+    co_await collect(response, answer, format, submit_choice);
     add_processing_time();
   }
   count_tool_parses(services.metrics, answer);

@@ -55,6 +55,8 @@ struct Answer {
   chat::AdapterPtr
       adapter;  // that the request's model name stands for, held to the end; null: the model itself
   std::vector<Choice> choices;
+  chat::Usage other_usage = {};                // of candidates that were not chosen: their completions
+  std::optional<json::object> selection = {};  // how a candidate was chosen, for the answer
 };
 
 class AnswerFormat {
@@ -91,6 +93,12 @@ std::vector<Choice> plan_chat(const chat::ChatModel& model, ChatRequest& chat);
 std::string salt_of(const std::string& key_name, const std::string& cache_salt);
 // A refusal that costs nothing, before anything is parsed or tokenised. A body that speaks of a priority has to be read first.
 void refuse_early(const Services& services, const net::Request& request);
+
+// What is new of one choice, added to what it has; nullopt: nothing. Throws what ends the request.
+std::optional<chat::GenerationChunk> next_piece(Choice& choice);
+
+// False: the client is gone. Throws when the server shuts down.
+bool still_wanted(const net::Response& response);
 
 // "Retry-After" and its friends for what is worth trying again.
 void add_retry_headers(net::Response& response, const Error& error, double drain_seconds);

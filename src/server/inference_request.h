@@ -34,6 +34,8 @@ struct OutputOptions {
   bool progress = false;  // return_progress: events while the prompt is computed
 };
 
+struct TestTime;  // test_time.h
+
 struct InferenceRequest {
   std::string model;                  // as the client called it
   chat::SamplingParameters sampling;  // max_tokens: kAsManyAsFit, or 0 for an echo alone
@@ -48,6 +50,7 @@ struct InferenceRequest {
   std::optional<int64_t> thinking_budget = {};
   int64_t priority = 0;               // lower values are served first
   std::optional<int64_t> timeout_ms;  // of the whole request; X-Request-Timeout may be shorter
+  std::shared_ptr<const TestTime> test_time = nullptr;  // then `n` candidates become one choice
   OutputOptions output;
   std::vector<std::string> ignored;  // fields that have no effect
 };

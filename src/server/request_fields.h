@@ -125,6 +125,10 @@ inline constexpr auto kChatFields = net::join(
         {.name = "thinking_token_budget", .types = kInteger, .minimum = 0},
         {.name = "max_thinking_tokens", .types = kInteger, .minimum = 0},
         {.name = "thinking", .types = kObject},
+        {.name = "reasoning",
+         .types = kObject,
+         .items =
+             R"({"properties":{"strategy":{"enum":["none","best_of_n","self_consistency","deepconf",null]},"n":{"type":["integer","null"],"minimum":1}}})"},
 
         {.name = "echo", .support = Support::unsupported, .neutral = "[false]"},
         {.name = "functions", .support = Support::unsupported, .neutral = "[[]]"},
