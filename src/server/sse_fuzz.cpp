@@ -39,7 +39,8 @@ NEUTRINO_FUZZ(sse) {
   std::vector<std::string> pieces;
   std::string stream;
   while (!data.empty()) {
-    const size_t size = std::min<size_t>(take_byte(data) % 32, data.size());
+    const size_t wanted = take_byte(data) % 32;  // before what is left is counted
+    const size_t size = std::min(wanted, data.size());
     const std::string piece = server::valid_utf8(as_text(data.first(size)));
     data = data.subspan(size);
     if (size % 5 == 0) stream += ": ping\n\n";
