@@ -55,7 +55,7 @@ void bench_products(Backend& backend, const Options& options, DType dtype, int64
   const std::vector<float> norm(static_cast<size_t>(columns), 1.0f);
   for (const int64_t m : {1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32, 128, 512}) {
     std::vector<float> x = testing::random_floats(m * columns, 2);
-    backend.begin_step();
+    backend.begin_step({});
     const Activation activation = backend.rms_norm(testing::view_of(x, m, columns), norm, 1e-5f);
     const double seconds = best_seconds(options, options.seconds, [&] {
       for (const auto& matrix : matrices) {
@@ -114,7 +114,7 @@ class Model {
                        .block_table = std::span(table_).subspan(s * kContext / kBlockPositions)});
     }
     const Batch batch = {.tokens = tokens, .sequences = parts, .output_rows = last};
-    backend_.begin_step();
+    backend_.begin_step({});
     Tensor x = backend_.embed(*head_, tokens);
     for (int64_t i = 0; i < kLayers; ++i) {
       const ScratchScope scope(backend_);
@@ -220,7 +220,7 @@ void bench_attention(Backend& backend, const Options& options, KvType type) {
     Tensor qkv = testing::view_of(rows, all, width);
     const SequenceRows fill = {.rows = all, .block_table = table};
     const SequenceRows sequence = {.rows = c.rows, .first_position = c.position, .block_table = table};
-    backend.begin_step();
+    backend.begin_step({});
     backend.rope_and_store(qkv, {}, shape, {.sequences = {&fill, 1}}, *cache, 0);
     Tensor last = qkv;
     last.data = qkv.row(c.position), last.rows = c.rows;
@@ -268,7 +268,7 @@ class Encoder {
                                   .scale = 0.17677669f,
                                   .causal = false};
     const std::span<const float> ones(ones_.data(), kWidth), bias(bias_);
-    backend_.begin_step();
+    backend_.begin_step({});
     std::vector<SequenceRows> sequences;
     int64_t row = 0;
     for (size_t i = 0; i < lengths_.size(); row += lengths_[i++])

@@ -43,8 +43,11 @@ json::value in_schema_order(const json::value& value, const json::value& schema)
 
 bool accepts(const text::Grammar& grammar, std::string_view text) {
   text::GrammarMatcher matcher(grammar);
-  for (const char byte : text)
-    if (!matcher.consume(static_cast<unsigned char>(byte))) return false;
+  std::vector<uint64_t> mask(static_cast<size_t>(grammar.mask_words()));
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (i % 64 == 0 && !matcher.fill_mask(mask)) return false;  // work is bounded mask by mask
+    if (!matcher.consume(static_cast<unsigned char>(text[i]))) return false;
+  }
   return matcher.is_accepting();
 }
 

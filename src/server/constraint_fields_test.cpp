@@ -100,8 +100,9 @@ TEST(ConstraintFields, WhatCannotBeHonouredIsNamed) {
 
 TEST(ConstraintFields, AreCompiledBeforeTheAnswerBegins) {
   TestReplica replica;
-  for (const auto& [path, body] :
-       {std::pair("/v1/chat/completions", chat_body), std::pair("/v1/completions", completion_body)}) {
+  using Body = std::string (*)(std::string_view);
+  for (const auto& [path, body] : {std::pair<const char*, Body>{"/v1/chat/completions", chat_body},
+                                   std::pair<const char*, Body>{"/v1/completions", completion_body}}) {
     const auto good = replica.post(
         path,
         body(
@@ -117,7 +118,7 @@ TEST(ConstraintFields, AreCompiledBeforeTheAnswerBegins) {
     EXPECT_EQ(error.at("param"), "guided_json.properties.a.uniqueItems");
     EXPECT_EQ(parse_json(replica.post(path, body(R"("regex":"(")")).body).at("error").at("code"),
               "invalid_grammar");
-    EXPECT_EQ(replica.post(path, body()).status, 200);
+    EXPECT_EQ(replica.post(path, body("")).status, 200);
     EXPECT_EQ(replica.model().requests().back().grammar, nullptr);
   }
 }

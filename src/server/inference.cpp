@@ -145,7 +145,7 @@ asio::awaitable<void> send_events(net::EventStream& stream, const std::vector<js
 // llama-server's event: a piece without text.
 json::object progress_event(const Answer& answer, const Choice& choice, const chat::PromptProgress& progress,
                             const AnswerFormat& format) {
-  json::object event = format.piece(answer, choice, {});
+  json::object event = format.piece(answer, choice, {}).at(0);
   json::object& shown = event["prompt_progress"].emplace_object();
   shown["total"] = progress.total;
   shown["cache"] = progress.cached;

@@ -136,7 +136,7 @@ TEST(Progress, IsShownOnRequestOnly) {
       if (!event.contains("prompt_progress")) continue;
       ++seen;
       EXPECT_EQ(to_text(event.at("prompt_progress")),
-                R"({"total":100,"cache":20,"processed":60,"time_ms":1.25E1})");
+                R"({"total":100,"cache":20,"processed":60,"time_ms":12.5})");
       EXPECT_EQ(event.at("choices").as_array().size(), 1U);
     }
     EXPECT_EQ(seen, 1) << path;
