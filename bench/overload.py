@@ -28,7 +28,7 @@ NORMAL, CROWDED = 0.8, 8.0  # of the peak
 def serving(binary, model, flags):
     """A server on a free port with the key "k" and the model name "m"; yields the port."""
     command = [str(binary), "serve", str(model), "--port", "0", "--api-key", "k", "--served-model-name", "m",
-               "--request-log", os.devnull, *flags]
+               "--request-log", os.devnull, "--max-queue-wait", "auto", *flags]
     with tempfile.TemporaryFile("w+") as log:
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         try:

@@ -142,6 +142,12 @@ void check_same_tokens(const tokenizer::Tokenizer& draft, const tokenizer::Token
       differ(fmt::format("token {} is not the same", id));
 }
 
+// Absent: by what is measured.
+std::optional<double> queue_wait(const EngineConfig& config) {
+  if (config.max_queue_wait == "auto") return std::nullopt;
+  return std::stod(config.max_queue_wait);  // checked where it was read
+}
+
 class LocalModel final : public RunningModel {
  public:
   LocalModel(const std::string& name_or_path, const EngineConfig& config)
@@ -281,7 +287,7 @@ class LocalModel final : public RunningModel {
             .prefix_cache = config.prefix_cache == "on" ? engine::PrefixCache::on : engine::PrefixCache::off,
             .speculation = speculation(config),
             .state_snapshots = cache.state_snapshots,
-            .queue_wait_seconds_max = config.max_queue_wait,
+            .queue_wait_seconds_max = queue_wait(config),
             .vocab_size = tokenizer_->size(),
             .end_tokens = {stops.begin(), stops.end()},
             .model_name = served_name(config),
@@ -449,11 +455,12 @@ void add_engine_options(CLI::App& app, EngineConfig& config) {
   app.add_option("--reasoning-parser", config.reasoning_parser,
                  "tags of the model's reasoning: think, mistral, seed, harmony or none (default: as its chat "
                  "template shows)");
-  app.add_option("--max-queue-wait", config.max_queue_wait,
-                 "seconds that a request may have to wait before it is refused with 429; 0: any (default: as "
-                 "long as a "
-                 "first token takes, for a burst as long as a generation takes)")
-      ->check(CLI::Range(0.0, 86400.0));
+  app.add_option(
+         "--max-queue-wait", config.max_queue_wait,
+         "refuse with 429 what would have to wait longer: seconds, 0 (any wait, while the queue has room), "
+         "or auto (as long as a first token takes, for a burst as long as a generation takes)")
+      ->check(CLI::Range(0.0, 86400.0) | CLI::IsMember({"auto"}))
+      ->capture_default_str();
   app.add_flag("--exact", config.exact, "float32 arithmetic in the reference order (slower)");
 }
 

@@ -42,7 +42,7 @@ struct EngineConfig {
   int64_t lora_refresh_seconds = limits::kAdapterRefreshSeconds;  // 0: the folder is read once
   int64_t max_loras = limits::kAdapters, max_lora_rank = limits::kAdapterRank;
   std::string lora_memory = "1G";
-  std::optional<double> max_queue_wait;  // seconds; absent: by what is measured
+  std::string max_queue_wait = "0";  // seconds, or "auto": by what is measured
 };
 void add_engine_options(CLI::App& app, EngineConfig& config);
 void add_adapter_options(CLI::App& app, EngineConfig& config);  // of the same

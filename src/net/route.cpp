@@ -56,15 +56,17 @@ json::object answer_response(const RouteSpec& spec) {
   content[spec.answer] = media(answer_schema(spec));
   const bool streams = std::any_of(spec.fields.begin(), spec.fields.end(),
                                    [](const Field& field) { return field.name == "stream"; });
-  if (streams) content["text/event-stream"] = media(json::object{{"type", "string"}});
+  if (streams) content["text/event-stream"] = media(json::object());  // events, with a name or without
   response["description"] = "the answer";
   response["content"] = std::move(content);
   return response;
 }
 
-json::object error_response() {
+json::object error_response(ErrorShape shape) {
   json::object response, content;
-  content["application/json"] = media(json::object{{"$ref", "#/components/schemas/Error"}});
+  const bool anthropic = shape == ErrorShape::anthropic;
+  content["application/json"] = media(json::object{
+      {"$ref", anthropic ? "#/components/schemas/AnthropicError" : "#/components/schemas/Error"}});
   response["description"] = "an error";
   response["content"] = std::move(content);
   return response;
@@ -91,7 +93,7 @@ json::object operation(const RouteSpec& spec) {
     result["requestBody"] = std::move(body);
   }
   responses["200"] = answer_response(spec);
-  responses["default"] = error_response();
+  responses["default"] = error_response(spec.errors);
   result["responses"] = std::move(responses);
   if (spec.auth == AuthPolicy::open) result["security"] = json::array();
   return result;
@@ -110,6 +112,16 @@ json::object components() {
                                    {"param", {{"type", json::array{"string", "null"}}}},
                                    {"code", {{"type", json::array{"string", "null"}}}},
                                    {"request_id", {{"type", "string"}}}}}}}}}};
+  const json::value anthropic_error = {
+      {"type", "object"},
+      {"required", {"type", "error", "request_id"}},
+      {"properties",
+       {{"type", {{"const", "error"}}},
+        {"error",
+         {{"type", "object"},
+          {"required", {"type", "message"}},
+          {"properties", {{"type", {{"type", "string"}}}, {"message", {{"type", "string"}}}}}}},
+        {"request_id", {{"type", "string"}}}}}};
   const json::value usage = {{"type", "object"},
                              {"required", {"prompt_tokens", "completion_tokens", "total_tokens"}},
                              {"properties",
@@ -118,6 +130,7 @@ json::object components() {
                                {"total_tokens", {{"type", "integer"}}}}}};
   json::object schemas, schemes, result;
   schemas["Error"] = error;
+  schemas["AnthropicError"] = anthropic_error;
   schemas["Usage"] = usage;
   schemes["key"] = {{"type", "http"}, {"scheme", "bearer"}};
   result["schemas"] = std::move(schemas);

@@ -27,12 +27,14 @@ def test_the_judge_sees_each_bar_missed(worse):
     assert len(missed) == len(worse)
 
 
-def test_ten_times_the_load_leaves_the_admitted_alone(start, model_path):
-    server = start(model_path, "--context", 512, "--served-model-name", "m")
-    measured = overload.measure(server.port, 1000 if LONG else 60, clients=(16, 32) if LONG else (32,), key=KEY)
-    verdicts = overload.judge(measured, slack=3)
-    assert measured["crowded"]["refused"] > 100 and measured["crowded"]["admitted"] >= (1000 if LONG else 50)
-    assert all(met for *_, met in verdicts.values()), (verdicts, measured)
+if LONG:  # it measures waits of tens of milliseconds: only on a machine that does nothing else
+
+    def test_ten_times_the_load_leaves_the_admitted_alone(start, model_path):
+        server = start(model_path, "--context", 512, "--served-model-name", "m", "--max-queue-wait", "auto")
+        measured = overload.measure(server.port, 1000, clients=(16, 32), key=KEY)
+        verdicts = overload.judge(measured, slack=3)
+        assert measured["crowded"]["refused"] > 100 and measured["crowded"]["admitted"] >= 1000
+        assert all(met for *_, met in verdicts.values()), (verdicts, measured)
 
 
 # ---- deadlines ---------------------------------------------------------------------------------------------------------
@@ -40,7 +42,7 @@ def test_ten_times_the_load_leaves_the_admitted_alone(start, model_path):
 def test_a_deadline_ends_a_generation(start):
     server = start(TINY)
     began = time.monotonic()
-    answer = server.complete("abc", max_tokens=400, ignore_eos=True, timeout_ms=1)
+    answer = server.complete("abc", max_tokens=100, ignore_eos=True, timeout_ms=1)
     assert answer.status == 504 and answer.error()["code"] == "deadline_exceeded"
     assert time.monotonic() - began < 5
     wait_for(lambda: server.kv_blocks()["referenced"] == 0, 5, "its blocks are free")
