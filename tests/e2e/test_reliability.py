@@ -191,7 +191,7 @@ def test_a_bug_in_the_engine_ends_every_stream_and_the_process(broken):
 
 
 # In every stage: a step, a worker thread, the io thread itself (where nobody can ask whether it is ready).
-@pytest.mark.parametrize("point", ["engine_step", "chat_template"] + LONG * ["http_read", "request_parse", "tokenize",
+@pytest.mark.parametrize("point", ["engine_step"] + LONG * ["chat_template", "http_read", "request_parse", "tokenize",
                                    "engine_submit", "engine_sample", "detokenize"])
 def test_what_hangs_ends_every_stream_and_the_process(start, point):
     limit = 2
