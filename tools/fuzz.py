@@ -2,26 +2,34 @@
 """Runs fuzz targets (src/*/NAME_fuzz.cpp) with clang's libFuzzer under AddressSanitizer and UndefinedBehaviorSanitizer.
 
   fuzz.py list
-  fuzz.py run NAME|all [--seconds S] [--runs N]    starts from tests/fuzz/NAME.corpus; new inputs stay in build/fuzz/corpus/NAME
+  fuzz.py run NAME|all [--seconds S | --runs N]     starts from tests/fuzz/NAME.corpus; new inputs stay in build/fuzz/corpus/NAME
+  fuzz.py campaign                                  the fixed numbers of runs below: 10^7 over all targets
   fuzz.py add NAME FILE...                          more inputs for build/fuzz/corpus/NAME
   fuzz.py save NAME|all [--limit BYTES]             the smallest inputs with all that they reach, packed into tests/fuzz/NAME.corpus
 
-A run prints one line a target: executions, executions a second, edges and features covered, inputs, crashes. What crashed lies in
-build/fuzz/crashes/NAME. Needs clang 15 or newer with its runtime (Debian: clang-16 libclang-rt-16-dev).
+A run prints one line a target, a row of a Markdown table: executions, seconds, edges and features covered, inputs of the corpus, and
+what it found. The inputs that crashed, leaked or hung (more than 5 s) lie in build/fuzz/crashes/NAME. Needs clang 15 or newer with
+its runtime (Debian: clang-16 libclang-rt-16-dev).
 """
 import argparse
 import hashlib
+import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "fuzz"
 PACKED = ROOT / "tests" / "fuzz"
-INPUT_BYTES = {"gguf": 65536, "safetensors": 8192, "tokenizer_json": 16384, "http_header": 2048, "sse": 2048}
+INPUT_BYTES = {"gguf": 65536, "safetensors": 8192, "tokenizer_json": 16384, "http_header": 2048, "sse": 2048,
+               "tool_parser": 1024, "adapter": 8192}
 INPUT_BYTES_DEFAULT = 4096
+CAMPAIGN_RUNS = {"http_header": 2_000_000, "sse": 1_500_000, "safetensors": 2_000_000, "http_body": 1_000_000}
+CAMPAIGN_RUNS_DEFAULT = 500_000
+FINDINGS = ("crash", "leak", "timeout", "oom")  # how libFuzzer begins the names of such inputs
 
 
 def targets():
@@ -73,36 +81,48 @@ def fill_corpus(name):
 def figures(report):
     """What libFuzzer says at its end."""
     executed = re.search(r"number_of_executed_units: (\d+)", report)
-    rate = re.search(r"average_exec_per_sec:\s+(\d+)", report)
     covered = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", report)
-    return {"runs": int(executed[1]) if executed else 0, "rate": int(rate[1]) if rate else 0,
+    return {"runs": int(executed[1]) if executed else 0,
             "edges": int(covered[-1][0]) if covered else 0, "features": int(covered[-1][1]) if covered else 0,
             "inputs": int(covered[-1][2]) if covered else 0}
 
 
-def run(name, options):
+def environment():
+    """What targets write to a temporary folder stays in memory."""
+    memory = pathlib.Path("/dev/shm")
+    return {**os.environ, **({"TMPDIR": str(memory)} if os.access(memory, os.W_OK) else {})}
+
+
+def print_head():
+    print("| target | executions | seconds | edges | features | inputs | crashes | leaks | hangs | out of memory |")
+    print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
+
+
+def run(name, seconds, runs):
+    """`seconds` 0: no limit of time; `runs` -1: no limit of executions. False: it found something."""
     fill_corpus(name)
     crashes = BUILD / "crashes" / name
     crashes.mkdir(parents=True, exist_ok=True)
     before = set(crashes.iterdir())
-    command = [program(name), BUILD / "corpus" / name, f"-artifact_prefix={crashes}/", f"-max_total_time={options.seconds}",
-               f"-runs={options.runs}", f"-max_len={INPUT_BYTES.get(name, INPUT_BYTES_DEFAULT)}", "-rss_limit_mb=2048", "-timeout=5",
-               "-print_final_stats=1", "-use_value_profile=0"]
+    command = [program(name), BUILD / "corpus" / name, f"-artifact_prefix={crashes}/", f"-max_total_time={seconds}", f"-runs={runs}",
+               f"-max_len={INPUT_BYTES.get(name, INPUT_BYTES_DEFAULT)}", "-rss_limit_mb=2048", "-timeout=5", "-print_final_stats=1"]
     dictionary = PACKED / f"{name}.dict"
     if dictionary.exists():
         command.append(f"-dict={dictionary}")
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    begin = time.monotonic()
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, env=environment())
+    taken = time.monotonic() - begin
     report = result.stdout.decode(errors="replace")
     (BUILD / f"{name}.log").write_text(report)
     found = sorted(set(crashes.iterdir()) - before)
-    crashed = result.returncode != 0
     numbers = figures(report)
-    print(f"{name:16} {numbers['runs']:>10} runs {numbers['rate']:>7}/s  {numbers['edges']:>6} edges {numbers['features']:>7} features "
-          f"{numbers['inputs']:>6} inputs  {'FAILED' if crashed else 'no crash'}", flush=True)
-    if crashed:
+    counts = [sum(path.name.startswith(f"{kind}-") for path in found) for kind in FINDINGS]
+    print(f"| {name} | {numbers['runs']:,} | {taken:.0f} | {numbers['edges']:,} | {numbers['features']:,} | {numbers['inputs']:,} | "
+          + " | ".join(str(count) for count in counts) + " |", flush=True)
+    if result.returncode != 0:
         print("\n".join(report.splitlines()[-40:]))
         print("\n".join(f"input: {path.relative_to(ROOT)}" for path in found))
-    return not crashed
+    return result.returncode == 0
 
 
 def save(name, options):
@@ -111,7 +131,7 @@ def save(name, options):
     merged.mkdir(parents=True)
     fill_corpus(name)
     subprocess.run([program(name), "-merge=1", "-timeout=5", "-rss_limit_mb=2048", merged, BUILD / "corpus" / name], check=True,
-                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
     kept, size = [], 0
     for data in sorted((path.read_bytes() for path in merged.iterdir()), key=lambda data: (len(data), data)):
         if size + len(data) > options.limit:
@@ -125,11 +145,11 @@ def save(name, options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["list", "run", "add", "save"])
+    parser.add_argument("command", choices=["list", "run", "campaign", "add", "save"])
     parser.add_argument("name", nargs="?", default="all")
     parser.add_argument("files", nargs="*", type=pathlib.Path)
-    parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--runs", type=int, default=-1)
+    parser.add_argument("--seconds", type=int, help="for each target; 60 where --runs is not given")
+    parser.add_argument("--runs", type=int, help="for each target")
     parser.add_argument("--limit", type=int, default=150_000)
     options = parser.parse_args()
     known = targets()
@@ -147,7 +167,12 @@ def main():
         for name in names:
             save(name, options)
         return None
-    good = [run(name, options) for name in names]
+    print_head()
+    if options.command == "campaign":
+        good = [run(name, 0, CAMPAIGN_RUNS.get(name, CAMPAIGN_RUNS_DEFAULT)) for name in names]
+    else:
+        seconds = options.seconds if options.seconds is not None else 0 if options.runs else 60
+        good = [run(name, seconds, options.runs or -1) for name in names]
     return sys.exit(0 if all(good) else 1)
 
 

@@ -5,12 +5,15 @@
 #include <cstdlib>
 #include <random>
 
-#include "base/json.h"
+#include "chat/testing/parsed_answer.h"
 
 namespace neutrino::chat {
 namespace {
 
 using Kind = AnswerPiece::Kind;
+using testing::merged;
+using testing::ParsedAnswer;
+using testing::show;
 
 // What a model wrote, and what it means: r(reasoning) c(content) f{arguments}, a "!" at the end for a failed parse.
 struct Transcript {
@@ -19,10 +22,6 @@ struct Transcript {
   std::string text;
   std::string pieces;
 };
-
-const char kWeather[] =
-    R"({"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"},
-  "units": {"enum": ["C", "F"]}, "where": {"type": ["string", "null"]}, "tags": {"type": "array"}}})";
 
 std::shared_ptr<const AnswerSyntax> syntax_of(const Transcript& transcript) {
   auto syntax = std::make_shared<AnswerSyntax>();
@@ -33,66 +32,22 @@ std::shared_ptr<const AnswerSyntax> syntax_of(const Transcript& transcript) {
   }
   if (!reasoning.empty()) syntax->reasoning = find_reasoning_tags(reasoning);
   if (*transcript.syntax) syntax->calls = &find_tool_syntax(transcript.syntax);
-  const json::object schema = parse_json(kWeather).as_object();
-  for (const char* name : {"weather", "now", "f"}) syntax->tools.parameters[name] = schema;
+  syntax->tools = testing::weather_tools();
   return syntax;
 }
 
-void show(std::string& out, const std::vector<AnswerPiece>& pieces) {
-  for (const AnswerPiece& piece : pieces) switch (piece.kind) {
-      case Kind::reasoning: out += "r(" + piece.text + ")"; break;
-      case Kind::content: out += "c(" + piece.text + ")"; break;
-      case Kind::call_begin: out += piece.name; break;
-      case Kind::call_arguments: out += piece.text; break;
-      case Kind::call_end: out += ";";
-    }
-}
-
-// Pieces of one kind that follow one another become one.
-std::vector<AnswerPiece> merged(const std::vector<ReadPiece>& pieces) {
-  std::vector<AnswerPiece> all;
-  for (const ReadPiece& read : pieces) {
-    const AnswerPiece& piece = read.piece;
-    const bool text = piece.kind != Kind::call_begin && piece.kind != Kind::call_end;
-    if (text && !all.empty() && all.back().kind == piece.kind)
-      all.back().text += piece.text;
-    else
-      all.push_back(piece);
-  }
-  return all;
-}
-
-struct Parsed {
-  std::vector<ReadPiece> pieces;
-  bool failed = false;
-  std::string text() const {
-    std::string out;
-    show(out, merged(pieces));
-    return out + (failed ? "!" : "");
-  }
-};
-
 // `cut`: how many bytes the next piece has.
 template <typename Cut>
-Parsed parse(const Transcript& transcript, std::string_view text, Cut cut) {
-  AnswerParser parser(syntax_of(transcript), "id");
-  Parsed parsed;
-  const auto take = [&] {
-    for (ReadPiece& piece : parser.take()) parsed.pieces.push_back(std::move(piece));
-  };
-  while (!text.empty()) {
-    const size_t size = std::min<size_t>(text.size(), cut());
-    parser.push(text.substr(0, size));
-    text.remove_prefix(size);
-    take();
+ParsedAnswer parse(const Transcript& transcript, std::string_view text, Cut cut) {
+  std::vector<std::string_view> parts;
+  for (size_t size; !text.empty(); text.remove_prefix(size)) {
+    size = std::min<size_t>(text.size(), cut());
+    parts.push_back(text.substr(0, size));
   }
-  parser.finish();
-  take();
-  parsed.failed = parser.failed();
-  return parsed;
+  return testing::parse_parts(syntax_of(transcript), parts);
 }
 
-Parsed parse_whole(const Transcript& transcript) {
+ParsedAnswer parse_whole(const Transcript& transcript) {
   return parse(transcript, transcript.text, [] { return std::string::npos; });
 }
 
@@ -195,7 +150,7 @@ std::vector<Transcript> transcripts() {
 
 TEST(AnswerParser, ReadsEverySyntax) {
   for (const Transcript& transcript : transcripts())
-    EXPECT_EQ(parse_whole(transcript).text(), transcript.pieces)
+    EXPECT_EQ(show(parse_whole(transcript)), transcript.pieces)
         << transcript.syntax << ": " << transcript.text;
 }
 
@@ -212,9 +167,9 @@ TEST(AnswerParser, EverySyntaxHasATranscriptWithACall) {
 TEST(AnswerParser, DoesNotDependOnHowTheTextIsCut) {
   std::mt19937 random(1);
   for (const Transcript& transcript : transcripts()) {
-    EXPECT_EQ(parse(transcript, transcript.text, [] { return 1; }).text(), transcript.pieces);
+    EXPECT_EQ(show(parse(transcript, transcript.text, [] { return 1; })), transcript.pieces);
     for (int i = 0; i < 20; ++i)
-      EXPECT_EQ(parse(transcript, transcript.text, [&] { return 1 + random() % 9; }).text(),
+      EXPECT_EQ(show(parse(transcript, transcript.text, [&] { return 1 + random() % 9; })),
                 transcript.pieces);
   }
 }
@@ -223,8 +178,7 @@ TEST(AnswerParser, HoldsBackNoMoreThanItMust) {
   AnswerParser parser(syntax_of({"hermes", "think", "", ""}), "id");
   const auto push = [&](std::string_view text) {
     parser.push(text);
-    Parsed parsed{.pieces = parser.take()};
-    return parsed.text();
+    return show({.pieces = parser.take()});
   };
   EXPECT_EQ(push("<thi"), "");
   EXPECT_EQ(push("nk>a b "), "r(a b)");
@@ -239,76 +193,10 @@ TEST(AnswerParser, HoldsBackNoMoreThanItMust) {
 
 // ---- nothing is lost
 
-// Every byte of the raw text is in a piece, is white space, or belongs to markup.
-std::string lost_text(std::string_view raw, const Parsed& parsed, const Transcript& transcript) {
-  std::vector<bool> shown(raw.size(), false);
-  for (const ReadPiece& piece : parsed.pieces)
-    for (size_t i = piece.begin; i < piece.end; ++i) shown[i] = true;
-  std::string rest;
-  for (size_t i = 0; i < raw.size(); ++i) {
-    if (shown[i])
-      rest += '\0';  // no markup reaches over it
-    else if (!is_space(raw[i]))
-      rest += raw[i];
-  }
-  for (const std::string id : {"[CALL_ID]", "\"id\":\""})  // of the model's own making: ours takes its place
-    for (size_t at = rest.find(id); at != std::string::npos; at = rest.find(id, at + 1))
-      for (const size_t begin = at + id.size();
-           begin < rest.size() && std::isalnum(static_cast<unsigned char>(rest[begin]));)
-        rest.erase(begin, 1);
-  std::vector<std::string> markup = {"\"name\"",
-                                     "\"arguments\"",
-                                     "\"parameters\"",
-                                     "\"type\":\"function\"",
-                                     "\"function\"",
-                                     "\"id\":\"abc123def\"",
-                                     "\"id\"",
-                                     "\"type\"",
-                                     "<function=",
-                                     "</function>",
-                                     "<parameter=",
-                                     "</parameter>",
-                                     "<arg_key>",
-                                     "</arg_key>",
-                                     "<arg_value>",
-                                     "</arg_value>",
-                                     "```json",
-                                     "```",
-                                     "function",
-                                     "abc123def",
-                                     "assistant",
-                                     "analysis",
-                                     "commentary",
-                                     "final",
-                                     "to=functions.",
-                                     "json",
-                                     "{",
-                                     "}",
-                                     "[",
-                                     "]",
-                                     "(",
-                                     ")",
-                                     "=",
-                                     ":",
-                                     ",",
-                                     ";",
-                                     "\"",
-                                     "'",
-                                     ">"};
-  if (*transcript.syntax)
-    for (const std::string_view marker : find_tool_syntax(transcript.syntax).markers)
-      markup.emplace_back(marker);
-  for (const ReasoningTags& tags : reasoning_tags()) {
-    markup.emplace_back(tags.open);
-    markup.emplace_back(tags.close);
-  }
-  for (const std::string_view marker : kHarmonySyntax.markers) markup.emplace_back(marker);
-  std::ranges::sort(markup, std::greater(), &std::string::size);
-  for (const std::string& text : markup)
-    for (size_t at; !text.empty() && (at = rest.find(text)) != std::string::npos;)
-      rest.replace(at, text.size(), 1, '\0');
-  std::erase(rest, '\0');
-  return rest;
+std::string lost_text(std::string_view raw, const ParsedAnswer& parsed, const Transcript& transcript) {
+  return testing::lost_text(
+      raw, parsed,
+      testing::markup_texts(*transcript.syntax ? &find_tool_syntax(transcript.syntax) : nullptr));
 }
 
 std::string mutated(std::string text, const std::vector<Transcript>& all, std::mt19937& random) {
@@ -339,11 +227,11 @@ TEST(AnswerParser, LosesNothingOfMutatedTranscripts) {
   for (int i = 0; i < rounds && !HasFailure(); ++i) {
     const Transcript& transcript = all[random() % all.size()];
     const std::string text = mutated(transcript.text, all, random);
-    const Parsed whole = parse(transcript, text, [] { return std::string::npos; });
-    const Parsed cut = parse(transcript, text, [&] { return 1 + random() % 5; });
-    ASSERT_EQ(whole.text(), cut.text()) << text;
+    const ParsedAnswer whole = parse(transcript, text, [] { return std::string::npos; });
+    const ParsedAnswer cut = parse(transcript, text, [&] { return 1 + random() % 5; });
+    ASSERT_EQ(show(whole), show(cut)) << text;
     ASSERT_EQ(lost_text(text, whole, transcript), "") << transcript.syntax << " " << text << "\n"
-                                                      << whole.text();
+                                                      << show(whole);
     failed += whole.failed;
     for (const AnswerPiece& piece : merged(whole.pieces)) calls += piece.kind == Kind::call_begin;
   }
@@ -359,13 +247,11 @@ TEST(AnswerParser, ArgumentsOfWholeCallsAreObjects) {
   for (int i = 0; i < 3'000; ++i) {
     const Transcript& transcript = all[random() % all.size()];
     const std::string text = mutated(transcript.text, all, random);
-    const Parsed parsed = parse(transcript, text, [] { return std::string::npos; });
+    const ParsedAnswer parsed = parse(transcript, text, [] { return std::string::npos; });
     if (parsed.failed) continue;
     for (const AnswerPiece& piece : merged(parsed.pieces)) {
       if (piece.kind != Kind::call_arguments) continue;
-      json::error_code error;
-      const json::value value = json::parse(piece.text, error);
-      ASSERT_TRUE(!error && value.is_object()) << piece.text;
+      ASSERT_TRUE(testing::is_json_object(piece.text)) << piece.text;
       ++objects;
     }
   }
@@ -375,7 +261,7 @@ TEST(AnswerParser, ArgumentsOfWholeCallsAreObjects) {
 TEST(AnswerParser, LostTextIsSeen) {
   const Transcript transcript{"hermes", "", "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>",
                               ""};
-  Parsed parsed = parse_whole(transcript);
+  ParsedAnswer parsed = parse_whole(transcript);
   EXPECT_EQ(lost_text(transcript.text, parsed, transcript), "");
   parsed.pieces.erase(parsed.pieces.begin());  // the name
   EXPECT_EQ(lost_text(transcript.text, parsed, transcript), "f");

@@ -18,7 +18,7 @@ std::string_view trimmed(std::string_view text) {
 bool is_json(std::string_view text) {
   json::error_code error;
   json::parse_options options;
-  options.max_depth = limits::kJsonDepth;
+  options.max_depth = limits::kJsonDepth - 1;  // it stands in the object of all arguments
   json::parse(text, error, {}, options);
   return !error;
 }
