@@ -281,15 +281,26 @@ void Connection::end_revoked() {
 
 // Nobody else will write any more, and this is not waited for. A peer that does not read has no room for it.
 void Connection::last_words(const Error& error) {
-  if (!exchange_ || !exchange_->owes_completion()) return;
   keep_alive_ = false;
-  last_words_ = exchange_->last_words(error);
-  if (waiting_ != Waiting::writing && !stream_->write_now(last_words_))
+  if (exchange_ && exchange_->owes_completion()) {
+    end_with(exchange_->last_words(error));
+    if (state_.options.on_complete) state_.options.on_complete(exchange_->request(), exchange_->completion());
+    exchange_->completed();
+    interrupt(Interruption::client_gone);
+  } else if (!exchange_) {
+    Request request;
+    request.id = request_id({});
+    end_with(Exchange(*this, request).last_words(error));
+  }
+}
+
+void Connection::end_with(std::string bytes) {
+  last_words_ = std::move(bytes);
+  if (waiting_ == Waiting::writing) return;
+  if (stream_->write_now(last_words_) > 0)
+    ::shutdown(stream_->socket().native_handle(), SHUT_WR);
+  else if (exchange_)
     asio::co_spawn(stream_->executor(), stream_->write_some(last_words_), asio::detached);
-  if (state_.options.on_complete && exchange_->owes_completion())
-    state_.options.on_complete(exchange_->request(), exchange_->completion());
-  exchange_->completed();
-  interrupt(Interruption::client_gone);
 }
 
 void Connection::close() { stream_->close(); }
@@ -311,9 +322,12 @@ asio::awaitable<bool> Connection::read_more() {
 asio::awaitable<bool> Connection::write_all(std::string_view bytes) {
   fault_point("http_write");
   while (!bytes.empty() && stream_->is_open()) {
-    wait_for(Waiting::writing, state_.options.timeouts.write_stall);
-    const size_t sent = co_await stream_->write_some(bytes);
-    waiting_ = Waiting::nothing;
+    size_t sent = stream_->write_now(bytes);
+    if (sent == 0) {
+      wait_for(Waiting::writing, state_.options.timeouts.write_stall);
+      sent = co_await stream_->write_some(bytes);
+      waiting_ = Waiting::nothing;
+    }
     if (sent == 0) co_return false;
     bytes.remove_prefix(sent);
   }

@@ -49,10 +49,11 @@ class Connection {
 
   // For the server, on the io thread.
   void check_deadline(std::chrono::steady_clock::time_point now);
-  bool evictable() const { return !exchange_ && stream_->is_open(); }  // between requests
+  bool evictable() const { return !exchange_ && stream_->is_open(); }  // no request has arrived
   std::chrono::steady_clock::time_point since() const { return since_; }
   void interrupt(Interruption interruption);
   void end_revoked();  // interrupts a request whose key is not among the keys any more
+  // Any thread, if the io thread hangs: the error is the end of what is being answered, or the answer to what may be arriving.
   void last_words(const Error& error);
   void close();
 
@@ -77,6 +78,7 @@ class Connection {
   asio::awaitable<bool> write_all(std::string_view bytes);
   std::string_view unread() const { return std::string_view(buffer_).substr(consumed_); }
   void consume(size_t bytes);
+  void end_with(std::string bytes);
   void wait_for(Waiting what, milliseconds at_most);
   void begin_request(Exchange& exchange);
   void finish_request(const Request& request, Exchange& exchange);

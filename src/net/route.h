@@ -20,7 +20,7 @@ namespace neutrino::net {
 
 // Who may call: anyone, or a key with that scope. Deny is what a forgotten policy means: every route must name one of the others
 // (has_policy() is asserted at compile time).
-enum class AuthPolicy : uint8_t { deny, open, inference, metrics, admin, key = inference };
+enum class AuthPolicy : uint8_t { deny, open, inference, metrics, admin };
 
 // May it start while the server drains?
 enum class Admission : uint8_t { while_serving, always };

@@ -58,11 +58,14 @@ struct HttpServer::Impl {
     take_keys(all_keys());
     take_tls(load_tls(state.options.tls));
   }
-  ~Impl() { acceptor.reset(); }
+  ~Impl() {
+    refused.clear();
+    acceptor.reset();
+  }
 
   void listen();
   asio::awaitable<void> accept_clients();
-  asio::awaitable<void> serve_client(tcp::socket socket);
+  asio::awaitable<void> serve_client(std::unique_ptr<Connection> connection);
   asio::awaitable<void> tick();
   bool make_room();
   ApiKeys all_keys() const;
@@ -74,7 +77,8 @@ struct HttpServer::Impl {
   void request_ended();
   void interrupt_all();
   void finish();
-  void last_words(const Error& error);
+  void last_words(const Error& error, bool io_hangs);
+  void refuse_unaccepted(const Error& error);
 
   ServerState state;
   FileWatch tls_files{state.options.tls.all()};
@@ -82,6 +86,7 @@ struct HttpServer::Impl {
                                                     : std::vector{state.options.key_file}};
   std::vector<std::function<void()>> stop_callbacks;
   std::optional<tcp::acceptor> acceptor;
+  std::vector<std::unique_ptr<Connection>> refused;  // unread, by the last words of another thread
   std::atomic<bool> draining{false};
   std::atomic<int64_t> connection_count{0}, in_flight{0}, body_bytes{0};
   SteadyClock::time_point interrupt_at{}, give_up_at{};
@@ -104,6 +109,7 @@ void HttpServer::Impl::listen() {
   acceptor.emplace(io);
   acceptor->open(endpoint.protocol());
   acceptor->set_option(tcp::acceptor::reuse_address(true));
+  acceptor->non_blocking(true);
   acceptor->bind(endpoint, error);
   if (!error) acceptor->listen(tcp::acceptor::max_listen_connections, error);
   if (error == asio::error::address_in_use)
@@ -119,8 +125,12 @@ void HttpServer::Impl::listen() {
 asio::awaitable<void> HttpServer::Impl::accept_clients() {
   asio::steady_timer pause(io);
   while (!finished) {
-    auto [error, socket] = co_await acceptor->async_accept(asio::as_tuple(asio::use_awaitable));
-    if (finished || error == asio::error::operation_aborted) co_return;
+    // Accepted only here, so that at any time a client is in the kernel's queue or among the connections: see last_words().
+    co_await acceptor->async_wait(tcp::acceptor::wait_read, asio::as_tuple(asio::use_awaitable));
+    if (finished) co_return;
+    boost::system::error_code error;
+    tcp::socket socket = acceptor->accept(error);
+    if (error == asio::error::would_block) continue;
     if (error) {  // out of file descriptors: let some connections end
       make_room();
       pause.expires_after(milliseconds(50));
@@ -128,15 +138,16 @@ asio::awaitable<void> HttpServer::Impl::accept_clients() {
       continue;
     }
     const bool full = static_cast<int64_t>(state.connections.size()) >= state.options.connections_max;
-    if (!full || make_room()) asio::co_spawn(io, serve_client(std::move(socket)), asio::detached);
+    if (full && !make_room()) continue;
+    auto connection = std::make_unique<Connection>(state, make_stream(std::move(socket), state.tls));
+    asio::co_spawn(io, serve_client(std::move(connection)), asio::detached);
   }
 }
 
-asio::awaitable<void> HttpServer::Impl::serve_client(tcp::socket socket) {
+asio::awaitable<void> HttpServer::Impl::serve_client(std::unique_ptr<Connection> connection) {
   connection_count.fetch_add(1);
   try {
-    Connection connection(state, make_stream(std::move(socket), state.tls));
-    co_await connection.run();
+    co_await connection->run();
   } catch (const std::exception& error) {
     spdlog::error("connection ended by an exception error=\"{}\"", error.what());
   }
@@ -261,8 +272,22 @@ void HttpServer::Impl::finish() {
   for (const auto& callback : stop_callbacks) callback();
 }
 
-void HttpServer::Impl::last_words(const Error& error) {
-  for (Connection* connection : state.connections) connection->last_words(error);
+// An io thread that runs answers those whose request has not arrived itself, until the process ends.
+void HttpServer::Impl::last_words(const Error& error, bool io_hangs) {
+  for (Connection* connection : state.connections)
+    if (io_hangs || !connection->evictable()) connection->last_words(error);
+  if (io_hangs) refuse_unaccepted(error);
+}
+
+// Clients in the kernel's queue. Closing their sockets with a request unread would take the answer back.
+void HttpServer::Impl::refuse_unaccepted(const Error& error) {
+  for (;;) {
+    boost::system::error_code none_left;
+    tcp::socket socket = acceptor->accept(none_left);
+    if (none_left) return;
+    refused.push_back(std::make_unique<Connection>(state, make_stream(std::move(socket), state.tls)));
+    refused.back()->last_words(error);
+  }
 }
 
 HttpServer::HttpServer(ServerOptions options) : impl_(new Impl(std::move(options))) {}
@@ -293,13 +318,13 @@ void HttpServer::last_words(const Error& error) {
     std::promise<void> done;
   };
   const auto said = std::make_shared<Said>();
-  const auto say = [impl = impl_.get(), said, error] {
+  const auto say = [impl = impl_.get(), said, error](bool io_hangs) {
     if (said->begun.exchange(true)) return;
-    impl->last_words(error);
+    impl->last_words(error, io_hangs);
     said->done.set_value();
   };
-  asio::post(impl_->io, say);
-  if (said->done.get_future().wait_for(kIoPatience) == std::future_status::timeout) say();
+  asio::post(impl_->io, [say] { say(false); });
+  if (said->done.get_future().wait_for(kIoPatience) == std::future_status::timeout) say(true);
 }
 
 int64_t HttpServer::stuck_ns() const {

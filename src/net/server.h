@@ -88,8 +88,8 @@ class HttpServer {
   void
   reload();  // any thread: reads keys and certificates again even if they look unchanged (every tick looks)
   // Any thread, for a process that ends because something hangs: everything that is being answered gets this error now (a stream
-  // its error event) and counts as ended. Handlers are left as they are; what they still send is dropped. Works even if the io
-  // thread itself hangs.
+  // its error event) and counts as ended. Handlers are left as they are; what they still send is dropped. If the io thread itself
+  // hangs, so do the clients get it whose requests nobody has read; through TLS nobody can then, and the process's end tells them.
   void last_words(const Error& error);
   bool draining() const;
   int64_t connections() const;

@@ -34,9 +34,10 @@ class PlainStream final : public Stream {
     const auto [error, sent] = co_await socket_.async_write_some(asio::buffer(bytes), kAwait);
     co_return error ? 0 : sent;
   }
-  bool write_now(std::string_view bytes) override {
-    ::send(socket_.native_handle(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-    return true;
+  size_t write_now(std::string_view bytes) override {
+    const ssize_t sent =
+        ::send(socket_.native_handle(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    return sent > 0 ? static_cast<size_t>(sent) : 0;
   }
 
  private:
@@ -82,7 +83,7 @@ class TlsStream final : public Stream {
     const auto [error, sent] = co_await stream_.async_write_some(asio::buffer(bytes), kAwait);
     co_return error ? 0 : sent;
   }
-  bool write_now(std::string_view) override { return false; }
+  size_t write_now(std::string_view) override { return 0; }
 
  private:
   asio::ssl::stream<tcp::socket> stream_;  // holds what it needs of its context

@@ -27,8 +27,9 @@ class Stream {
   virtual asio::awaitable<bool> handshake() = 0;                            // false: refused
   virtual asio::awaitable<size_t> read_some(char* to, size_t at_most) = 0;  // 0: the end, or an error
   virtual asio::awaitable<size_t> write_some(std::string_view bytes) = 0;   // 0: an error
-  // Any thread: what fits goes to the socket at once. False: it has to be encrypted, which takes write_some().
-  virtual bool write_now(std::string_view bytes) = 0;
+  // How many bytes the socket took at once. 0: it has no room, is closed, or they have to be encrypted: write_some() tells which.
+  // From any thread while no write is under way.
+  virtual size_t write_now(std::string_view bytes) = 0;
   virtual asio::awaitable<void> say_goodbye() = 0;  // nothing more is written; bounded by cancel() alone
 
   const asio::any_io_executor& executor() const { return executor_; }

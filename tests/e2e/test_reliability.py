@@ -191,12 +191,16 @@ def test_a_bug_in_the_engine_ends_every_stream_and_the_process(broken):
 
 
 # In every stage: a step, a worker thread, the io thread itself (where nobody can ask whether it is ready).
-@pytest.mark.parametrize("point", ["engine_step"] + LONG * ["chat_template", "http_read", "request_parse", "tokenize",
-                                   "engine_submit", "engine_sample", "detokenize"])
+# A request passes most of them once; eight are asked.
+HANGS = {"engine_step": 150, "chat_template": 6, "http_write": 150, "http_read": 6, "request_parse": 6, "tokenize": 6, "engine_submit": 6,
+         "engine_sample": 150, "detokenize": 150}
+
+
+@pytest.mark.parametrize("point", list(HANGS)[:3] + LONG * list(HANGS)[3:])
 def test_what_hangs_ends_every_stream_and_the_process(start, point):
     limit = 2
     server = start(TINY, "--threads", 1, "--watchdog-timeout", limit, binary=DEBUG,
-                   environment={"NEUTRINO_FAULT": f"{point}:hang@{150 if point in ('engine_step', 'engine_sample', 'detokenize') else 12}"})
+                   environment={"NEUTRINO_FAULT": f"{point}:hang@{HANGS[point]}"})
     def stream(index):
         began = time.monotonic()
         body = {"messages": [{"role": "user", "content": f"abc {index}"}], "max_tokens": 200, "ignore_eos": True}
