@@ -23,6 +23,7 @@
 #include "chat/grammar_tokens.h"
 #include "engine/engine.h"
 #include "engine/testing/loaded_model.h"
+#include "run_main.h"
 #include "tokenizer/tokenizer.h"
 
 namespace neutrino {
@@ -188,11 +189,4 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace neutrino
 
-int main(int argc, char** argv) {
-  try {
-    return neutrino::run(argc, argv);
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "grammar_bench: {}\n", error.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return neutrino::run_main(neutrino::run, argc, argv); }

@@ -4,12 +4,14 @@
     .venv/bin/python bench/overload.py MODEL [--admitted 1000] [-- flags of serve]
 
 Four phases, each a run of build/release/bench/load_generator with 32 + 16 tokens: the peak (a closed loop, the best number of
-clients), 1x (0.8 of that peak, at random times), 10x, and 1x again from five seconds after the last request of 10x. What must hold is
+clients, of a server that refuses nobody), then with `--max-queue-wait auto` 1x (0.8 of that peak, at random times), 10x, and 1x again
+from five seconds after the last request of 10x. What must hold is
 in `judge()`; every phase's figures, the generator's own CPU among them, are printed as one JSON object, and the exit code is 1 where a
 bar is missed. `--slack 3` is for machines that do something else besides.
 """
 import argparse
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -25,10 +27,10 @@ NORMAL, CROWDED = 0.8, 8.0  # of the peak
 
 
 @contextlib.contextmanager
-def serving(binary, model, flags):
+def serving(binary, model, flags, wait):
     """A server on a free port with the key "k" and the model name "m"; yields the port."""
     command = [str(binary), "serve", str(model), "--port", "0", "--api-key", "k", "--served-model-name", "m",
-               "--request-log", os.devnull, "--max-queue-wait", "auto", *flags]
+               "--request-log", os.devnull, "--max-queue-wait", wait, *flags]
     with tempfile.TemporaryFile("w+") as log:
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         try:
@@ -63,16 +65,20 @@ class Generator:
         return self.run("--rate", f"{rate:.4f}", "--requests", max(1, int(requests)), seed=seed)
 
 
-def measure(port, admitted, clients=(8, 16, 32), key="k"):
-    """The phases' figures, by name."""
-    generator = Generator(port, key)
-    generator.closed(8, 64, seed=1)  # warms everything up
-    closed = [generator.closed(count, max(admitted // 4, 4 * count), seed=2 + count) for count in clients]
+def measure(serve, admitted, clients=(8, 16, 32), key="k"):
+    """The phases' figures, by name. serve(wait): a context with the port of a server that bounds the wait so."""
+    with serve("0") as port:
+        generator = Generator(port, key)
+        generator.closed(8, 64, seed=1)  # warms everything up
+        closed = [generator.closed(count, max(admitted // 4, 4 * count), seed=2 + count) for count in clients]
     peak = max(run["answered_per_second"] for run in closed)
-    normal = generator.open(NORMAL * peak, admitted, seed=101)
-    crowded = generator.open(CROWDED * peak, 1.1 * admitted * CROWDED, seed=102)
-    time.sleep(5)
-    after = generator.open(NORMAL * peak, admitted / 4, seed=103)
+    with serve("auto") as port:
+        generator = Generator(port, key)
+        generator.open(NORMAL * peak, 100, seed=100)
+        normal = generator.open(NORMAL * peak, admitted, seed=101)
+        crowded = generator.open(CROWDED * peak, 1.1 * admitted * CROWDED, seed=102)
+        time.sleep(5)
+        after = generator.open(NORMAL * peak, admitted / 4, seed=103)
     return {"peak_per_second": peak, "closed": closed, "normal": normal, "crowded": crowded, "after": after}
 
 
@@ -101,8 +107,7 @@ def main():
     parser.add_argument("--slack", type=float, default=1.0, help="factor on every bar")
     parser.add_argument("flags", nargs="*", help="of serve, after --")
     options = parser.parse_args()
-    with serving(options.binary, options.model, options.flags) as port:
-        figures = measure(port, options.admitted)
+    figures = measure(functools.partial(serving, options.binary, options.model, options.flags), options.admitted)
     verdicts = judge(figures, options.slack)
     print(json.dumps(figures))
     for bar, (value, limit, met) in verdicts.items():

@@ -17,6 +17,7 @@
 #include "chat/testing/list_tokenizer.h"
 #include "engine/local_chat_model.h"
 #include "engine/testing/fake_model.h"
+#include "run_main.h"
 
 namespace neutrino {
 namespace {
@@ -113,11 +114,4 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace neutrino
 
-int main(int argc, char** argv) {
-  try {
-    return neutrino::run(argc, argv);
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "random_answers: {}\n", error.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return neutrino::run_main(neutrino::run, argc, argv); }

@@ -18,6 +18,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "run_main.h"
 #include "text/constraints.h"
 
 namespace neutrino {
@@ -188,11 +189,4 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace neutrino
 
-int main(int argc, char** argv) {
-  try {
-    return neutrino::run(argc, argv);
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "schema_conformance: {}\n", error.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return neutrino::run_main(neutrino::run, argc, argv); }
