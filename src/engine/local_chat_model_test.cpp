@@ -130,10 +130,14 @@ TEST(LocalChatModel, GivesLogprobsOfPromptAndAnswer) {
 }
 
 TEST(LocalChatModel, CancelsByIdAndByDestruction) {
+  std::atomic<bool> cancelled = false;
   Rig rig;
+  rig.model.before_forward = [&](const compute::Batch&) { cancelled.wait(false); };
   const auto held = rig.chat.generate(rig.request(900));
   EXPECT_TRUE(rig.chat.cancel("r"));
   EXPECT_FALSE(rig.chat.cancel("other"));
+  cancelled = true;
+  cancelled.notify_all();
   EXPECT_EQ(wait_all(*held).finish_reason, FinishReason::cancelled);
   EXPECT_FALSE(rig.chat.cancel("r"));
   rig.chat.generate(rig.request(900)).reset();

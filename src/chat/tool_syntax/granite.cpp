@@ -17,12 +17,7 @@ const ToolSyntax kGraniteSyntax = {
     .name = "granite",
     .trigger = "<|tool_call|>",
     .markers = {"<|tool_call|>"},
-    .form = {.open = "[",
-             .before_name = "{\"name\": \"",
-             .after_name = "\", \"arguments\": ",
-             .after_arguments = "}",
-             .between = ", ",
-             .close = "]"},
+    .form = kJsonArrayForm,
     .fits = [](std::string_view source) { return contains(source, "<|tool_call|>"); },
     .read_calls = read_calls,
 };

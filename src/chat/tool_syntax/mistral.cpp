@@ -44,12 +44,7 @@ const ToolSyntax kMistralSyntax = {
     .name = "mistral",
     .trigger = "[TOOL_CALLS]",
     .markers = {"[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"},
-    .form = {.open = "[",
-             .before_name = "{\"name\": \"",
-             .after_name = "\", \"arguments\": ",
-             .after_arguments = "}",
-             .between = ", ",
-             .close = "]"},
+    .form = kJsonArrayForm,
     .fits = [](std::string_view source) { return contains(source, "[TOOL_CALLS]"); },
     .read_calls = read_calls,
 };

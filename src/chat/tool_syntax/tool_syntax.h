@@ -22,6 +22,14 @@ struct CallForm {
   std::string_view close = {};
 };
 
+// A JSON array of {"name": ..., "arguments": ...}.
+inline constexpr CallForm kJsonArrayForm = {.open = "[",
+                                            .before_name = "{\"name\": \"",
+                                            .after_name = "\", \"arguments\": ",
+                                            .after_arguments = "}",
+                                            .between = ", ",
+                                            .close = "]"};
+
 struct ToolSyntax {
   std::string_view name;  // of --tool-call-parser
   // A call begins with this text; empty: with one of `start_triggers`.

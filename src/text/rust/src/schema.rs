@@ -143,6 +143,23 @@ enum Definition {
     Done(Value),
 }
 
+/// One keyword of a schema. `types`: those that a value can have there.
+struct Keyword<'a, 'k> {
+    map: &'a Map<String, Value>,
+    keyword: &'k str,
+    value: &'a Value,
+    place: &'k str,
+    types: Types,
+    depth: usize,
+}
+
+/// What a schema becomes: the keywords that stay, and further schemas that must hold as well.
+#[derive(Default)]
+struct Rewritten {
+    core: Map<String, Value>,
+    extra: Vec<Value>,
+}
+
 pub struct Rewriter<'a> {
     document: &'a Value,
     limits: &'a GrammarLimits,
@@ -280,12 +297,12 @@ impl<'a> Rewriter<'a> {
         depth: usize,
     ) -> Result<Value, Problem> {
         let types = types & own_types(map, path)?;
-        let mut core = Map::new();
-        let mut extra = Vec::new(); // further schemas that must hold as well
+        let mut to = Rewritten::default();
         for (keyword, value) in map {
             let place = format!("{path}.{keyword}");
-            self.rewrite_keyword(map, keyword, value, &place, types, depth, &mut core, &mut extra)?;
+            self.rewrite_keyword(&Keyword { map, keyword, value, place: &place, types, depth }, &mut to)?;
         }
+        let Rewritten { core, mut extra } = to;
         for keyword in ["oneOf", "if", "not"] {
             if let Some(value) = map.get(keyword).filter(|_| self.draft >= 7 || keyword != "if") {
                 let place = format!("{path}.{keyword}");
@@ -296,18 +313,9 @@ impl<'a> Rewriter<'a> {
         Ok(logic::with_all(core, extra))
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn rewrite_keyword(
-        &mut self,
-        map: &'a Map<String, Value>,
-        keyword: &str,
-        value: &'a Value,
-        place: &str,
-        types: Types,
-        depth: usize,
-        core: &mut Map<String, Value>,
-        extra: &mut Vec<Value>,
-    ) -> Result<(), Problem> {
+    fn rewrite_keyword(&mut self, at: &Keyword<'a, '_>, to: &mut Rewritten) -> Result<(), Problem> {
+        let &Keyword { map, keyword, value, place, types, depth } = at;
+        let Rewritten { core, extra } = to;
         match keyword {
             "format" => {
                 if let Some((name, value)) = self.format(value, place, types)? {
@@ -373,7 +381,7 @@ impl<'a> Rewriter<'a> {
                     self.dependencies(value, place, types, depth, extra)?;
                 }
             }
-            _ => self.other(map, keyword, value, place, types, depth, core, extra)?,
+            _ => self.other(at, to)?,
         }
         Ok(())
     }
@@ -440,18 +448,9 @@ impl<'a> Rewriter<'a> {
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn other(
-        &mut self,
-        map: &'a Map<String, Value>,
-        keyword: &str,
-        value: &'a Value,
-        place: &str,
-        types: Types,
-        depth: usize,
-        core: &mut Map<String, Value>,
-        extra: &mut Vec<Value>,
-    ) -> Result<(), Problem> {
+    fn other(&mut self, at: &Keyword<'a, '_>, to: &mut Rewritten) -> Result<(), Problem> {
+        let &Keyword { map, keyword, value, place, types, depth } = at;
+        let Rewritten { core, extra } = to;
         let Some((_, restricted)) = OTHER.iter().find(|(name, _)| *name == keyword) else {
             return Ok(()); // an annotation, or no keyword of JSON Schema
         };
@@ -499,7 +498,7 @@ impl<'a> Rewriter<'a> {
                 core.insert(into.into(), schema);
                 Ok(())
             }
-            _ => Err(unsupported(place, "this keyword")),
+            _ => Err(unsupported(place, "it depends on more than a grammar can know")),
         }
     }
 
