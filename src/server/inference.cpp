@@ -278,7 +278,10 @@ std::string salt_of(const std::string& key_name, const std::string& cache_salt) 
 }
 
 void refuse_early(const Services& services, const net::Request& request) {
-  if (request.body.find("\"priority\"") == std::string::npos) services.chat_model.check_admission();
+  const bool has_priorities = std::ranges::any_of(
+      request.route->fields, [](const net::Field& field) { return field.name == "priority"; });
+  if (!has_priorities || request.body.find("\"priority\"") == std::string::npos)
+    services.chat_model.check_admission();
 }
 
 void add_retry_headers(net::Response& response, const Error& error, double drain_seconds) {

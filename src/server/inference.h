@@ -91,7 +91,8 @@ std::vector<Choice> plan_chat(const chat::ChatModel& model, ChatRequest& chat);
 
 // Prefix blocks are shared only by requests of the same key with the same salt: what stands for both in the engine.
 std::string salt_of(const std::string& key_name, const std::string& cache_salt);
-// A refusal that costs nothing, before anything is parsed or tokenised. A body that speaks of a priority has to be read first.
+// A refusal that costs nothing, before anything is parsed or tokenised. A body that speaks of a priority has to be read first, where
+// the route knows priorities.
 void refuse_early(const Services& services, const net::Request& request);
 
 // What is new of one choice, added to what it has; nullopt: nothing. Throws what ends the request.

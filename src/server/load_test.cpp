@@ -87,6 +87,32 @@ TEST(Refusals, ComeBeforeTheTemplateAndSayWhenToComeBack) {
   EXPECT_EQ(replica.post(kChat, chat_body()).status, 200);
 }
 
+// Every route that generates; those of other APIs know no priority, whatever their texts speak of.
+TEST(Refusals, ComeEarlyOnEveryRouteThatGenerates) {
+  const std::pair<std::string_view, std::string> bodies[] = {
+      {"/v1/completions", completion_body()},
+      {"/v1/messages",
+       R"({"model":"fake","max_tokens":4,"messages":[{"role":"user","content":"\"priority\""}],"priority":1})"},
+      {"/v1/responses", R"({"model":"fake","input":"Hi","priority":1})"}};
+  TestReplica replica;
+  for (const auto& [path, body] : bodies) {
+    SCOPED_TRACE(path);
+    replica.model().set_status({.ready = true, .queue_drain_seconds = 2});
+    replica.model().set_admission(
+        Error(ErrorCode::resource_exhausted, "the wait would be too long").with_reason("queue_full"));
+    replica.model().take_asked();
+    const Reply reply = replica.post(path, body);
+    EXPECT_EQ(reply.status, path == "/v1/messages" ? 529 : 429)
+        << reply.body;  // Anthropic's own for overload
+    EXPECT_EQ(reply.headers.at("retry-after"), "2");
+    const auto asked = replica.model().take_asked();
+    EXPECT_TRUE(asked.tokenized.empty() && asked.conversations.empty() && asked.requests.empty());
+    replica.model().set_admission(std::nullopt);
+    EXPECT_EQ(replica.post(path, body).status, 200);
+    EXPECT_FALSE(replica.model().take_asked().tokenized.empty());
+  }
+}
+
 const chat::ChatModelStatus kBusy{.ready = true,
                                   .running = 3,
                                   .waiting = 2,

@@ -18,6 +18,7 @@ ChatRequest read_chat(MessagesBody& body, Services& services) {
 }  // namespace
 
 asio::awaitable<void> messages(Services& services, const Request& request, Response& response) {
+  refuse_early(services, request);
   ChatRequest chat;
   std::vector<Choice> choices;
   co_await services.workers.run([&] {
@@ -36,7 +37,10 @@ asio::awaitable<void> count_tokens(Services& services, const Request& request, R
     MessagesBody body = parse_messages_body(request.body, MessagesUse::count);
     chat = read_chat(body, services);
     const chat::ChatModel& model = services.chat_model;
-    tokens = std::ssize(model.tokenize(model.render(chat.conversation), chat.add_special_tokens, true));
+    const std::string prompt = model.render(chat.conversation);
+    settle_answer(model.info(), prompt, chat);  // refuses what the answer would be refused for
+    compile_constraint(model, chat);
+    tokens = std::ssize(model.tokenize(prompt, chat.add_special_tokens, true));
   });
   if (!chat.ignored.empty()) response.set_header("X-Ignored-Params", header_text(joined(chat.ignored, ",")));
   response.send(200, to_text(json::object{{"input_tokens", tokens}}));

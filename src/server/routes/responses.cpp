@@ -9,6 +9,7 @@
 namespace neutrino::server::routes {
 
 asio::awaitable<void> responses(Services& services, const Request& request, Response& response) {
+  refuse_early(services, request);
   ChatRequest chat;
   json::object echo;
   std::vector<Choice> choices;
