@@ -78,13 +78,16 @@ json::object operation(const RouteSpec& spec) {
   std::string id(method_name(spec.method));
   for (const char c : spec.path) id += std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
   result["operationId"] = id;
+  json::array parameters =
+      spec.query.empty() ? json::array() : json::parse(json::string_view(spec.query)).as_array();
   if (const size_t open = spec.path.find('{'); open != std::string_view::npos) {
     const size_t close = spec.path.find('}');
-    result["parameters"] = {{{"name", json::string(spec.path.substr(open + 1, close - open - 1))},
-                             {"in", "path"},
-                             {"required", true},
-                             {"schema", {{"type", "string"}}}}};
+    parameters.push_back(json::object{{"name", json::string(spec.path.substr(open + 1, close - open - 1))},
+                                      {"in", "path"},
+                                      {"required", true},
+                                      {"schema", {{"type", "string"}}}});
   }
+  if (!parameters.empty()) result["parameters"] = std::move(parameters);
   if (!spec.fields.empty()) {
     json::object body, content;
     content["application/json"] = media(json_schema(spec.fields));

@@ -35,7 +35,9 @@ struct RouteSpec {
   Admission admission = Admission::always;
   int64_t body_bytes = 0;         // limit of the decoded body; 0: takes none
   std::span<const Field> fields;  // of the JSON body; empty: it has none
-  std::string_view summary;
+  std::string_view query =
+      {};  // what may stand behind '?', for /openapi.json: a JSON array of its parameters
+  std::string_view summary = {};
   std::string_view answer = "application/json";  // content type of the 200
   ErrorShape errors = ErrorShape::openai;
   bool refuses = false;                 // the handler throws whatever is sent: the body is not even read

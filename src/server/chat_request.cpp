@@ -198,6 +198,12 @@ chat::Conversation read_conversation(const json::object& body) {
   return conversation;
 }
 
+void note_conversation_fields(const json::object& body, std::vector<std::string>& ignored) {
+  for (const char* const name :
+       {"tools", "chat_template_kwargs", "add_generation_prompt", "continue_final_message"})
+    if (find(body, name)) ignored.emplace_back(name);
+}
+
 void settle_answer(const chat::ChatModelInfo& info, std::string_view prompt, ChatRequest& request) {
   const bool calls = request.rules.choice != chat::ToolChoice::none;
   const chat::ReasoningTags* const tags = info.answer.reasoning;

@@ -24,4 +24,7 @@ void settle_answer(const chat::ChatModelInfo& info, std::string_view prompt, Cha
 // messages, tools and template arguments, which /tokenize takes as well.
 chat::Conversation read_conversation(const json::object& body);
 
+// Those of their fields that say nothing where a body has a text in place of messages are added to `ignored`.
+void note_conversation_fields(const json::object& body, std::vector<std::string>& ignored);
+
 }  // namespace neutrino::server

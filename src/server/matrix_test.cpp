@@ -1,16 +1,20 @@
 // "Honoured or 4xx": every field of every route with good, bad and absurd values, generated from the route table, so that a new
 // field is covered the day it appears.
 //
-// honoured: each good value is accepted, is not reported as ignored, and changes something that can be seen (what reaches the model,
-// or the answer). A value of a wrong type or out of range is a 400 that names the field. reported: accepted, and named in
+// honoured: each good value is accepted, is not reported as ignored, and one of them changes something that can be seen (the answer,
+// what reaches the model, which adapters there are); a required field's second example does. A value of a wrong type or out of range is a 400 that names the field. reported: accepted, and named in
 // X-Ignored-Params. unsupported: a 400 that names it, unless the value asks for nothing. Nothing whatever is a 5xx.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <set>
 
 #include "chat/answer_syntax.h"
 #include "chat/reasoning.h"
+#include "models/testing/golden_adapter.h"
 #include "server/routes.h"
 #include "server/testing/request_examples.h"
 #include "server/testing/test_replica.h"
@@ -100,13 +104,22 @@ std::vector<std::string> absurd_values() {
   return all;
 }
 
+// A response repeats its request: that a field is in there does not show that anything else took notice. The client's own notes
+// are repeated and nothing else.
+void remove_echo(json::object& response) {
+  for (const char* key : {"instructions", "max_output_tokens", "parallel_tool_calls", "temperature", "top_p",
+                          "tool_choice", "tools", "text", "reasoning"})
+    response.erase(key);
+}
+
 // What may differ between two answers to the same body.
 void remove_chance(json::value& value) {
   if (auto* array = value.if_array())
     for (json::value& item : *array) remove_chance(item);
   auto* object = value.if_object();
   if (!object) return;
-  for (const char* key : {"id", "created", "request_id"}) object->erase(key);
+  for (const char* key : {"id", "created", "created_at", "request_id"}) object->erase(key);
+  if (const auto* kind = object->if_contains("object"); kind && *kind == "response") remove_echo(*object);
   for (auto& [key, item] : *object) remove_chance(item);
 }
 
@@ -123,7 +136,8 @@ std::string text_of(const chat::GenerationRequest& request) {
                   optional(p.prompt_logprobs), p.skip_special_tokens, request.cache_salt, request.priority);
   text += fmt::format(" {} {} {} {} {}", optional(p.draft_tokens), request.timeout_ms > 0,
                       request.report_progress, request.prompt.size(), request.grammar != nullptr);
-  text += fmt::format(" {} {}", request.answer && request.answer->calls, optional(request.thinking_budget));
+  text += fmt::format(" {} {} {}", request.answer && request.answer->calls, optional(request.thinking_budget),
+                      request.adapter ? request.adapter->name : "-");
   return text;
 }
 
@@ -135,25 +149,30 @@ std::string text_of(const chat::Conversation& conversation) {
   return text + to_text(conversation.template_arguments);
 }
 
-// Everything that a client or the model can see of a request.
-std::string outcome(TestReplica& replica, const Reply& reply) {
-  std::string text = std::to_string(reply.status);
-  if (reply.status == 200 && reply.headers.at("content-type").starts_with("application/json")) {
+std::string body_text(const Reply& reply) {
+  if (!reply.headers.contains("content-type")) return {};
+  const std::string& type = reply.headers.at("content-type");
+  if (type.starts_with("application/json")) {
     json::value body = parse_json(reply.body);
     remove_chance(body);
-    text += to_text(body);
-  } else if (reply.status == 200) {
-    text += reply.headers.at("content-type");
-    for (const json::object& event : parse_events(reply.body).items) {
-      json::value value = event;
-      remove_chance(value);
-      if (value.as_object().contains("usage")) text += "usage";
-    }
+    return to_text(body);
   }
+  std::string text = type;
+  if (!type.starts_with("text/event-stream")) return text + reply.body;
+  for (const json::object& event : parse_events(reply.body).items)
+    if (event.contains("usage")) text += "usage";
+  return text;
+}
+
+// Everything that a client or the model can see of a request.
+std::string outcome(TestReplica& replica, const Reply& reply) {
+  std::string text = fmt::format("{} {}", reply.status, body_text(reply));
   const auto asked = replica.model().take_asked();
   for (const auto& request : asked.requests) text += text_of(request);
   for (const auto& conversation : asked.conversations) text += text_of(conversation);
-  for (const auto& tokenized : asked.tokenized) text += tokenized;
+  for (const auto* list : {&asked.tokenized, &asked.grammars, &asked.admin})
+    for (const std::string& item : *list) text += item;
+  for (const chat::AdapterPtr& adapter : replica.model().adapters()) text += adapter->name + adapter->file;
   return text;
 }
 
@@ -161,12 +180,54 @@ bool names(const std::string& list, std::string_view name) {
   return ("," + list + ",").find(fmt::format(",{},", name)) != std::string::npos;
 }
 
+// Files that some requests need: a home with a kept prefix, and two adapters.
+class Files {
+ public:
+  Files() {
+    const char* home = std::getenv("NEUTRINO_HOME");
+    if (home) home_before_ = home;
+    setenv("NEUTRINO_HOME", folder_.path().c_str(), 1);
+    const json::value golden =
+        parse_json(read_file(NEUTRINO_SOURCE_DIR "/tests/golden/serving_adapters.json", 16 << 20));
+    for (const auto& [adapter, name] : {std::pair{"a", "first"}, {"b", "second"}})
+      models::testing::write_adapter(golden.at("llama").at(adapter).as_object(), folder_.path() / name);
+    std::filesystem::create_directories(folder_.path() / "cache/prefixes");
+    std::ofstream(folder_.path() / "cache/prefixes/a-prefix.prefix") << "72 ";
+  }
+  ~Files() {
+    if (home_before_)
+      setenv("NEUTRINO_HOME", home_before_->c_str(), 1);
+    else
+      unsetenv("NEUTRINO_HOME");
+  }
+  // As every request finds them.
+  void load_adapters(chat::ChatModel& model) const {
+    for (const chat::AdapterPtr& adapter : model.adapters()) model.unload_adapter(adapter->name);
+    model.load_adapter("tuned", folder_.path() / "first", chat::IfLoaded::refuse);
+    model.load_adapter("spare", folder_.path() / "second", chat::IfLoaded::refuse);
+  }
+  std::string with_folder(std::string_view text) const {
+    return replaced(text, "$FOLDER", folder_.path().string());
+  }
+
+  static std::string replaced(std::string_view text, std::string_view what, const std::string& by) {
+    std::string result(text);
+    if (const size_t at = result.find(what); at != std::string::npos) result.replace(at, what.size(), by);
+    return result;
+  }
+
+ private:
+  models::testing::TemporaryFolder folder_;
+  std::optional<std::string> home_before_;
+};
+
 // One route, and the replicas that can serve it: the first whose answer to the plain body is a 200 is asked.
 class RouteMatrix {
  public:
-  RouteMatrix(const net::RouteSpec& spec, TestReplica& replica) : spec_(spec), replica_(replica) {
+  RouteMatrix(const net::RouteSpec& spec, TestReplica& replica, const Files& files)
+      : spec_(spec), replica_(replica), files_(files), path_(Files::replaced(spec.path, "{id}", "a-prefix")) {
     for (const Field& field : spec.fields)
-      if (field.required) plain_[field.name] = parsed(example(field).value);
+      if (field.required) plain_[field.name] = example_value(example(field).value);
   }
 
   bool fits() { return ask(plain_).status != 400 || plain_.empty(); }
@@ -175,8 +236,7 @@ class RouteMatrix {
     for (const Field& field : spec_.fields) {
       SCOPED_TRACE(fmt::format("{} {}", spec_.path, field.name));
       const json::object body = body_with(field);
-      if (field.support == Support::honoured && std::ranges::count(kAnsweredInFull, spec_.path) > 0)
-        check_honoured(field, body);
+      if (field.support == Support::honoured) check_honoured(field, body);
       if (field.support == Support::reported) check_reported(field, body);
       if (field.support == Support::unsupported) check_unsupported(field, body);
       check_absurd(field, body);
@@ -184,13 +244,56 @@ class RouteMatrix {
     check_bodies();
   }
 
+  // Does a good value of the field change anything?
+  bool shows(const Field& field) {
+    const RequestExample entry = example(field);
+    if (field.required)
+      return !entry.other.empty() && outcome_of(field, entry.value) != outcome_of(field, entry.other);
+    json::object without = body_with(field);
+    without.erase(field.name);
+    const std::string before = outcome_of(without);
+    json::object body = body_with(field);
+    return std::ranges::any_of(values_of(field, example_text(entry.value)).good,
+                               [&](const json::value& value) {
+                                 body[field.name] = value;
+                                 return outcome_of(body) != before;
+                               });
+  }
+
   int64_t requests() const { return requests_; }
+  const std::set<size_t>& exceptions() const {
+    return exceptions_;
+  }  // entries of kWithoutEffect that were needed
 
  private:
   RequestExample example(const Field& field) const {
     for (const RequestExample& entry : kRequestExamples)
-      if (entry.name == field.name && (entry.path.empty() || entry.path == spec_.path)) return entry;
+      if (entry.name == field.name && spec_.path.starts_with(entry.path)) return entry;
     return {};
+  }
+  std::string example_text(std::string_view text) const { return files_.with_folder(text); }
+  json::value example_value(std::string_view text) const {
+    return text.empty() ? json::value(nullptr) : parsed(example_text(text));
+  }
+
+  // Is it known that the field has none?
+  bool needs_no_effect(const Field& field) {
+    for (size_t i = 0; i < kWithoutEffect.size(); ++i) {
+      if (kWithoutEffect[i].name != field.name || !spec_.path.starts_with(kWithoutEffect[i].path)) continue;
+      exceptions_.insert(i);
+      return true;
+    }
+    return false;
+  }
+
+  std::string outcome_of(const json::object& body) {
+    replica_.model().take_asked();
+    return outcome(replica_, ask(body));
+  }
+  std::string outcome_of(const Field& field, std::string_view value) {
+    json::object body = body_with(field);
+    body[field.name] = example_value(value);
+    return outcome_of(body);
   }
 
   // The plain body and what the field needs beside it.
@@ -198,14 +301,15 @@ class RouteMatrix {
     json::object body = plain_;
     const RequestExample entry = example(field);
     if (entry.with.empty()) return body;
-    const json::value beside = parsed(entry.with);
+    const json::value beside = example_value(entry.with);
     for (const auto& [key, value] : beside.as_object()) body[key] = value;
     return body;
   }
 
   Reply ask_text(const std::string& text) {
     ++requests_;
-    Reply reply = replica_.post(spec_.path, text);
+    if (spec_.path.find("lora_adapter") != std::string_view::npos) files_.load_adapters(replica_.model());
+    Reply reply = replica_.post(path_, text);
     EXPECT_LT(reply.status, 500) << text.substr(0, 300) << "\n" << reply.body;
     EXPECT_GE(reply.status, 200) << text.substr(0, 300);
     if (reply.status >= 400) check_error_body(reply);
@@ -234,31 +338,32 @@ class RouteMatrix {
   }
 
   void check_honoured(const Field& field, json::object body) {
-    const Values values = values_of(field, example(field).value);
-    json::object without = body;
-    without.erase(field.name);
-    replica_.model().take_asked();
-    const Reply plain_reply = ask(without);
-    const std::string before = outcome(replica_, plain_reply);
-    bool seen =
-        std::ranges::count(kWithoutEffect, field.name) + std::ranges::count(kSeenElsewhere, field.name) > 0;
+    const RequestExample entry = example(field);
+    const Values values = values_of(field, example_text(entry.value));
     for (const json::value& value : values.good) {
       body[field.name] = value;
-      const Reply reply = ask(body);
-      EXPECT_EQ(reply.status, 200) << field.name << " = " << to_text(value)
-                                   << " was refused; its example belongs into request_examples.h: "
-                                   << reply.body;
-      if (reply.headers.contains("x-ignored-params")) {
-        EXPECT_FALSE(names(reply.headers.at("x-ignored-params"), field.name)) << to_text(value);
-      }
-      seen = outcome(replica_, reply) != before || seen;
+      check_accepted(field, entry, value, ask(body));
     }
-    EXPECT_TRUE(seen) << field.name
-                      << " is accepted, but nothing that the model or the client sees depends on it";
+    EXPECT_TRUE(entry.status != 200 || entry.reported || shows(field) || needs_no_effect(field))
+        << field.name << " is accepted, but nothing that the model or the client sees depends on "
+        << (field.required ? "its two values" : "it") << " in request_examples.h";
     for (const json::value& value : values.bad) {
       body[field.name] = value;
       expect_refused(field, ask(body), value);
     }
+  }
+
+  void check_accepted(const Field& field, const RequestExample& entry, const json::value& value,
+                      const Reply& reply) const {
+    ASSERT_EQ(reply.status, entry.status) << field.name << " = " << to_text(value)
+                                          << ": its example belongs into request_examples.h: " << reply.body;
+    if (entry.status != 200) {
+      EXPECT_EQ(parse_json(reply.body).at("error").at("param"), json::string_view(field.name)) << reply.body;
+      return;
+    }
+    const bool reported =
+        reply.headers.contains("x-ignored-params") && names(reply.headers.at("x-ignored-params"), field.name);
+    EXPECT_EQ(reported, entry.reported) << field.name << " = " << to_text(value);
   }
 
   void check_reported(const Field& field, json::object body) {
@@ -310,8 +415,11 @@ class RouteMatrix {
 
   const net::RouteSpec& spec_;
   TestReplica& replica_;
-  json::object plain_;
+  const Files& files_;
+  const std::string path_;  // with a name for {id}
+  json::object plain_;      // the required fields
   int64_t requests_ = 0;
+  std::set<size_t> exceptions_;
 };
 
 // A model that thinks, and whose template reads how much.
@@ -335,25 +443,98 @@ chat::ChatModelInfo reranker_info() {
   return info;
 }
 
+// All kinds of models, one of which can serve whatever route.
+struct Replicas {
+  TestReplica text{{}, text_info()}, reranker{{}, reranker_info()}, embedding{{}, embedding_info()};
+  Files files;
+
+  Replicas() {
+    text.model().set_usual_script({.pieces = {"<think>", "Hm.", "</think>", "Hello", ",", " world", "."}});
+    for (TestReplica* replica : {&text, &reranker, &embedding}) files.load_adapters(replica->model());
+  }
+};
+
 TEST(Matrix, EveryFieldIsHonouredReportedOrRefused) {
-  TestReplica text({}, text_info()), embedding({}, embedding_info()), reranker({}, reranker_info());
+  Replicas replicas;
   int64_t routes = 0, requests = 0;
+  std::set<size_t> exceptions;
   for (const ServerRoute& route : route_table()) {
-    if (route.spec.fields.empty() || std::ranges::count(kNeedFiles, route.spec.path) > 0) continue;
+    if (route.spec.fields.empty()) continue;
     bool done = false;
-    for (TestReplica* replica : {&text, &embedding, &reranker}) {
-      RouteMatrix matrix(route.spec, *replica);
+    for (TestReplica* replica : {&replicas.text, &replicas.reranker, &replicas.embedding}) {
+      RouteMatrix matrix(route.spec, *replica, replicas.files);
       if (done || !matrix.fits()) continue;
       matrix.check();
       requests += matrix.requests();
+      exceptions.insert(matrix.exceptions().begin(), matrix.exceptions().end());
       done = true;
     }
     EXPECT_TRUE(done) << route.spec.path
                       << " answers none of the replicas: give its required fields an example";
     ++routes;
   }
-  EXPECT_GE(routes, 5);
-  EXPECT_GT(requests, 3000);
+  EXPECT_GE(routes, 15);
+  EXPECT_GT(requests, 10'000);
+  for (size_t i = 0; i < kWithoutEffect.size(); ++i)
+    EXPECT_TRUE(exceptions.contains(i)) << kWithoutEffect[i].name << " shows by now: its exception goes";
+}
+
+// The negative control: a field that nobody reads is found.
+TEST(Matrix, AFieldWithoutEffectIsFound) {
+  Replicas replicas;
+  constexpr Field kFields[] = {{.name = "prompt", .types = net::kString},
+                               {.name = "model", .types = net::kString, .required = true},
+                               {.name = "user", .types = net::kString}};
+  const net::RouteSpec spec{.method = net::Method::post, .path = "/tokenize", .fields = kFields};
+  RouteMatrix matrix(spec, replicas.text, replicas.files);
+  EXPECT_TRUE(matrix.shows(kFields[0]));
+  EXPECT_FALSE(matrix.shows(kFields[1]));  // required, and any served name does
+  EXPECT_FALSE(matrix.shows(kFields[2]));
+}
+
+// What a route takes nothing of is not dropped silently either.
+TEST(Matrix, ABodyWithoutFieldsIsEmptyOrReported) {
+  Replicas replicas;
+  int routes = 0;
+  for (const ServerRoute& route : route_table()) {
+    const net::RouteSpec& spec = route.spec;
+    if (!spec.fields.empty() || spec.refuses || spec.body_bytes == 0) continue;
+    SCOPED_TRACE(spec.path);
+    const std::string path = Files::replaced(spec.path, "{id}", "nobody");
+    for (const std::string_view text : {"[]", "7", "{", "\xff\xfe", "{}}"})
+      EXPECT_EQ(replicas.text.post(path, text).status, 400) << text;
+    for (const std::string_view text : {"", "{}", R"({"level":null})", R"({"level":1})"}) {
+      const Reply reply = replicas.text.post(path, text);
+      EXPECT_EQ(reply.status, spec.path.find("{id}") == std::string_view::npos ? 200 : 404) << reply.body;
+      const bool named = reply.headers.contains("x-ignored-params");
+      EXPECT_EQ(named, text.find("level") != std::string_view::npos) << text;
+    }
+    ++routes;
+  }
+  EXPECT_GE(routes, 3);
+}
+
+TEST(Matrix, SleepTakesALevelAndWakingNothing) {
+  TestReplica replica;
+  const auto asleep = [&] {
+    return parse_json(replica.get("/is_sleeping").body).at("is_sleeping").as_bool();
+  };
+  for (const std::string_view query : {"?level=1", "?level=2", ""}) {
+    EXPECT_EQ(replica.post(fmt::format("/sleep{}", query), "").status, 200) << query;
+    EXPECT_TRUE(asleep());
+    EXPECT_EQ(replica.post("/v1/completions", completion_body()).status, 503);
+    EXPECT_EQ(replica.post("/wake_up", "").status, 200);
+    EXPECT_FALSE(asleep());
+  }
+  for (const std::string_view query :
+       {"level=3", "level=", "level", "level=1&mode=keep", "x=1", "level=1%00"}) {
+    const Reply reply = replica.post(fmt::format("/sleep?{}", query), "");
+    EXPECT_EQ(reply.status, 400) << query;
+    EXPECT_FALSE(asleep()) << query;
+  }
+  const Reply part = replica.post("/wake_up?tags=weights", "");
+  EXPECT_EQ(part.status, 400);
+  EXPECT_EQ(parse_json(part.body).at("error").at("param"), "tags");
 }
 
 }  // namespace

@@ -188,13 +188,14 @@ void read_tool_choice(const json::object& choice, json::object& chat) {
   if (single->get_bool()) chat["parallel_tool_calls"] = false;
 }
 
+// As a chat completion's own `thinking`, which switches the template's thinking on or off where it has a switch.
 void read_thinking(const json::object& thinking, const json::object& body, json::object& chat) {
   const std::string type = type_at(thinking, "thinking");
-  if (type == "disabled") {
-    chat["reasoning_effort"] = "none";
-    return;
-  }
-  if (type != "enabled") throw unsupported_type("thinking.type", type, "\"enabled\" or \"disabled\"");
+  if (type != "enabled" && type != "disabled" && type != "adaptive")
+    throw unsupported_type("thinking.type", type, "\"enabled\", \"adaptive\" or \"disabled\"");
+  json::object& read = chat["thinking"].emplace_object();
+  read["type"] = type;
+  if (type != "enabled") return;
   const std::string path = "thinking.budget_tokens";
   const auto* budget = find(thinking, "budget_tokens");
   if (!budget) throw invalid_field(path + " is required", path, "missing_required_parameter");
@@ -204,7 +205,7 @@ void read_thinking(const json::object& thinking, const json::object& body, json:
     throw invalid_field(fmt::format("{} must be an integer of at least 1 and below max_tokens, got {:.40}",
                                     path, to_text(*budget)),
                         path);
-  chat["thinking_token_budget"] = *budget;
+  read["budget_tokens"] = *budget;
 }
 
 // output_config.format and its older name output_format: {"type": "json_schema", "schema": ...}.

@@ -40,7 +40,7 @@ TEST(MessagesBody, BecomesAChat) {
       {"role":"tool","tool_call_id":"t1","content":[{"type":"text","text":"Error:"},{"type":"text","text":"42"}]},
       {"role":"user","content":[{"type":"text","text":"and?"}]}],
       "tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object"}}}],
-      "tool_choice":"required","parallel_tool_calls":false,"thinking_token_budget":64})");
+      "tool_choice":"required","parallel_tool_calls":false,"thinking":{"type":"enabled","budget_tokens":64}})");
   EXPECT_EQ(json::value(chat), expected) << to_text(chat);
 }
 

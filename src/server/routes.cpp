@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "net/error_body.h"
+#include "server/answer_json.h"
 #include "server/answer_schemas.h"
 #include "server/inference.h"
 #include "server/load_report.h"
@@ -62,6 +63,7 @@ constexpr ServerRoute kRoutes[] = {
     {{.method = Method::post, .path = "/v1/requests/{id}/cancel", .auth = AuthPolicy::inference, .body_bytes = kSmallBody,
       .summary = "Cancel a request by its X-Request-Id or the id of its answer", .answer_schema = kCancelAnswer}, routes::cancel_request},
     {{.method = Method::post, .path = "/sleep", .auth = AuthPolicy::admin, .body_bytes = kSmallBody,
+      .query = R"([{"name":"level","in":"query","required":false,"schema":{"type":"string","enum":["1","2"]}}])",
       .summary = "Finish what runs, refuse what comes, give memory back"}, routes::sleep},
     {{.method = Method::post, .path = "/wake_up", .auth = AuthPolicy::admin, .body_bytes = kSmallBody, .summary = "End of sleep"}, routes::wake_up},
     {{.method = Method::get, .path = "/is_sleeping", .auth = AuthPolicy::admin, .summary = "Does the model sleep?"}, routes::is_sleeping},
@@ -112,11 +114,20 @@ void add_load_header(Services& services, const net::Request& request, net::Respo
     response.set_header("endpoint-load-metrics", std::move(*report));
 }
 
+// A route without fields takes an empty body, or an object none of whose fields has an effect, which is said.
+void note_fields(const net::Request& request, net::Response& response) {
+  if (!request.route->fields.empty() || request.route->refuses || request.body.empty()) return;
+  std::vector<std::string> ignored;
+  net::parse_body(request.body, {}, ignored);
+  if (!ignored.empty()) response.set_header("X-Ignored-Params", header_text(joined(ignored, ",")));
+}
+
 net::asio::awaitable<void> handle(RouteHandler handler, Services& services, const net::Request& request,
                                   net::Response& response) {
   std::optional<Error> failure;
   add_load_header(services, request, response);
   try {
+    note_fields(request, response);
     co_await handler(services, request, response);
   } catch (const Error& error) {
     failure = error;

@@ -183,8 +183,9 @@ class Race {
   json::object report(const chat::Decision& decision) const {
     json::array candidates;
     for (size_t i = 0; i < runners_.size(); ++i) candidates.push_back(report(i));
-    json::object result{
-        {"strategy", strategy_name()}, {"winner", decision.winner}, {"considered", decision.considered}};
+    json::object result{{"strategy", strategy_name(test_time_.rule.strategy)},
+                        {"winner", decision.winner},
+                        {"considered", decision.considered}};
     result["ended_early"] = decision.considered < std::ssize(runners_) || spent_;
     if (test_time_.rule.strategy != Strategy::best_of_n) {
       json::array votes;
@@ -217,15 +218,6 @@ class Race {
     return entry;
   }
 
-  std::string_view strategy_name() const {
-    switch (test_time_.rule.strategy) {
-      case Strategy::best_of_n: return "best_of_n";
-      case Strategy::majority_vote: return "self_consistency";
-      case Strategy::deep_conf: return "deepconf";
-    }
-    return "";
-  }
-
   const TestTime& test_time_;
   Answer& answer_;
   std::vector<Runner> runners_;
@@ -237,6 +229,15 @@ class Race {
 };
 
 }  // namespace
+
+std::string_view strategy_name(Strategy strategy) {
+  switch (strategy) {
+    case Strategy::best_of_n: return "best_of_n";
+    case Strategy::majority_vote: return "self_consistency";
+    case Strategy::deep_conf: return "deepconf";
+  }
+  return "";
+}
 
 int64_t logprobs_needed(const TestTime& test_time) { return test_time.window > 0 ? limits::kLogprobs : 0; }
 

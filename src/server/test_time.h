@@ -47,6 +47,8 @@ struct TestTime {
 // path of what is wrong. May take milliseconds (a schema is compiled).
 std::optional<TestTime> read_test_time(const json::object& reasoning);
 
+std::string_view strategy_name(chat::Strategy strategy);  // as a body calls it
+
 // The alternatives that each token's log probability must come with.
 int64_t logprobs_needed(const TestTime& test_time);
 

@@ -130,6 +130,11 @@ void FakeChatModel::add_script(Script script) {
   scripts_.push_back(std::move(script));
 }
 
+void FakeChatModel::set_usual_script(Script script) {
+  const std::lock_guard lock(mutex_);
+  usual_script_ = std::move(script);
+}
+
 void FakeChatModel::refuse_next(Error error) {
   const std::lock_guard lock(mutex_);
   refusal_ = std::move(error);
@@ -188,7 +193,8 @@ std::vector<Conversation> FakeChatModel::conversations() const {
 
 FakeChatModel::Asked FakeChatModel::take_asked() {
   const std::lock_guard lock(mutex_);
-  return {std::exchange(requests_, {}), std::exchange(conversations_, {}), std::exchange(tokenized_, {})};
+  return {std::exchange(requests_, {}), std::exchange(conversations_, {}), std::exchange(tokenized_, {}),
+          std::exchange(compiled_, {}), admin_.take_asked()};
 }
 
 int64_t FakeChatModel::active() const {
@@ -237,6 +243,10 @@ std::string FakeChatModel::token_text(int32_t token) const {
 }
 
 std::shared_ptr<const text::Grammar> FakeChatModel::compile_grammar(const text::GrammarSpec& spec) const {
+  {
+    const std::lock_guard lock(mutex_);
+    compiled_.push_back(spec.text);
+  }
   return grammars_.get(spec);
 }
 
@@ -246,10 +256,13 @@ std::unique_ptr<Generation> FakeChatModel::generate(GenerationRequest request) {
     const std::lock_guard lock(mutex_);
     if (refusal_) throw *std::exchange(refusal_, std::nullopt);
     if (status_.dead) throw Error(ErrorCode::unavailable, "the engine is dead").with_reason("engine_dead");
+    if (admin_.sleep_state() != SleepState::awake)
+      throw Error(ErrorCode::unavailable, "the model sleeps").with_reason("sleeping");
     play->id = request.id;
     play->sampling = request.sampling;
     if (request.answer) play->parser = std::make_unique<AnswerParser>(request.answer, request.id);
     play->usage.prompt_tokens = static_cast<int64_t>(request.prompt.size());
+    play->script = usual_script_;
     if (!scripts_.empty()) {
       play->script = std::move(scripts_.front());
       scripts_.pop_front();

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "chat/chat_model.h"
+#include "chat/testing/fake_model_admin.h"
 #include "text/grammar_cache.h"
 
 namespace neutrino::chat::testing {
@@ -45,19 +46,22 @@ class FakeChatModel final : public ChatModel {
   static ChatModelInfo default_info();  // "fake", context 4096, vocabulary 257
 
   // ---- for the test; any thread
-  void add_script(Script script);  // for the next generation; without one, Script{} is played
-  void refuse_next(Error error);   // the next generate() throws it
+  void add_script(Script script);        // for the next generation; without one, the usual one is played
+  void set_usual_script(Script script);  // from now on, in place of Script{}
+  void refuse_next(Error error);         // the next generate() throws it
   void set_status(ChatModelStatus status);
   void set_admission(std::optional<Error> refusal);  // what check_admission() throws from now on
   void set_memory(std::vector<MemoryUse> memory);
   void kill(Error error);  // ends every generation with an error; status dead from now on
   std::vector<GenerationRequest> requests() const;  // all that generate() accepted
   std::vector<Conversation> conversations() const;  // all that render() was given
-  // What it was asked since the last call: requests, conversations, and texts to tokenise with their two flags.
+  // What it was asked since the last call: requests, conversations, texts to tokenise with their two flags, and more.
   struct Asked {
     std::vector<GenerationRequest> requests;
     std::vector<Conversation> conversations;
     std::vector<std::string> tokenized;
+    std::vector<std::string> grammars;  // texts of the constraints that were compiled
+    std::vector<std::string> admin;     // FakeModelAdmin::take_asked()
   };
   Asked take_asked();
   int64_t active() const;     // generations that have not ended
@@ -86,6 +90,7 @@ class FakeChatModel final : public ChatModel {
   void unload_adapter(std::string_view name) override;
   void check_admission() const override;
   std::vector<MemoryUse> memory() const override;
+  ModelAdmin* admin() override { return &admin_; }
   void declare_dead(const std::string& why) override;
   void set_wake(std::function<void()> wake) override;
 
@@ -101,6 +106,7 @@ class FakeChatModel final : public ChatModel {
 
   const ChatModelInfo info_;
   mutable text::GrammarCache grammars_;
+  FakeModelAdmin admin_;
   mutable std::mutex mutex_;         // guards all below
   std::condition_variable changed_;  // a piece is there, or a script was added
   std::deque<Script> scripts_;
@@ -111,6 +117,8 @@ class FakeChatModel final : public ChatModel {
   std::vector<GenerationRequest> requests_ = {};
   mutable std::vector<Conversation> conversations_;
   mutable std::vector<std::string> tokenized_;
+  mutable std::vector<std::string> compiled_;  // texts of grammars
+  Script usual_script_ = {};
   std::vector<std::shared_ptr<Play>> plays_ = {};  // that have not ended
   int64_t cancelled_ = 0;
   std::map<std::string, AdapterPtr, std::less<>> adapters_;  // every path is one

@@ -11,6 +11,7 @@
 #include "server/answer_json.h"
 #include "server/chat_request.h"
 #include "server/inference.h"
+#include "server/reasoning_request.h"
 #include "server/request_fields.h"
 #include "server/routes/handlers.h"
 
@@ -34,6 +35,14 @@ void check_level(const Request& request) {
   if (request.query.empty() || request.query == "level=1" || request.query == "level=2") return;
   throw invalid_field(fmt::format("the query must be level=1 or level=2, got \"{:.60}\"", request.query),
                       "level");
+}
+
+// What vLLM has there wakes a part of the model (tags); here all of it wakes.
+void check_no_query(const Request& request) {
+  if (!request.query.empty())
+    throw invalid_field(
+        fmt::format("the query must be empty, got \"{:.60}\": all of the model wakes", request.query), "tags",
+        "unsupported_parameter");
 }
 
 bool is_idle(const chat::ChatModelStatus& status) { return status.running == 0 && status.waiting == 0; }
@@ -68,9 +77,9 @@ struct PrefixBody {
   std::string salt;
 };
 
-// prompt or messages, as /tokenize takes them.
-PrefixBody read_body(const Request& request, Services& services, std::span<const net::Field> fields) {
-  std::vector<std::string> ignored;
+// prompt or messages, as /tokenize takes them; neither where the fields have neither.
+PrefixBody read_body(const Request& request, Services& services, std::span<const net::Field> fields,
+                     std::vector<std::string>& ignored) {
   const json::object body = net::parse_body(request.body, fields, ignored);
   PrefixBody result;
   const auto* key = find(body, "key_name");
@@ -80,11 +89,20 @@ PrefixBody read_body(const Request& request, Services& services, std::span<const
   const auto* prompt = find(body, "prompt");
   const auto* messages = find(body, "messages");
   const chat::ChatModel& model = services.chat_model;
-  if (prompt)
+  if (prompt && messages) throw invalid_field("prompt and messages exclude each other", "messages");
+  if (prompt) {
+    note_conversation_fields(body, ignored);
     result.tokens = model.tokenize(std::string_view(prompt->get_string()), true, true);
-  else if (messages)
-    result.tokens = model.tokenize(model.render(read_conversation(body)), false, true);
+  } else if (messages) {
+    const chat::Conversation conversation = read_conversation(body);
+    check_template_arguments(conversation, model.info());
+    result.tokens = model.tokenize(model.render(conversation), false, true);
+  }
   return result;
+}
+
+void name_ignored(Response& response, const std::vector<std::string>& ignored) {
+  if (!ignored.empty()) response.set_header("X-Ignored-Params", header_text(joined(ignored, ",")));
 }
 
 json::object report_json(const std::string& name, const chat::PrefixReport& report) {
@@ -114,7 +132,8 @@ asio::awaitable<void> sleep(Services& services, const Request& request, Response
                                           {"kept", report.kept}}));
 }
 
-asio::awaitable<void> wake_up(Services& services, const Request&, Response& response) {
+asio::awaitable<void> wake_up(Services& services, const Request& request, Response& response) {
+  check_no_query(request);
   chat::ModelAdmin& admin = admin_of(services);
   co_await services.workers.run([&] { admin.wake_up(); });
   response.send(200, R"({"is_sleeping":false})");
@@ -135,7 +154,8 @@ asio::awaitable<void> save_prefix(Services& services, const Request& request, Re
   chat::ModelAdmin& admin = admin_of(services);
   const fs::path path = path_of(request.parameter);
   PrefixBody body;
-  co_await services.workers.run([&] { body = read_body(request, services, kPrefixSaveFields); });
+  std::vector<std::string> ignored;
+  co_await services.workers.run([&] { body = read_body(request, services, kPrefixSaveFields, ignored); });
   if (body.tokens.empty())
     throw invalid_field("prompt or messages is required", "prompt", "missing_required_parameter");
   const net::Wakeups::Subscription subscription(services.wakeups, response.signal());
@@ -157,6 +177,7 @@ asio::awaitable<void> save_prefix(Services& services, const Request& request, Re
     fs::create_directories(folder());
     report = admin.save_prefix(path, body.tokens, body.salt, limits::kPrefixFilesBytes - bytes_used(path));
   });
+  name_ignored(response, ignored);
   response.send(200, to_text(report_json(request.parameter, report)));
 }
 #pragma GCC diagnostic pop
@@ -165,10 +186,12 @@ asio::awaitable<void> restore_prefix(Services& services, const Request& request,
   chat::ModelAdmin& admin = admin_of(services);
   const fs::path path = path_of(request.parameter);
   chat::PrefixReport report;
+  std::vector<std::string> ignored;
   co_await services.workers.run([&] {
-    const PrefixBody body = read_body(request, services, kPrefixRestoreFields);
+    const PrefixBody body = read_body(request, services, kPrefixRestoreFields, ignored);
     report = admin.restore_prefix(path, body.salt, limits::kPrefixFilesBytes);
   });
+  name_ignored(response, ignored);
   response.send(200, to_text(report_json(request.parameter, report)));
 }
 

@@ -1,7 +1,9 @@
-// What a request comes to without running it: the prompt that the template makes, and its tokens.
+// What a request comes to without running it: the prompt that the template makes, its tokens, and every setting. What the request
+// itself would be refused for, this is refused for too.
 #include "server/answer_json.h"
 #include "server/chat_request.h"
 #include "server/completion_request.h"
+#include "server/request_json.h"
 #include "server/routes/handlers.h"
 
 namespace neutrino::server::routes {
@@ -17,6 +19,7 @@ json::object rendered(std::string text, std::vector<int32_t> tokens, const Infer
   answer["count"] = tokens.size();
   answer["max_model_len"] = info.context_tokens;
   answer["max_tokens"] = sampling.max_tokens;
+  for (auto& [key, value] : request_json(request, sampling)) answer[key] = std::move(value);
   return answer;
 }
 
@@ -25,6 +28,8 @@ json::object render_chat(const std::string& body, Services& services, std::vecto
   ChatRequest chat = parse_chat_request(body, services.view());
   ignored = std::move(chat.ignored);
   std::string text = model.render(chat.conversation);
+  settle_answer(model.info(), text, chat);
+  compile_constraint(model, chat);
   std::vector<int32_t> tokens = model.tokenize(text, chat.add_special_tokens, true);
   return rendered(std::move(text), std::move(tokens), chat, model.info());
 }
@@ -34,11 +39,13 @@ json::object render_completion(const std::string& body, Services& services,
   const chat::ChatModel& model = services.chat_model;
   CompletionRequest completion = parse_completion_request(body, services.view());
   ignored = std::move(completion.ignored);
+  compile_constraint(model, completion);
   tokenize_prompts(model, completion);
   json::array prompts;
   for (Prompt& prompt : completion.prompts) {
     if (!prompt.is_text || completion.suffix) prompt.text = valid_utf8(model.detokenize(prompt.tokens));
     prompts.push_back(rendered(std::move(prompt.text), std::move(prompt.tokens), completion, model.info()));
+    prompts.back().as_object()["echo"] = completion.echo;
   }
   return {{"object", "list"}, {"data", std::move(prompts)}};
 }

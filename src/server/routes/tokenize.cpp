@@ -20,15 +20,18 @@ void check_model(const json::object& body, const ModelView& view) {
   if (const auto* model = find(body, "model")) check_model_name(std::string_view(model->get_string()), view);
 }
 
-std::vector<int32_t> tokenize_body(const json::object& body, const chat::ChatModel& model) {
+std::vector<int32_t> tokenize_body(const json::object& body, const chat::ChatModel& model,
+                                   std::vector<std::string>& ignored) {
   const auto* prompt = find(body, "prompt");
   const auto* messages = find(body, "messages");
   if (!prompt == !messages)
     throw invalid_field("exactly one of prompt and messages is required", "prompt",
                         "missing_required_parameter");
-  if (prompt)
+  if (prompt) {
+    note_conversation_fields(body, ignored);
     return model.tokenize(std::string_view(prompt->get_string()), flag(body, "add_special_tokens", true),
                           true);
+  }
   const chat::Conversation conversation = read_conversation(body);
   check_template_arguments(conversation, model.info());
   return model.tokenize(model.render(conversation), flag(body, "add_special_tokens", false), true);
@@ -38,7 +41,7 @@ std::string tokenize_answer(const Request& request, Services& services, std::vec
   const chat::ChatModel& model = services.chat_model;
   const json::object body = net::parse_body(request.body, kTokenizeFields, ignored);
   check_model(body, services.view());
-  const std::vector<int32_t> tokens = tokenize_body(body, model);
+  const std::vector<int32_t> tokens = tokenize_body(body, model, ignored);
   json::object answer;
   answer["count"] = tokens.size();
   answer["max_model_len"] = model.info().context_tokens;
