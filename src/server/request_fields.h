@@ -13,6 +13,12 @@ using net::Field;
 using net::kAny, net::kArray, net::kBoolean, net::kInteger, net::kNumber, net::kObject, net::kString;
 using net::Support;
 
+// Of `messages`, as OpenAI has them; chat_request.cpp reads them.
+inline constexpr std::string_view kMessageItems =
+    R"({"minItems":1,"maxItems":4096,"items":{"type":"object","required":["role"],"properties":{"role":{"enum":["system","developer","user","assistant","tool"]},"content":{"type":["string","array","null"]},"name":{"type":["string","null"]}}}})";
+
+inline constexpr std::string_view kNotZero = R"({"not":{"const":0}})";
+
 // Sampling and output, shared by chat and text completions.
 inline constexpr auto kSamplingFields = std::to_array<Field>({
     {.name = "model", .types = kString, .required = true},
@@ -37,7 +43,7 @@ inline constexpr auto kSamplingFields = std::to_array<Field>({
     {.name = "min_tokens", .types = kInteger, .minimum = 0},
     {.name = "skip_special_tokens", .types = kBoolean},
     {.name = "add_special_tokens", .types = kBoolean},
-    {.name = "truncate_prompt_tokens", .types = kInteger, .minimum = -1},
+    {.name = "truncate_prompt_tokens", .types = kInteger, .minimum = -1, .items = kNotZero},
     {.name = "logit_bias",
      .types = kObject,
      .items = R"({"additionalProperties":{"type":"number","minimum":-100,"maximum":100}})"},
@@ -106,11 +112,7 @@ inline constexpr auto kSamplingFields = std::to_array<Field>({
 inline constexpr auto kChatFields = net::join(
     kSamplingFields,
     std::to_array<Field>({
-        {.name = "messages",
-         .types = kArray,
-         .required = true,
-         .items =
-             R"({"minItems":1,"maxItems":4096,"items":{"type":"object","required":["role"],"properties":{"role":{"enum":["system","developer","user","assistant","tool"]},"content":{"type":["string","array","null"]},"name":{"type":["string","null"]}}}})"},
+        {.name = "messages", .types = kArray, .required = true, .items = kMessageItems},
         {.name = "max_completion_tokens", .types = kInteger, .minimum = 1},
         {.name = "logprobs", .types = kBoolean},
         {.name = "top_logprobs", .types = kInteger, .minimum = 0, .maximum = limits::kLogprobs},
@@ -120,7 +122,9 @@ inline constexpr auto kChatFields = net::join(
         {.name = "chat_template_kwargs", .types = kObject},
         {.name = "add_generation_prompt", .types = kBoolean},
         {.name = "continue_final_message", .types = kBoolean},
-        {.name = "reasoning_effort", .types = kString},
+        {.name = "reasoning_effort",
+         .types = kString,
+         .items = R"({"enum":["none","minimal","low","medium","high","xhigh","max",null]})"},
         {.name = "include_reasoning", .types = kBoolean},
         {.name = "thinking_token_budget", .types = kInteger, .minimum = 0},
         {.name = "max_thinking_tokens", .types = kInteger, .minimum = 0},
@@ -158,10 +162,12 @@ inline constexpr auto kEmbeddingFields = std::to_array<Field>({
     {.name = "input",
      .types = kString | kArray,
      .required = true,
-     .items = R"({"minItems":1,"maxItems":2048})"},
-    {.name = "encoding_format", .types = kString},
+     .items =
+         R"({"minLength":1,"minItems":1,"maxItems":2048,"anyOf":[{"type":"string"},{"items":{"type":"string","minLength":1}},
+       {"items":{"type":"integer","minimum":0}},{"items":{"type":"array","minItems":1,"items":{"type":"integer","minimum":0}}}]})"},
+    {.name = "encoding_format", .types = kString, .items = R"({"enum":["float","base64",null]})"},
     {.name = "dimensions", .types = kInteger, .minimum = 1},
-    {.name = "truncate_prompt_tokens", .types = kInteger, .minimum = -1},
+    {.name = "truncate_prompt_tokens", .types = kInteger, .minimum = -1, .items = kNotZero},
     {.name = "add_special_tokens", .types = kBoolean},
     {.name = "user", .types = kString},
 
@@ -189,10 +195,18 @@ inline constexpr auto kCountTokensFields = std::to_array<Field>({
          R"({"minItems":1,"maxItems":4096,"items":{"type":"object","required":["role","content"],"properties":{"role":{"enum":["user","assistant"]},"content":{"type":["string","array"]}}}})"},
     {.name = "system", .types = kString | kArray, .items = R"({"items":{"type":"object"}})"},
     {.name = "tools", .types = kArray, .items = R"({"maxItems":256,"items":{"type":"object"}})"},
-    {.name = "tool_choice", .types = kObject, .items = R"({"required":["type"]})"},
-    {.name = "thinking", .types = kObject, .items = R"({"required":["type"]})"},
-    {.name = "output_config", .types = kObject},
-    {.name = "output_format", .types = kObject},
+    {.name = "tool_choice",
+     .types = kObject,
+     .items = R"({"required":["type"],"properties":{"type":{"enum":["auto","any","tool","none"]}}})"},
+    {.name = "thinking",
+     .types = kObject,
+     .items = R"({"required":["type"],"properties":{"type":{"enum":["enabled","disabled","adaptive"]}}})"},
+    {.name = "output_config",
+     .types = kObject,
+     .items = R"({"properties":{"format":{"type":["object","null"]}}})"},
+    {.name = "output_format",
+     .types = kObject,
+     .items = R"({"required":["type","schema"],"properties":{"type":{"const":"json_schema"}}})"},
 
     {.name = "cache_control", .support = Support::reported},
     {.name = "context_management", .support = Support::unsupported},
@@ -236,7 +250,7 @@ inline constexpr auto kResponsesFields = std::to_array<Field>({
     {.name = "parallel_tool_calls", .types = kBoolean},
     {.name = "text", .types = kObject},
     {.name = "reasoning", .types = kObject},
-    {.name = "include", .types = kArray, .items = R"({"items":{"type":"string"}})"},
+    {.name = "include", .types = kArray, .items = R"({"items":{"const":"reasoning.encrypted_content"}})"},
     {.name = "cache_salt", .types = kString},
     {.name = "metadata", .types = kObject},
     {.name = "user", .types = kString},
@@ -262,7 +276,7 @@ inline constexpr auto kResponsesFields = std::to_array<Field>({
 // What /v1/score and /v1/rerank share: both compare texts.
 inline constexpr auto kComparisonFields = std::to_array<Field>({
     {.name = "model", .types = kString, .required = true},
-    {.name = "truncate_prompt_tokens", .types = kInteger, .minimum = -1},
+    {.name = "truncate_prompt_tokens", .types = kInteger, .minimum = -1, .items = kNotZero},
     {.name = "use_activation", .types = kBoolean},
     {.name = "user", .types = kString},
 
@@ -312,9 +326,7 @@ inline constexpr auto kRerankFields = net::join(
 inline constexpr auto kTokenizeFields = std::to_array<Field>({
     {.name = "model", .types = kString},
     {.name = "prompt", .types = kString},
-    {.name = "messages",
-     .types = kArray,
-     .items = R"({"minItems":1,"maxItems":4096,"items":{"type":"object"}})"},
+    {.name = "messages", .types = kArray, .items = kMessageItems},
     {.name = "add_special_tokens", .types = kBoolean},
     {.name = "return_token_strs", .types = kBoolean},
     {.name = "tools", .types = kArray, .items = R"({"maxItems":256,"items":{"type":"object"}})"},
@@ -325,15 +337,17 @@ inline constexpr auto kTokenizeFields = std::to_array<Field>({
     {.name = "mm_processor_kwargs", .support = Support::unsupported},
 });
 
+inline constexpr std::string_view kAdapterName = R"({"minLength":1,"maxLength":128})";
+
 inline constexpr auto kLoadAdapterFields = std::to_array<Field>({
-    {.name = "lora_name", .types = kString, .required = true},
-    {.name = "lora_path", .types = kString, .required = true},
+    {.name = "lora_name", .types = kString, .required = true, .items = kAdapterName},
+    {.name = "lora_path", .types = kString, .required = true, .items = R"({"minLength":1})"},
     {.name = "load_inplace", .types = kBoolean},
     {.name = "is_3d_lora_weight", .support = Support::unsupported, .neutral = "[false]"},
 });
 
 inline constexpr auto kUnloadAdapterFields = std::to_array<Field>({
-    {.name = "lora_name", .types = kString, .required = true},
+    {.name = "lora_name", .types = kString, .required = true, .items = kAdapterName},
     {.name = "lora_int_id", .support = Support::reported},
 });
 
@@ -346,9 +360,7 @@ inline constexpr auto kPrefixSaveFields = net::join(
     kPrefixRestoreFields,
     std::to_array<Field>({
         {.name = "prompt", .types = kString},
-        {.name = "messages",
-         .types = kArray,
-         .items = R"({"minItems":1,"maxItems":4096,"items":{"type":"object"}})"},
+        {.name = "messages", .types = kArray, .items = kMessageItems},
         {.name = "tools", .types = kArray, .items = R"({"maxItems":256,"items":{"type":"object"}})"},
         {.name = "chat_template_kwargs", .types = kObject},
         {.name = "add_generation_prompt", .types = kBoolean},

@@ -28,6 +28,7 @@ inline constexpr auto kRequestExamples = std::to_array<RequestExample>({
     {"", "model", R"("fake")", "", R"("tuned")"},
     {"/v1/completions", "prompt", R"("Hi")", "", R"("Ho")"},
     {"", "tokens", "[72,105]", "", "[72]"},
+    {"", "timeout_ms", "60000"},  // what is drawn would end some requests
     {"", "stop_sequences", R"(["x"])"},
     {"", "stop", R"(["x"])"},
     {"", "stop_token_ids", "[5]"},
