@@ -26,11 +26,22 @@ bool AnswerStream::is_text(int32_t token) const {
 bool AnswerStream::push(GeneratedToken token) {
   if (tokens_seen_++ == options_.min_tokens) search_from_ = raw_bytes_;
   std::string text;
+  const size_t before = is_text(token.token) ? give_up_character(token.token, text) : 0;
   if (is_text(token.token)) decoder_.push(token.token, text);
   token.text.clear();
   token.part = TokenPart::markup;  // unless content or reasoning comes of it
-  tokens_.push_back({std::move(token), raw_bytes_, raw_bytes_ + text.size()});
+  tokens_.push_back({std::move(token), raw_bytes_ + before, raw_bytes_ + text.size()});
   return add_text(text);
+}
+
+// A character that this token cannot go on with is text of the tokens before it.
+size_t AnswerStream::give_up_character(int32_t token, std::string& text) {
+  const std::string_view bytes = tokenizer_.bytes(token);
+  const bool goes_on = bytes.empty() || (static_cast<unsigned char>(bytes.front()) & 0xC0) == 0x80;
+  if (goes_on || decoder_.held_bytes() == 0 || tokens_.empty()) return 0;
+  decoder_.finish(text);
+  tokens_.back().end += text.size();
+  return text.size();
 }
 
 void AnswerStream::push_silent(GeneratedToken token) {

@@ -44,6 +44,7 @@ class AnswerStream {
   };
 
   bool is_text(int32_t token) const;
+  size_t give_up_character(int32_t token, std::string& text);
   bool add_text(std::string_view text);
   bool take_pieces();
   bool add_content(ReadPiece piece);

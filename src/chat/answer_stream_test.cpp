@@ -112,6 +112,16 @@ TEST(AnswerStream, ACutCharacterIsShownAtTheEnd) {
 }
 
 // However a text is cut into tokens, the answer is the same, and the tokens are all given out.
+TEST(AnswerStream, ACutCharacterBelongsToTheTokenThatBeganIt) {
+  const Outcome outcome = run({"<think>", "Hm", "\xF0\x9F", "</", "think>", "Yes", "\xF0\x9F", "!"});
+  EXPECT_EQ(outcome.reasoning, "Hm\uFFFD");
+  EXPECT_EQ(outcome.reasoning_tokens, 2);  // the tag is none
+  EXPECT_EQ(outcome.content, "Yes\uFFFD!");
+  ASSERT_EQ(outcome.tokens.size(), 8u);
+  EXPECT_EQ(outcome.tokens[6].text, "\uFFFD");
+  EXPECT_EQ(outcome.tokens[7].text, "!");
+}
+
 TEST(AnswerStream, TheSameForAnyTokens) {
   const std::string text =
       "<think>\nI must caf\xC3\xA9 look.\n</think>\n\nI l\xC3\xB6\xC3\xB6k STO now. <tool_call>\n{\"name\": "
