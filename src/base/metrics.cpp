@@ -42,6 +42,13 @@ Histogram& Metrics::histogram(const std::string& name, const std::string& help,
   return add<Histogram>(prometheus::BuildHistogram, name, help, labels, buckets);
 }
 
+void Metrics::remove(const std::string& name, Gauge& gauge) {
+  const std::lock_guard lock(mutex_);
+  const auto family = families_.find(name);
+  check(family != families_.end(), "a gauge is removed under a name that nothing has");
+  static_cast<prometheus::Family<Gauge>*>(family->second)->Remove(&gauge);
+}
+
 int64_t Metrics::on_scrape(std::function<void()> refresh) {
   const std::lock_guard lock(mutex_);
   refreshers_.emplace(next_refresher_, std::move(refresh));

@@ -42,6 +42,9 @@ class Metrics {
   Histogram& histogram(const std::string& name, const std::string& help, const HistogramBuckets& buckets,
                        const MetricLabels& labels = {});
 
+  // For a series whose labels tell what is the case now. Nobody may use the gauge afterwards.
+  void remove(const std::string& name, Gauge& gauge);
+
   // `refresh` runs on the scraping thread before each text(), under a lock. Who registers outlives this object or removes it.
   int64_t on_scrape(std::function<void()> refresh);
   void remove_on_scrape(int64_t id);
@@ -56,7 +59,7 @@ class Metrics {
 
   MetricLabels common_;
   std::unique_ptr<prometheus::Registry> registry_;
-  std::mutex mutex_;                       // guards the two below
+  std::recursive_mutex mutex_;             // guards the two below; a refresher may make and remove series
   std::map<std::string, void*> families_;  // prometheus::Family<...>* by name
   std::map<int64_t, std::function<void()>> refreshers_;
   int64_t next_refresher_ = 0;

@@ -1,6 +1,7 @@
 // An adapter (LoRA) that is served beside the model's own weights, under a model name of its own.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -19,6 +20,14 @@ class Adapter {
   int64_t parameters = 0;
   int64_t bytes = 0;  // of memory
   int64_t created_unix = 0;
+
+  // Its generations that wait in the queue and that run, kept by the engine. Any thread.
+  int64_t waiting() const { return waiting_; }
+  int64_t running() const { return running_; }
+  void add_use(int64_t waiting, int64_t running) const { waiting_ += waiting, running_ += running; }
+
+ private:
+  mutable std::atomic<int64_t> waiting_{0}, running_{0};
 };
 using AdapterPtr = std::shared_ptr<const Adapter>;
 

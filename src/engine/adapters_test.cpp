@@ -121,6 +121,20 @@ TEST_F(ServedAdapters, EightInOneBatchHaveTheBitsOfEachAlone) {
   }
 }
 
+TEST_F(ServedAdapters, SayHowManyGenerationsUseThem) {
+  const chat::AdapterPtr adapter = load("a", 1);
+  restart({.max_sequences = 1});
+  const SequencePtr first = submit(adapter), second = submit(adapter), base = submit(nullptr);
+  engine_->step();
+  EXPECT_EQ(adapter->running(), 1);
+  EXPECT_EQ(adapter->waiting(), 1);
+  engine_->end(*second, EndRequest::cancelled);
+  engine_->step();
+  EXPECT_EQ(adapter->waiting(), 0);
+  run();
+  EXPECT_EQ(adapter->running(), 0);
+}
+
 // The same name with other contents, while a request runs with the old ones.
 TEST_F(ServedAdapters, ReloadingOtherContentsUnderANameIsSafe) {
   const LoadedAdapterPtr first = load("tuned", 1);

@@ -81,6 +81,7 @@ Scheduler::Scheduler(const SchedulerOptions& options, SequenceBlocks& blocks, St
 void Scheduler::add(SequencePtr sequence) {
   check(waiting_.size() < waiting_.capacity(), "the engine's queue is longer than its limit");
   sequence->arrival = ++arrivals_;
+  if (sequence->adapter) sequence->adapter->add_use(1, 0);
   insert_in_order(waiting_, std::move(sequence));
 }
 
@@ -144,6 +145,7 @@ Sequence* Scheduler::admit(size_t place, int64_t now_ns) {
     cached_tokens_ += sequence.computed;
   }
   if (states_.in_use()) start_state(sequence);
+  if (sequence.adapter) sequence.adapter->add_use(-1, 1);
   insert_in_order(running_, std::move(waiting_[place]));
   waiting_.erase(waiting_.begin() + static_cast<ptrdiff_t>(place));
   return &sequence;
@@ -225,6 +227,7 @@ void Scheduler::preempt_last() {
   give_back_blocks(*victim);
   ++victim->preemptions;
   ++preemptions_;
+  if (victim->adapter) victim->adapter->add_use(1, -1);
   insert_in_order(waiting_, std::move(victim));
 }
 
@@ -273,10 +276,12 @@ void Scheduler::remove(Sequence& sequence) {
   const auto is_it = [&](const SequencePtr& other) { return other.get() == &sequence; };
   if (const auto found = std::ranges::find_if(running_, is_it); found != running_.end()) {
     running_.erase(found);
+    if (sequence.adapter) sequence.adapter->add_use(0, -1);
   } else {
     const auto queued = std::ranges::find_if(waiting_, is_it);
     check(queued != waiting_.end(), "removed a sequence that the scheduler does not have");
     waiting_.erase(queued);
+    if (sequence.adapter) sequence.adapter->add_use(-1, 0);
   }
 }
 

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
+
+#include "chat/model_admin.h"
 
 namespace neutrino::server {
 namespace {
@@ -12,6 +15,8 @@ MetricLabels labels(const std::string& model_name, const MetricLabels& more = {}
   return all;
 }
 
+const char* const kSleep = "vllm:engine_sleep_state";
+const char* const kAdapters = "vllm:lora_requests_info";
 const char* const kBySource = "vllm:prompt_tokens_by_source_total";
 const char* const kCachedBySource = "vllm:prompt_tokens_cached_by_source_total";
 const char* const kBySourceHelp = "Prompt tokens by where their keys and values came from";
@@ -27,31 +32,6 @@ constexpr std::array kZeroCounters = {"vllm:external_prefix_cache_queries_total"
                                       "vllm:spec_decode_num_draft_tokens_total",
                                       "vllm:spec_decode_num_accepted_tokens_total"};
 
-struct Info {
-  const char* name;
-  const char* help;
-  MetricLabels labels;
-  double value;
-};
-
-const std::vector<Info>& infos() {
-  static const std::vector<Info> kInfos = {
-      {"vllm:engine_sleep_state", "1 for the state that the engine is in", {{"sleep_state", "awake"}}, 1},
-      {"vllm:engine_sleep_state",
-       "1 for the state that the engine is in",
-       {{"sleep_state", "weights_offloaded"}},
-       0},
-      {"vllm:engine_sleep_state",
-       "1 for the state that the engine is in",
-       {{"sleep_state", "discard_all"}},
-       0},
-      {"vllm:lora_requests_info",
-       "Adapters in use",
-       {{"max_lora", "0"}, {"waiting_lora_adapters", ""}, {"running_lora_adapters", ""}},
-       0}};
-  return kInfos;
-}
-
 void add_missing(Metrics& metrics, const std::string& model_name) {
   const std::string there = metrics.text();
   const auto missing = [&](const std::string& name) {
@@ -65,16 +45,14 @@ void add_missing(Metrics& metrics, const std::string& model_name) {
   if (missing(by_position))
     metrics.counter(by_position, "Accepted draft tokens by position",
                     labels(model_name, {{"position", "0"}}));
-  for (const Info& info : infos())
-    if (missing(info.name))
-      metrics.gauge(info.name, info.help, labels(model_name, info.labels)).Set(info.value);
 }
 
 }  // namespace
 
-BoardMetrics::BoardMetrics(Metrics& metrics, const chat::ChatModel& model, const std::string& model_name)
+BoardMetrics::BoardMetrics(Metrics& metrics, chat::ChatModel& model, const std::string& model_name)
     : metrics_(metrics),
       model_(model),
+      model_name_(model_name),
       prompt_tokens_(metrics.counter("vllm:prompt_tokens_total", "Prompt tokens of admitted sequences",
                                      labels(model_name))),
       cached_tokens_(metrics.counter("vllm:prompt_tokens_cached_total",
@@ -90,11 +68,15 @@ BoardMetrics::BoardMetrics(Metrics& metrics, const chat::ChatModel& model, const
       gpu_cache_usage_(metrics.gauge("vllm:gpu_cache_usage_perc",
                                      "vllm:kv_cache_usage_perc under its name of before",
                                      labels(model_name))),
+      awake_(metrics.gauge(kSleep, "1 for the state that the engine is in",
+                           labels(model_name, {{"sleep_state", "awake"}}))),
+      asleep_(metrics.gauge(kSleep, "", labels(model_name, {{"sleep_state", "discard_all"}}))),
       choices_(metrics.histogram("vllm:request_params_n", "n of a request", {1, 2, 5, 10, 20},
                                  labels(model_name))) {
   metrics.counter(kBySource, kBySourceHelp, labels(model_name, {{"source", "external_kv_transfer"}}));
   metrics.counter(kCachedBySource, "", labels(model_name, {{"source", "external_kv_transfer"}}));
   metrics.gauge("vllm:num_requests_waiting_by_reason", "", labels(model_name, {{"reason", "deferred"}}));
+  metrics.gauge(kSleep, "", labels(model_name, {{"sleep_state", "weights_offloaded"}}));
   add_missing(metrics, model_name);
   scrape_ = metrics.on_scrape([this] { refresh(); });
 }
@@ -117,6 +99,39 @@ void BoardMetrics::refresh() {
   const auto used = static_cast<double>(status.kv_blocks_referenced);
   const double total = used + static_cast<double>(status.kv_blocks_cached + status.kv_blocks_free);
   gpu_cache_usage_.Set(total > 0 ? used / total : 0);
+  show_sleep();
+  show_adapters();
+}
+
+// What sleep gives back are keys and values.
+void BoardMetrics::show_sleep() {
+  const chat::ModelAdmin* admin = model_.admin();
+  const bool asleep = admin && admin->sleep_state() == chat::SleepState::asleep;
+  awake_.Set(asleep ? 0 : 1);
+  asleep_.Set(asleep ? 1 : 0);
+}
+
+// Routers send a request to a server where its adapter is in use. They read the labels of the series with the latest time.
+void BoardMetrics::show_adapters() {
+  std::string waiting, running;
+  const auto list = [](std::string& names, const std::string& name) {
+    names += (names.empty() ? "" : ",") + name;
+  };
+  for (const chat::AdapterPtr& adapter : model_.adapters()) {
+    if (adapter->waiting() > 0) list(waiting, adapter->name);
+    if (adapter->running() > 0) list(running, adapter->name);
+  }
+  const json::value* limits = model_.info().metadata.if_contains("adapter_limits");
+  const MetricLabels now =
+      labels(model_name_, {{"max_lora", limits ? json::serialize(limits->at("count")) : "0"},
+                           {"waiting_lora_adapters", waiting},
+                           {"running_lora_adapters", running}});
+  if (adapters_ && adapter_labels_ != now) metrics_.remove(kAdapters, *std::exchange(adapters_, nullptr));
+  if (!adapters_)
+    adapters_ =
+        &metrics_.gauge(kAdapters, "When it was seen which adapters are in use, in Unix seconds", now);
+  adapter_labels_ = now;
+  adapters_->SetToCurrentTime();
 }
 
 }  // namespace neutrino::server

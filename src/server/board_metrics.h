@@ -15,7 +15,7 @@ namespace neutrino::server {
 class BoardMetrics {
  public:
   // After the engine has made its series. `model` and `metrics` outlive this object.
-  BoardMetrics(Metrics& metrics, const chat::ChatModel& model, const std::string& model_name);
+  BoardMetrics(Metrics& metrics, chat::ChatModel& model, const std::string& model_name);
   ~BoardMetrics();
   BoardMetrics(const BoardMetrics&) = delete;
   BoardMetrics& operator=(const BoardMetrics&) = delete;
@@ -24,13 +24,19 @@ class BoardMetrics {
 
  private:
   void refresh();
+  void show_sleep();
+  void show_adapters();
   static void raise(Counter& counter, double to);  // counters only go up
 
   Metrics& metrics_;
-  const chat::ChatModel& model_;
+  chat::ChatModel& model_;
+  const std::string model_name_;
   Counter &prompt_tokens_, &cached_tokens_;                          // the engine's
   Counter &computed_by_source_, &cached_by_source_, &cached_alone_;  // follow from them
   Gauge &waiting_capacity_, &gpu_cache_usage_;
+  Gauge &awake_, &asleep_;
+  Gauge* adapters_ = nullptr;  // the one series there is, with these labels
+  MetricLabels adapter_labels_;
   Histogram& choices_;
   int64_t scrape_ = 0;
 };

@@ -43,7 +43,8 @@ def check_calls(message):
 def thinker(model_path, home):
     import harness
 
-    server = harness.Server(model_path, "--threads", "2", "--context", "2048", "--reasoning-parser", "think", home=home)
+    server = harness.Server(model_path, "--threads", "2", "--context", "2048", "--reasoning-parser", "think", "--speculate", "prompt-lookup",
+                            home=home)
     yield server
     assert server.stop() == 0
 
