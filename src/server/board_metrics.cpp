@@ -27,7 +27,6 @@ constexpr std::array kZeroCounters = {"vllm:external_prefix_cache_queries_total"
                                       "vllm:mm_cache_queries_total",
                                       "vllm:mm_cache_hits_total",
                                       "vllm:corrupted_requests_total",
-                                      "vllm:tool_call_parser_invocations_total",
                                       "vllm:spec_decode_num_drafts_total",
                                       "vllm:spec_decode_num_draft_tokens_total",
                                       "vllm:spec_decode_num_accepted_tokens_total"};
@@ -72,7 +71,9 @@ BoardMetrics::BoardMetrics(Metrics& metrics, chat::ChatModel& model, const std::
                            labels(model_name, {{"sleep_state", "awake"}}))),
       asleep_(metrics.gauge(kSleep, "", labels(model_name, {{"sleep_state", "discard_all"}}))),
       choices_(metrics.histogram("vllm:request_params_n", "n of a request", {1, 2, 5, 10, 20},
-                                 labels(model_name))) {
+                                 labels(model_name))),
+      tool_parses_(metrics.counter("vllm:tool_call_parser_invocations_total",
+                                   "Answers that were searched for tool calls", labels(model_name))) {
   metrics.counter(kBySource, kBySourceHelp, labels(model_name, {{"source", "external_kv_transfer"}}));
   metrics.counter(kCachedBySource, "", labels(model_name, {{"source", "external_kv_transfer"}}));
   metrics.gauge("vllm:num_requests_waiting_by_reason", "", labels(model_name, {{"reason", "deferred"}}));
@@ -84,6 +85,8 @@ BoardMetrics::BoardMetrics(Metrics& metrics, chat::ChatModel& model, const std::
 BoardMetrics::~BoardMetrics() { metrics_.remove_on_scrape(scrape_); }
 
 void BoardMetrics::request(int64_t n) { choices_.Observe(static_cast<double>(n)); }
+
+void BoardMetrics::tool_parses(int64_t answers) { tool_parses_.Increment(static_cast<double>(answers)); }
 
 void BoardMetrics::raise(Counter& counter, double to) {
   counter.Increment(std::max(0.0, to - counter.Value()));

@@ -20,7 +20,8 @@ class BoardMetrics {
   BoardMetrics(const BoardMetrics&) = delete;
   BoardMetrics& operator=(const BoardMetrics&) = delete;
 
-  void request(int64_t n);  // one inference request with n choices
+  void request(int64_t n);            // one inference request with n choices
+  void tool_parses(int64_t answers);  // so many were searched for tool calls
 
  private:
   void refresh();
@@ -38,6 +39,7 @@ class BoardMetrics {
   Gauge* adapters_ = nullptr;  // the one series there is, with these labels
   MetricLabels adapter_labels_;
   Histogram& choices_;
+  Counter& tool_parses_;
   int64_t scrape_ = 0;
 };
 

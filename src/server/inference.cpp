@@ -98,13 +98,12 @@ bool all_finished(const Answer& answer) {
 
 bool parse_failed(const Answer& answer) { return std::ranges::any_of(answer.choices, &Choice::parse_failed); }
 
-void count_tool_parses(Metrics& metrics, const Answer& answer) {
+void count_tool_parses(const Services& services, const Answer& answer) {
   const auto* const syntax = answer.request->answer.get();
   if (syntax == nullptr || syntax->calls == nullptr) return;
-  metrics.counter("vllm:tool_call_parser_invocations_total", "Answers that were searched for tool calls")
-      .Increment(static_cast<double>(answer.choices.size()));
-  Counter& failures = metrics.counter("neutrino_tool_parse_failures_total",
-                                      "Answers with what began as a tool call and was none");
+  services.board.tool_parses(std::ssize(answer.choices));
+  Counter& failures = services.metrics.counter("neutrino_tool_parse_failures_total",
+                                               "Answers with what began as a tool call and was none");
   failures.Increment(static_cast<double>(std::ranges::count_if(answer.choices, &Choice::parse_failed)));
 }
 
@@ -361,7 +360,7 @@ asio::awaitable<void> answer_request(Services& services, const net::Request& req
     co_await collect(response, answer, format, submit_choice);
     add_processing_time();
   }
-  count_tool_parses(services.metrics, answer);
+  count_tool_parses(services, answer);
 }
 
 }  // namespace neutrino::server
