@@ -15,6 +15,9 @@ inline constexpr float kActivationTiny = 1e-30f;
 // int32.
 inline constexpr int64_t kWordRun = 128;
 
+// An adapter's weights in integer arithmetic: int8, with one float scale for each run of this many terms.
+inline constexpr int64_t kLowRankRun = 128;
+
 // Sums of floats run in this many lanes (lane = index % 16), then over the tree (8, 4, 2, 1).
 inline constexpr int64_t kLanes = 16;
 

@@ -47,7 +47,7 @@ std::unique_ptr<Adapter> HostBackend::load_adapter(std::span<const LowRankUpdate
   return std::make_unique<HostAdapter>(updates, products_, arithmetic_);
 }
 
-// h of all rows, for as many tensors as one matrix is made of, and a few words about each sequence.
+// h of all rows, as floats and as integers, for as many tensors as one matrix is made of, and a few words about each sequence.
 int64_t HostBackend::adapter_scratch_bytes(int64_t rows, int64_t rank) const {
   size_t tensors = 1;
   for (const ProductRows& product : products_) {
@@ -56,7 +56,8 @@ int64_t HostBackend::adapter_scratch_bytes(int64_t rows, int64_t rank) const {
     tensors = std::max(tensors, names.size());
   }
   const int64_t hidden = ceil_div(rank, kLanePanel) * kLanePanel * static_cast<int64_t>(tensors);
-  return rows * (hidden * static_cast<int64_t>(sizeof(float)) + 128);
+  constexpr auto kTermBytes = static_cast<int64_t>(sizeof(float) + sizeof(int16_t));
+  return rows * (hidden * kTermBytes + static_cast<int64_t>(tensors * sizeof(float)) + 256);
 }
 
 Tensor HostBackend::select_rows(const Tensor& x, std::span<const int32_t> rows) {

@@ -103,8 +103,11 @@ class ReferenceBackend final : public HostBackend {
   Activation make_activation(int64_t rows, int64_t columns) override;
   void write_activation(const Activation& out, int64_t row, const float* values) const override;
   float product(const Activation& x, int64_t x_row, const ReferenceMatrix& w, int64_t w_row) const;
-  std::vector<float> activation_values(const Activation& x, int64_t row, float& scale) const;
   void add_update(float* out, const Activation& x, int64_t row, const Matrix& w) const;
+  void add_float_update(float* out, const Activation& x, int64_t row,
+                        const HostAdapter::Product& update) const;
+  void add_integer_update(float* out, const Activation& x, int64_t row,
+                          const HostAdapter::Product& update) const;
 };
 
 Activation ReferenceBackend::make_activation(int64_t rows, int64_t columns) {
@@ -156,31 +159,37 @@ void ReferenceBackend::matmul_add(Tensor& sum, const Activation& x, const Matrix
   for (int64_t r = 0; r < x.rows; ++r) add_update(sum.row(r), x, r, w);
 }
 
-// What stands in an activation row, and what all of it is multiplied with.
-std::vector<float> ReferenceBackend::activation_values(const Activation& x, int64_t row, float& scale) const {
-  std::vector<float> values(static_cast<size_t>(ceil_div(x.columns, kLaneChains) * kLaneChains));
-  scale = arithmetic_ == Arithmetic::float32 ? 1 : scale_of(x, row);
-  if (arithmetic_ == Arithmetic::float32)
-    std::copy_n(reinterpret_cast<const float*>(x.data + row * x.row_bytes), x.columns, values.begin());
-  else
-    std::copy_n(integers_of(x, row), x.columns, values.begin());
-  return values;
-}
-
 // out += B (A x), out being the product's row, if the row has an adapter that changes w.
 void ReferenceBackend::add_update(float* out, const Activation& x, int64_t row, const Matrix& w) const {
   for (const AdapterRows& rows : adapter_rows()) {
     const HostAdapter::Product* update = rows.adapter->product(w.product());
     if (update == nullptr || row < rows.first_row || row >= rows.first_row + rows.rows) continue;
-    float scale = 0;
-    const std::vector<float> values = activation_values(x, row, scale);
-    std::vector<float> hidden(static_cast<size_t>(update->hidden));
-    for (const HostAdapter::Down& down : update->down)
-      for (int64_t n = 0; n < down.a.panels * kLanePanel; ++n)
-        hidden[down.hidden + n] = lane_sum(down.a, n, values.data()) * scale;
-    for (const HostAdapter::Up& up : update->up)
-      for (int64_t n = 0; n < up.rows; ++n) out[up.row + n] += lane_sum(up.b, n, hidden.data() + up.hidden);
+    arithmetic_ == Arithmetic::float32 ? add_float_update(out, x, row, *update)
+                                       : add_integer_update(out, x, row, *update);
   }
+}
+
+void ReferenceBackend::add_float_update(float* out, const Activation& x, int64_t row,
+                                        const HostAdapter::Product& update) const {
+  std::vector<float> values(static_cast<size_t>(update.a.inner)), hidden(static_cast<size_t>(update.hidden));
+  std::copy_n(reinterpret_cast<const float*>(x.data + row * x.row_bytes), x.columns, values.begin());
+  for (int64_t n = 0; n < update.hidden; ++n) hidden[n] = lane_sum(update.a, n, values.data());
+  for (const HostAdapter::Up& up : update.up)
+    for (int64_t n = 0; n < up.rows; ++n) out[up.row + n] += lane_sum(up.b, n, hidden.data() + up.hidden);
+}
+
+void ReferenceBackend::add_integer_update(float* out, const Activation& x, int64_t row,
+                                          const HostAdapter::Product& update) const {
+  std::vector<int16_t> values(static_cast<size_t>(update.a.inner)), words(static_cast<size_t>(update.hidden));
+  std::copy_n(integers_of(x, row), x.columns, values.begin());
+  std::vector<float> hidden(static_cast<size_t>(update.hidden)), scales;
+  for (int64_t n = 0; n < update.hidden; ++n)
+    hidden[n] = lane_sum(update.a, n, values.data(), scale_of(x, row));
+  for (const HostAdapter::Part& part : update.parts)
+    scales.push_back(quantize_row(hidden.data() + part.hidden, part.terms, words.data() + part.hidden));
+  for (const HostAdapter::Up& up : update.up)
+    for (int64_t n = 0; n < up.rows; ++n)
+      out[up.row + n] += lane_sum(up.b, n, words.data() + up.hidden, scales[up.part]);
 }
 
 Activation ReferenceBackend::gated_matmul(const Activation& x, const Matrix& gate_up, Function function) {

@@ -363,13 +363,17 @@ void CpuBackend::multiply_panels(const Activation& x, const PanelMatrix& w, cons
   const int64_t mark = scratch_.mark();
   const Updates updates = updates_later(x, w);
   for_panels(panels, [&](int64_t first, int64_t end, int64_t thread) {
+    int64_t before = 0;
     for (const Section& section : w.sections()) {  // the range's part of each
-      if (first < section.panels && end > 0) {
-        const int64_t from = std::max<int64_t>(first, 0), to = std::min(end, section.panels);
+      const int64_t to = std::min(end - before, section.panels);
+      const int64_t from = std::max<int64_t>(first - before, 0);
+      if (from < to) {
+        const auto index = static_cast<size_t>(&section - w.sections().data());
+        prefetch_update(updates, index, from);
         multiply_section(x, w, section, from, to, out, add, thread);
-        add_updates(kernels_, updates, static_cast<size_t>(&section - w.sections().data()), from, to, out);
+        add_updates(kernels_, updates, index, from, to, out);
       }
-      first -= section.panels, end -= section.panels;
+      before += section.panels;
     }
   });
   scratch_.release(mark);
@@ -379,8 +383,7 @@ void CpuBackend::multiply_panels(const Activation& x, const PanelMatrix& w, cons
 Updates CpuBackend::updates_later(const Activation& x, const Matrix& w) {
   const Updates updates = plan_updates(adapter_rows(), x, w, scratch_);
   if (updates.empty()) return {};
-  later(update_items(updates),
-        [=, this](int64_t item, int64_t) { reduce_item(kernels_, arithmetic_, x, updates, item); });
+  later(update_items(updates), [=, this](int64_t item, int64_t) { reduce_item(kernels_, x, updates, item); });
   return updates;
 }
 
@@ -448,9 +451,10 @@ Activation CpuBackend::gated_matmul(const Activation& x, const Matrix& gate_up, 
   const Tensor gated = direct ? float_rows(out) : scratch_.tensor(x.rows, columns);
   const int64_t mark = scratch_.mark();
   const Updates updates = updates_later(x, w);
+  const int64_t piece = kGatePanels * (kernels_.product_rows / rows_at_once(x.rows));
   for_panels(w.sections()[0].panels, [&](int64_t first, int64_t end, int64_t thread) {
-    for (int64_t panel = first; panel < end; panel += kGatePanels)
-      gate_panels(x, w, updates, panel, std::min(kGatePanels, end - panel), function, gated, thread);
+    for (int64_t panel = first; panel < end; panel += piece)
+      gate_panels(x, w, updates, panel, std::min(piece, end - panel), function, gated, thread);
   });
   scratch_.release(mark);
   for (int64_t r = 0; direct && r < x.rows; ++r) pad_row(gated.row(r), columns);
@@ -470,6 +474,7 @@ void CpuBackend::gate_panels(const Activation& x, const PanelMatrix& w, Updates 
       PanelTask task = panel_task(x, w, w.sections()[part], panel, panels, row, rows, thread);
       task.out = part == 0 ? tiles : ups;
       task.out_stride = stride;
+      prefetch_update(updates, static_cast<size_t>(part), panel);
       w.sections()[part].product(task);
       add_gate_updates(kernels_, updates, static_cast<size_t>(part), panel, panels, row, rows, task.out,
                        stride);

@@ -132,11 +132,10 @@ struct RopeTask {
 // out[r][16 p + lane] (+)= scale(r) * sum over i of w(16 p + lane, i) x[r][i]: panels of an adapter (compute/host_adapter.h).
 struct LowRankTask {
   const void* weights;  // the first panel; the others follow
-  bool bf16;            // else float32
   int64_t inner;        // a multiple of 4
   int64_t panels;
-  const uint8_t* x;       // float32, or with `scales` int16
-  const uint8_t* scales;  // of the first row, x_stride from one to the next; null: 1
+  const uint8_t* x;       // int16; in float32 arithmetic float
+  const uint8_t* scales;  // of the first row, x_stride from one to the next; not in float32 arithmetic
   int64_t x_stride;       // bytes
   int64_t rows;
   float* out;
@@ -169,6 +168,8 @@ struct Kernels {
   void (*attend)(const AttentionTask&);
   void (*attend_float)(const AttentionTask&);
   void (*low_rank)(const LowRankTask&);
+  void (*low_rank_float)(const LowRankTask&);
+  float (*round_words)(const float* x, int64_t n, int16_t* out);  // quantize_row() of arithmetic.h
 
   bool planes;                 // whether quantize() writes them behind an activation row
   int64_t product_work_bytes;  // that each thread has for integer products; aligned to 64 bytes

@@ -23,7 +23,7 @@ constexpr int kAttentionLanes = 1;  // 3 queries x 2 registers x 2 chains: 12 ac
 constexpr int kQueryTile = 3;
 constexpr int kSoftmaxTile = 3;  // queries whose exponentials run side by side
 constexpr int kFloatTile = 2;
-constexpr int kLowRankTile = 2;
+constexpr int kLowRankTile = 2, kLowRankPanels = 2;
 
 inline V load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 inline void store(float* p, V v) { _mm256_storeu_ps(p, v.a), _mm256_storeu_ps(p + 8, v.b); }
@@ -60,6 +60,19 @@ inline void store_bytes(int8_t* p, I x) {
   const __m256i words = pack_words(x);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
                    _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+}
+inline V to_floats(I x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+// 16 pairs of int8, and sum + pair . x[0..1].
+inline I load_pairs(const int8_t* p) {
+  const auto* bytes = reinterpret_cast<const __m128i*>(p);
+  return {_mm256_cvtepi8_epi16(_mm_loadu_si128(bytes)), _mm256_cvtepi8_epi16(_mm_loadu_si128(bytes + 1))};
+}
+inline I add_pairs(I sum, I w, const int16_t* x) {
+  int32_t pair;
+  __builtin_memcpy(&pair, x, sizeof pair);
+  const __m256i v = _mm256_set1_epi32(pair);
+  return {_mm256_add_epi32(sum.a, _mm256_madd_epi16(w.a, v)),
+          _mm256_add_epi32(sum.b, _mm256_madd_epi16(w.b, v))};
 }
 inline V exponent_of_low_bits(V x) {
   const I biased = add(as_ints(x), splat_int(127));
@@ -418,10 +431,32 @@ void word_panels(const PanelTask& task) {
 }  // namespace
 
 const Kernels kAvx2Kernels = {
-    "avx2",           nibble_panels, five_panels,  six_panels,   code_panels, byte_panels,
-    word_panels,      float_panels,  rms_norm,     layer_norm,   apply,       gate,
-    softcap_values,   quantize,      decay_state,  update_state, scan_state,  rotate,
-    round_to_bf16,    attend,        attend_float, low_rank,     false,       sizeof(UnpackedWork),
+    "avx2",
+    nibble_panels,
+    five_panels,
+    six_panels,
+    code_panels,
+    byte_panels,
+    word_panels,
+    float_panels,
+    rms_norm,
+    layer_norm,
+    apply,
+    gate,
+    softcap_values,
+    quantize,
+    decay_state,
+    update_state,
+    scan_state,
+    rotate,
+    round_to_bf16,
+    attend,
+    attend_float,
+    low_rank,
+    low_rank_float,
+    round_words,
+    false,
+    sizeof(UnpackedWork),
     kUnpackedRowsMax,
 };
 

@@ -188,9 +188,6 @@ inline void add_run(I sum, bool first_run, double* total) {
   _mm512_store_pd(total, low), _mm512_store_pd(total + 8, high);
 }
 
-// sum += q . v, as an instruction: for the intrinsic, g++ 12 copies its accumulators around and spills a tile of 24.
-inline void add_pairs(I& sum, I q, I v) { asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(q), "v"(v)); }
-
 // A run of kWordRun columns fits int32: one vpdpwssd a pair of columns, `rows` x `panels` accumulators.
 template <int rows, int panels, bool first>
 inline void word_tile(const PanelTask& task, int64_t row, int64_t panel) {
@@ -290,10 +287,10 @@ void word_panels(const PanelTask& task) {
 }  // namespace
 
 const Kernels kAvx512Kernels = {
-    "avx512",       nibble_panels, five_panels,  six_panels,   code_panels, byte_panels,
-    word_panels,    float_panels,  rms_norm,     layer_norm,   apply,       gate,
-    softcap_values, quantize,      decay_state,  update_state, scan_state,  rotate,
-    round_to_bf16,  attend,        attend_float, low_rank,
+    "avx512",       nibble_panels, five_panels,  six_panels,   code_panels,    byte_panels,
+    word_panels,    float_panels,  rms_norm,     layer_norm,   apply,          gate,
+    softcap_values, quantize,      decay_state,  update_state, scan_state,     rotate,
+    round_to_bf16,  attend,        attend_float, low_rank,     low_rank_float, round_words,
 };
 
 }  // namespace neutrino::compute::cpu

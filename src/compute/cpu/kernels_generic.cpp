@@ -18,7 +18,7 @@ constexpr int kAttentionLanes = 1;
 constexpr int kQueryTile = 1;
 constexpr int kSoftmaxTile = 1;
 constexpr int kFloatTile = 1;
-constexpr int kLowRankTile = 1;
+constexpr int kLowRankTile = 1, kLowRankPanels = 1;
 
 template <typename Result, typename F>
 inline Result each(F f) {
@@ -79,6 +79,17 @@ inline I splat_int(int32_t x) {
 }
 inline I add(const I& a, const I& b) {
   return each<I>([&](int i) { return a.lane[i] + b.lane[i]; });
+}
+inline V to_floats(const I& a) {
+  return each<V>([&](int i) { return static_cast<float>(a.lane[i]); });
+}
+// 16 pairs of int8, and sum + pair . x[0..1].
+struct Pairs {
+  const int8_t* at;
+};
+inline Pairs load_pairs(const int8_t* p) { return {p}; }
+inline I add_pairs(const I& sum, Pairs w, const int16_t* x) {
+  return each<I>([&](int i) { return sum.lane[i] + w.at[2 * i] * x[0] + w.at[2 * i + 1] * x[1]; });
 }
 inline I maximum(const I& a, const I& b) {
   return each<I>([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
@@ -337,10 +348,10 @@ void word_panels(const PanelTask& task) { panel_loops(task, word_tile); }
 }  // namespace
 
 const Kernels kGenericKernels = {
-    "generic",      nibble_panels, five_panels,  six_panels,   code_panels, byte_panels,
-    word_panels,    float_panels,  rms_norm,     layer_norm,   apply,       gate,
-    softcap_values, quantize,      decay_state,  update_state, scan_state,  rotate,
-    round_to_bf16,  attend,        attend_float, low_rank,
+    "generic",      nibble_panels, five_panels,  six_panels,   code_panels,    byte_panels,
+    word_panels,    float_panels,  rms_norm,     layer_norm,   apply,          gate,
+    softcap_values, quantize,      decay_state,  update_state, scan_state,     rotate,
+    round_to_bf16,  attend,        attend_float, low_rank,     low_rank_float, round_words,
 };
 
 }  // namespace neutrino::compute::cpu

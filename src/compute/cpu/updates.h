@@ -11,11 +11,13 @@
 
 namespace neutrino::compute::cpu {
 
-// An adapter's part of one product, for some of its rows.
+// An adapter's part of one product, for some of its rows. A row of h: product->hidden floats, in integer arithmetic then as many
+// int16 and one scale for each of the product's parts.
 struct Update {
   const HostAdapter::Product* product;
   int64_t first_row, rows;
-  float* hidden;  // h: (rows, product->hidden)
+  std::byte* hidden;
+  int64_t hidden_bytes;  // from one row to the next
 };
 using Updates = std::span<const Update>;
 
@@ -25,8 +27,10 @@ Updates plan_updates(std::span<const AdapterRows> rows, const Activation& x, con
 
 // The work in front of the product, in pieces: h of some rows each.
 int64_t update_items(Updates updates);
-void reduce_item(const Kernels& kernels, Arithmetic arithmetic, const Activation& x, Updates updates,
-                 int64_t item);
+void reduce_item(const Kernels& kernels, const Activation& x, Updates updates, int64_t item);
+
+// Asks memory for the first update's B from this panel on, before add_updates() and what stands in front of it.
+void prefetch_update(Updates updates, size_t section, int64_t panel);
 
 // The panels [first, end) of one section of a product's result.
 void add_updates(const Kernels& kernels, Updates updates, size_t section, int64_t first, int64_t end,

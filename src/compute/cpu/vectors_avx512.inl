@@ -8,7 +8,7 @@ constexpr int kAttentionLanes = 2;  // 6 queries x 2 vectors x 2 chains: 24 accu
 constexpr int kQueryTile = 6;
 constexpr int kSoftmaxTile = 4;  // queries whose exponentials run side by side
 constexpr int kFloatTile = 4;
-constexpr int kLowRankTile = 4;
+constexpr int kLowRankTile = 4, kLowRankPanels = 4;
 
 inline V load(const float* p) { return _mm512_loadu_ps(p); }
 inline void store(float* p, V v) { _mm512_storeu_ps(p, v); }
@@ -43,6 +43,19 @@ inline void store_bytes(int8_t* p, I v) {
 }
 inline void store_words(int16_t* p, I v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(v));
+}
+// sum += q . v, as an instruction: for the intrinsic, g++ 12 copies its accumulators around and spills a tile of 24.
+inline void add_pairs(I& sum, I q, I v) { asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(q), "v"(v)); }
+inline V to_floats(I v) { return _mm512_cvtepi32_ps(v); }
+// 16 pairs of int8, and sum + pair . x[0..1].
+inline I load_pairs(const int8_t* p) {
+  return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline I add_pairs(I sum, I w, const int16_t* x) {
+  int32_t pair;
+  __builtin_memcpy(&pair, x, sizeof pair);
+  add_pairs(sum, w, splat_int(pair));
+  return sum;
 }
 inline V exponent_of_low_bits(V v) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_castps_si512(v), splat_int(127)), 23));
