@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
-#include "base/error.h"
 #include "compute/quantize.h"
+#include "weights/reader.h"
 
 namespace neutrino::weights {
 namespace {
@@ -43,9 +43,8 @@ std::vector<std::byte> encode_values(std::string_view tensor, const std::vector<
     const int64_t bad =
         compute::quantize_weights(dtype, values.data() + r * columns, columns, bytes.data() + r * stride);
     if (bad >= 0)
-      throw make_error(ErrorCode::invalid_argument,
-                       "row {}, column {} of tensor {} is {}, which {} cannot hold", r, bad, tensor,
-                       values[r * columns + bad], compute::dtype_info(dtype).name);
+      throw refuse("tensor_value", "row {}, column {} of tensor {} is {}, which {} cannot hold", r, bad,
+                   tensor, values[r * columns + bad], compute::dtype_info(dtype).name);
   }
   return bytes;
 }

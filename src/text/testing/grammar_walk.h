@@ -40,7 +40,7 @@ inline int32_t draw(const std::vector<uint64_t>& mask, Random& random) {
     if (allows(mask, token) && left-- == 0) return token;
 }
 
-// nullopt: no grammar, or no end within a few hundred bytes; else an answer that the grammar allows.
+// nullopt: no grammar, or no end within a hundred bytes; else an answer that the grammar allows.
 inline std::optional<std::string> walk(const GrammarSpec& spec, uint64_t seed) {
   std::optional<Grammar> grammar;
   try {
@@ -53,7 +53,7 @@ inline std::optional<std::string> walk(const GrammarSpec& spec, uint64_t seed) {
   GrammarMatcher matcher(*grammar);
   std::vector<uint64_t> mask(static_cast<size_t>(grammar->mask_words()));
   std::string answer;
-  while (answer.size() < 300) {
+  while (answer.size() < 100) {
     if (!matcher.fill_mask(mask)) return std::nullopt;  // a budget, or a dead end
     const int32_t token = draw(mask, random);
     const bool accepting = matcher.is_accepting();

@@ -44,6 +44,7 @@ class SafetensorsMutator {
   }
 
   void change(StImage& image) {
+    if (image.tensors.empty()) return;
     const int64_t percent = random_.below(100);
     if (percent < 55)
       change_tensor(image);
