@@ -26,6 +26,15 @@ def server(model_path, home):
     assert shared.stop() == 0
 
 
+@pytest.fixture(scope="session")
+def thinker(model_path, home):
+    """The same model, whose answers may hold reasoning between <think> tags, and which guesses ahead."""
+    shared = harness.Server(model_path, "--threads", "2", "--context", "2048", "--reasoning-parser", "think", "--speculate", "prompt-lookup",
+                            home=home)
+    yield shared
+    assert shared.stop() == 0
+
+
 @pytest.fixture
 def start(home):
     """start(model, flags...) -> Server; stopped after the test."""

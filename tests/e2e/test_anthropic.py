@@ -2,6 +2,7 @@
 import json
 
 import anthropic
+import jsonschema
 import pytest
 
 from harness import user
@@ -74,6 +75,78 @@ def test_count_tokens_is_what_the_answer_counts(claude, server):
     counted = claude.messages.count_tokens(model=server.model, messages=CAPITAL, system="You are terse.")
     usage = ask(claude, server, system="You are terse.", max_tokens=1).usage
     assert counted.input_tokens == usage.input_tokens + usage.cache_read_input_tokens
+
+
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 12}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+          "required": ["city", "days"], "additionalProperties": False}
+WEATHER = {"name": "weather", "description": "The weather of a city", "input_schema": SCHEMA, "strict": True}
+CLOCK = {"name": "clock", "description": "What time it is", "input_schema": {"type": "object", "properties": {}, "additionalProperties": False}}
+ONE = {"disable_parallel_tool_use": True}
+WARM = user("How warm will it be in Rome tomorrow?")
+
+
+def forced(**choice):
+    return {"messages": WARM, "tools": [WEATHER, CLOCK], "tool_choice": choice | ONE, "max_tokens": 80}
+
+
+def test_a_forced_call_and_its_stream(claude, server):
+    request = forced(type="tool", name="weather")
+    whole = ask(claude, server, **request)
+    assert [block.type for block in whole.content] == ["tool_use"] and whole.stop_reason == "tool_use"
+    call = whole.content[0]
+    assert call.name == "weather" and call.id
+    jsonschema.validate(call.input, SCHEMA)
+    with claude.messages.stream(model=server.model, extra_body=GREEDY, **request) as stream:
+        written = "".join(event.delta.partial_json for event in stream
+                          if event.type == "content_block_delta" and event.delta.type == "input_json_delta")
+        final = stream.get_final_message()
+    assert json.loads(written) == call.input == final.content[0].input
+    assert final.stop_reason == "tool_use" and final.usage.output_tokens == whole.usage.output_tokens
+
+
+def test_any_tool_and_none(claude, server):
+    assert ask(claude, server, **forced(type="any")).content[0].name in ("weather", "clock")
+    silent = ask(claude, server, messages=WARM, tools=[WEATHER], tool_choice={"type": "none"})
+    assert [block.type for block in silent.content] == ["text"] and silent.stop_reason != "tool_use"
+
+
+def test_a_result_is_answered(claude, server):
+    call = ask(claude, server, **forced(type="tool", name="weather")).content[0]
+    history = [*WARM, {"role": "assistant", "content": [call.model_dump()]},
+               {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call.id, "content": "21 degrees"},
+                                            {"type": "text", "text": "Say it in one sentence."}]}]
+    options = {"messages": history, "tools": [WEATHER, CLOCK]}
+    answer = ask(claude, server, tool_choice={"type": "none"}, **options)
+    assert [block.type for block in answer.content] == ["text"]
+    counted = claude.messages.count_tokens(model=server.model, **options).input_tokens
+    assert counted == answer.usage.input_tokens + answer.usage.cache_read_input_tokens
+    assert counted > claude.messages.count_tokens(model=server.model, messages=history).input_tokens > 20
+
+
+@pytest.fixture(scope="module")
+def thinking_claude(thinker):
+    return anthropic.Anthropic(base_url=thinker.url, api_key=thinker.key, max_retries=0, timeout=120)
+
+
+def test_thinking_and_its_stream(thinking_claude, thinker):
+    begun = [*user("Why is the sky blue?"), {"role": "assistant", "content": "<think>\nLet me"}]
+    request = {"model": thinker.model, "messages": begun, "max_tokens": 40, "thinking": {"type": "enabled", "budget_tokens": 9},
+               "extra_body": GREEDY}
+    whole = thinking_claude.messages.create(**request)
+    assert [block.type for block in whole.content] == ["thinking", "text"]
+    thought, text = whole.content
+    chat = thinker.post("/v1/chat/completions", {"model": thinker.model, "messages": begun, "max_tokens": 40, "temperature": 0,
+                                                 "continue_final_message": True, "thinking_token_budget": 9}).json()
+    message = chat["choices"][0]["message"]
+    assert (thought.thinking, text.text) == (message["reasoning_content"], message["content"])
+    assert 0 < chat["usage"]["completion_tokens_details"]["reasoning_tokens"] <= 9
+    with thinking_claude.messages.stream(**request) as stream:
+        deltas = [event.delta for event in stream if event.type == "content_block_delta"]
+        final = stream.get_final_message()
+    assert "".join(delta.thinking for delta in deltas if delta.type == "thinking_delta") == thought.thinking
+    assert [(block.type, getattr(block, "text", None)) for block in final.content] == [("thinking", None), ("text", text.text)]
+    without = thinking_claude.messages.create(**request | {"thinking": {"type": "disabled"}})
+    assert not any(block.type == "thinking" and block.thinking for block in without.content)
 
 
 @pytest.mark.parametrize("messages, where", [

@@ -40,16 +40,6 @@ def check_calls(message):
 
 
 @pytest.fixture(scope="module")
-def thinker(model_path, home):
-    import harness
-
-    server = harness.Server(model_path, "--threads", "2", "--context", "2048", "--reasoning-parser", "think", "--speculate", "prompt-lookup",
-                            home=home)
-    yield server
-    assert server.stop() == 0
-
-
-@pytest.fixture(scope="module")
 def thinking_client(thinker):
     return openai.OpenAI(base_url=f"{thinker.url}/v1", api_key=thinker.key, max_retries=0, timeout=120)
 
