@@ -11,7 +11,11 @@ const std::vector<Route> kRoutes = {
     {{.method = Method::get, .path = "/v1/things", .auth = AuthPolicy::inference}, {}},
     {{.method = Method::post, .path = "/v1/things", .auth = AuthPolicy::inference}, {}},
     {{.method = Method::get, .path = "/v1/things/{id}", .auth = AuthPolicy::open}, {}},
-    {{.method = Method::post, .path = "/v1/things/{id}/cancel", .auth = AuthPolicy::inference}, {}},
+    {{.method = Method::post,
+      .path = "/v1/things/{id}/cancel",
+      .auth = AuthPolicy::inference,
+      .query = R"([{"name":"now","in":"query","schema":{"enum":["yes"]}}])"},
+     {}},
 };
 
 std::string route_of(Method method, std::string path) {
@@ -49,6 +53,12 @@ TEST(Routes, AreDescribed) {
   EXPECT_EQ(item.at("parameters").as_array().at(0).at("name"), "id");
   EXPECT_TRUE(item.at("security").as_array().empty());
   EXPECT_EQ(document.at("paths").at("/v1/things").as_object().size(), 2U);
+  EXPECT_FALSE(document.at("paths").at("/v1/things").at("get").as_object().contains("parameters"));
+  const json::array& both =
+      document.at("paths").at("/v1/things/{id}/cancel").at("post").at("parameters").as_array();
+  ASSERT_EQ(both.size(), 2U);
+  EXPECT_EQ(both[0].at("in"), "query");
+  EXPECT_EQ(both[1].at("in"), "path");
 }
 
 }  // namespace

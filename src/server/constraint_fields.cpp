@@ -129,6 +129,17 @@ void read_response_schema(const json::object& format, Constraint& constraint) {
   constraint.add(read_schema(*schema, path + ".schema"));
 }
 
+// A schema that the type does not read would be a constraint that is dropped.
+void check_members(const json::object& format, std::string_view type) {
+  constexpr std::pair<const char*, const char*> kOfType[] = {{"json_schema", "json_schema"},
+                                                             {"schema", "json_object"}};
+  for (const auto& [member, owner] : kOfType)
+    if (type != owner && type != "structural_tag" && find(format, member)) {
+      const std::string path = fmt::format("response_format.{}", member);
+      throw invalid_field(fmt::format("{} is for the type {}, got the type {:.60}", path, owner, type), path);
+    }
+}
+
 // llama-server takes a schema beside the type json_object; vLLM a whole structural tag in place of a format.
 void read_response_format(const json::object& format, Constraint& constraint) {
   const auto* type = find(format, "type");
@@ -137,6 +148,7 @@ void read_response_format(const json::object& format, Constraint& constraint) {
                         "missing_required_parameter");
   if (!type->is_string()) throw wrong_type("response_format.type", "a string");
   const std::string_view name = type->get_string();
+  check_members(format, name);
   if (name == "text") return;
   if (name == "json_schema") return read_response_schema(format, constraint);
   if (name == "structural_tag") return constraint.add(read_structural_tag(format, "response_format"));

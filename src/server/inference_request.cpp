@@ -9,6 +9,7 @@
 #include "base/limits.h"
 #include "net/schema.h"
 #include "server/constraint_fields.h"
+#include "server/nested_keys.h"
 
 namespace neutrino::server {
 namespace {
@@ -210,6 +211,7 @@ void read_sampling(const json::object& body, const ModelView& model, InferenceRe
   if (const auto* salt = find(body, "cache_salt")) request.cache_salt = salt->get_string();
   if (const auto* draft = find(body, "speculative.n_max")) sampling.draft_tokens = to_integer(*draft);
   request.constraint = read_constraint(body);
+  note_unread_keys(body, kChatKeys, request.ignored);
   read(body, "priority", request.priority);
   if (const auto* timeout = find(body, "timeout_ms")) request.timeout_ms = to_integer(*timeout);
   read_limits(body, request);

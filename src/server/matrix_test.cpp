@@ -67,6 +67,21 @@ Values values_of(const Field& field, std::string_view example) {
   return values;
 }
 
+// A key that no field's object has.
+constexpr const char* kUnknownKey = "a_key_nobody_knows";
+
+// `root` with that key in one of the objects in `at`, which is a part of it: one variant for each object.
+void add_variants(const json::value& root, json::value& at, std::vector<json::value>& variants) {
+  if (auto* array = at.if_array())
+    for (json::value& item : *array) add_variants(root, item, variants);
+  auto* object = at.if_object();
+  if (!object) return;
+  (*object)[kUnknownKey] = 1;
+  variants.push_back(root);
+  object->erase(kUnknownKey);
+  for (auto& [key, value] : *object) add_variants(root, value, variants);
+}
+
 // Bodies' values that nobody should send, as text: some are no JSON at all.
 std::vector<std::string> absurd_values() {
   std::vector<std::string> all = {"null",
@@ -146,7 +161,7 @@ std::string text_of(const chat::Conversation& conversation) {
                                  conversation.add_generation_prompt, conversation.continue_final_message);
   for (const chat::Message& message : conversation.messages)
     text += message.role + message.content.value_or("-");
-  return text + to_text(conversation.template_arguments);
+  return text + to_text(conversation.template_arguments) + to_text(conversation.tools);
 }
 
 std::string body_text(const Reply& reply) {
@@ -237,6 +252,7 @@ class RouteMatrix {
       SCOPED_TRACE(fmt::format("{} {}", spec_.path, field.name));
       const json::object body = body_with(field);
       if (field.support == Support::honoured) check_honoured(field, body);
+      if (field.support == Support::honoured) check_nested(field, body);
       if (field.support == Support::reported) check_reported(field, body);
       if (field.support == Support::unsupported) check_unsupported(field, body);
       check_absurd(field, body);
@@ -364,6 +380,26 @@ class RouteMatrix {
     const bool reported =
         reply.headers.contains("x-ignored-params") && names(reply.headers.at("x-ignored-params"), field.name);
     EXPECT_EQ(reported, entry.reported) << field.name << " = " << to_text(value);
+  }
+
+  // Below the first level, too, what nobody reads is refused or reported, unless it shows.
+  void check_nested(const Field& field, json::object body) {
+    std::vector<json::value> variants;
+    for (json::value value : values_of(field, example_text(example(field).value)).good) {
+      add_variants(value, value, variants);
+      body[field.name] = value;
+    }
+    const std::string plain = variants.empty() ? std::string() : outcome_of(body);
+    for (const json::value& variant : variants) {
+      body[field.name] = variant;
+      replica_.model().take_asked();
+      const Reply reply = ask(body);
+      const auto reported = reply.headers.find("x-ignored-params");
+      const bool named =
+          reply.headers.end() != reported && reported->second.find(kUnknownKey) != std::string::npos;
+      EXPECT_TRUE(reply.status >= 400 || named || outcome(replica_, reply) != plain || needs_no_effect(field))
+          << field.name << " = " << to_text(variant) << ": the unknown key is dropped silently";
+    }
   }
 
   void check_reported(const Field& field, json::object body) {

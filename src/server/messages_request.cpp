@@ -1,10 +1,12 @@
 #include "server/messages_request.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/limits.h"
 #include "net/schema.h"
 #include "server/foreign_body.h"
+#include "server/nested_keys.h"
 #include "server/request_fields.h"
 
 namespace neutrino::server {
@@ -12,6 +14,19 @@ namespace {
 
 using net::find;
 
+// cache_control is noted apart; a signature is what thinking comes with, and empty here.
+constexpr auto kKeys = std::to_array<ReadKeys>({
+    {"messages[]", "role content"},
+    {"messages[].content[]",
+     "type text thinking signature id name input tool_use_id content is_error cache_control"},
+    {"messages[].content[].content[]", "type text cache_control"},
+    {"system[]", "type text cache_control"},
+    {"tools[]", "type name description input_schema strict cache_control"},
+    {"tool_choice", "type name disable_parallel_tool_use"},
+    {"thinking", "type budget_tokens"},
+    {"output_format", "type schema"},
+    {"output_config.format", "type schema"},
+});
 constexpr std::string_view kTextOnly = "\"text\" (this model takes text alone)";
 
 // cache_control asks for what the prefix cache does anyway: it has no effect of its own, and is reported once.
@@ -270,6 +285,7 @@ MessagesBody parse_messages_body(std::string_view text, MessagesUse use) {
   if (const auto* stream = find(body, "stream")) result.stream = stream->get_bool();
   if (find(body, "cache_control")) note_cache_control(body, result.ignored);
   read_messages(body, result);
+  note_unread_keys(body, kKeys, result.ignored);
   if (const auto* tools = find(body, "tools"); tools && !tools->get_array().empty())
     chat["tools"] = read_tools(tools->get_array(), result.ignored);
   if (const auto* choice = find(body, "tool_choice")) read_tool_choice(choice->get_object(), chat);

@@ -281,6 +281,50 @@ TEST(Tokenize, HasTheShapeOfVllm) {
   EXPECT_EQ(replica.post("/tokenize", "{}").status, 400);
 }
 
+TEST(NestedKeys, AreReportedUnlessTheyAreReadOrComeFromAnswers) {
+  TestReplica replica;
+  const auto ignored = [&](std::string_view path, const std::string& body) {
+    const Reply reply = replica.post(path, body);
+    EXPECT_EQ(reply.status, 200) << reply.body;
+    return reply.headers.contains("x-ignored-params") ? reply.headers.at("x-ignored-params") : std::string();
+  };
+  EXPECT_EQ(ignored(kChat, R"({"model":"fake","messages":[{"role":"user","content":"a"},
+      {"role":"assistant","content":"b","refusal":null,"annotations":[],"audio":null,"function_call":null},
+      {"role":"user","content":[{"type":"text","text":"c"}]}]})"),
+            "");
+  EXPECT_EQ(
+      ignored(kChat,
+              R"({"model":"fake","messages":[{"role":"user","content":"a","mood":1},{"role":"user","mood":2,
+      "content":[{"type":"text","text":"c","cache_control":{}}]}]})"),
+      "messages[].mood,messages[].content[].cache_control");
+  EXPECT_EQ(
+      ignored("/v1/messages", R"({"model":"fake","max_tokens":9,"messages":[{"role":"user","content":"a"}],
+      "tools":[{"name":"f","input_schema":{"type":"object","properties":{}},"eager":true}]})"),
+      "tools[].eager");
+  EXPECT_EQ(ignored("/v1/responses",
+                    R"({"model":"fake","input":[{"role":"user","content":"a","id":"m1","mood":1}]})"),
+            "input[].mood");
+}
+
+// A schema beside a type that does not read it would be a constraint that is dropped.
+TEST(ResponseFormat, RefusesASchemaThatItsTypeDoesNotRead) {
+  TestReplica replica;
+  const auto param = [&](std::string_view format) {
+    const Reply reply = replica.post(kChat, chat_body(fmt::format(R"("response_format":{})", format)));
+    EXPECT_EQ(reply.status, 400) << format;
+    return std::string(parse_json(reply.body).at("error").at("param").as_string());
+  };
+  EXPECT_EQ(param(R"({"type":"json_object","json_schema":{"schema":{}}})"), "response_format.json_schema");
+  EXPECT_EQ(param(R"({"type":"text","json_schema":{"schema":{}}})"), "response_format.json_schema");
+  EXPECT_EQ(param(R"({"type":"text","schema":{}})"), "response_format.schema");
+  EXPECT_EQ(param(R"({"type":"json_schema","schema":{},"json_schema":{"schema":{}}})"),
+            "response_format.schema");
+  EXPECT_EQ(
+      replica.post(kChat, chat_body(R"("response_format":{"type":"json_object","schema":{"type":"object"}})"))
+          .status,
+      200);
+}
+
 TEST(Routes, AboutThisServer) {
   TestReplica replica;
   EXPECT_EQ(replica.get("/v1/health/live").status, 200);
@@ -292,6 +336,10 @@ TEST(Routes, AboutThisServer) {
   const json::value document = parse_json(replica.get("/openapi.json").body);
   for (const ServerRoute& route : route_table())
     EXPECT_TRUE(document.at("paths").as_object().contains(route.spec.path)) << route.spec.path;
+  for (const ServerRoute& route : route_table())
+    EXPECT_TRUE(!route.spec.answer_schema.empty() || route.spec.refuses ||
+                route.spec.answer != "application/json")
+        << route.spec.path << " says nothing of its answer: a line in answer_schemas.h";
   replica.model().set_status({.ready = false, .reason = "loading weights"});
   EXPECT_EQ(replica.get("/health").status, 503);
 }

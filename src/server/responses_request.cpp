@@ -5,12 +5,23 @@
 
 #include "net/schema.h"
 #include "server/foreign_body.h"
+#include "server/nested_keys.h"
 #include "server/request_fields.h"
 
 namespace neutrino::server {
 namespace {
 
 using net::find;
+
+// Items come back as answers had them: with ids and a status, and texts with what is empty in answers.
+constexpr auto kKeys = std::to_array<ReadKeys>({
+    {"input[]", "type role content id status call_id name arguments output summary encrypted_content"},
+    {"input[].content[]", "type text refusal annotations logprobs"},
+    {"input[].output[]", "type text refusal"},
+    {"tools[]", "type name description parameters strict"},
+    {"tool_choice", "type name"},
+    {"text.format", "type name description schema strict"},
+});
 
 // Items of the conversation to chat messages. What an assistant thinks, says and calls in a row is one message.
 class InputTranslator {
@@ -264,6 +275,7 @@ ResponsesBody parse_responses_body(std::string_view text) {
                {"cache_salt", "cache_salt"},
                {"parallel_tool_calls", "parallel_tool_calls"}});
   chat["messages"] = read_messages(body);
+  note_unread_keys(body, kKeys, result.ignored);
   if (const auto* tools = find(body, "tools"); tools && !tools->get_array().empty()) {
     chat["tools"] = read_tools(tools->get_array());
   } else {

@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "net/schema.h"
 #include "server/embedding_request.h"
+#include "server/nested_keys.h"
 #include "server/request_fields.h"
 
 namespace neutrino::server {
@@ -17,6 +18,13 @@ struct Text {
   std::string text;
   std::string path;  // in the body
 };
+
+constexpr auto kKeys = std::to_array<ReadKeys>({{"query", "text"},
+                                                {"documents[]", "text"},
+                                                {"text_1", "text"},
+                                                {"text_1[]", "text"},
+                                                {"text_2", "text"},
+                                                {"text_2[]", "text"}});
 
 std::string read_document(const json::value& value, const std::string& path) {
   const json::value* text = value.is_object() ? find(value.get_object(), "text") : &value;
@@ -116,6 +124,7 @@ class Planner {
 void read_common(const json::object& body, const ModelView& view, ScoreBody& score) {
   score.model = body.at("model").get_string();
   check_model_name(score.model, view);
+  note_unread_keys(body, kKeys, score.ignored);
   if (!view.info.reranker && view.info.embedding_size == 0)
     throw invalid_field(
         fmt::format("model {} generates text; scores need a reranker or an embedding model", score.model),

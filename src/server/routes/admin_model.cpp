@@ -11,6 +11,7 @@
 #include "server/answer_json.h"
 #include "server/chat_request.h"
 #include "server/inference.h"
+#include "server/nested_keys.h"
 #include "server/reasoning_request.h"
 #include "server/request_fields.h"
 #include "server/routes/handlers.h"
@@ -94,6 +95,7 @@ PrefixBody read_body(const Request& request, Services& services, std::span<const
     note_conversation_fields(body, ignored);
     result.tokens = model.tokenize(std::string_view(prompt->get_string()), true, true);
   } else if (messages) {
+    note_unread_keys(body, kChatKeys, ignored);
     const chat::Conversation conversation = read_conversation(body);
     check_template_arguments(conversation, model.info());
     result.tokens = model.tokenize(model.render(conversation), false, true);

@@ -2,6 +2,7 @@
 #include "net/schema.h"
 #include "server/answer_json.h"
 #include "server/chat_request.h"
+#include "server/nested_keys.h"
 #include "server/reasoning_request.h"
 #include "server/request_fields.h"
 #include "server/routes/handlers.h"
@@ -32,6 +33,7 @@ std::vector<int32_t> tokenize_body(const json::object& body, const chat::ChatMod
     return model.tokenize(std::string_view(prompt->get_string()), flag(body, "add_special_tokens", true),
                           true);
   }
+  note_unread_keys(body, kChatKeys, ignored);
   const chat::Conversation conversation = read_conversation(body);
   check_template_arguments(conversation, model.info());
   return model.tokenize(model.render(conversation), flag(body, "add_special_tokens", false), true);
