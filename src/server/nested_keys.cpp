@@ -26,6 +26,8 @@ constexpr auto kKeys = std::to_array<ReadKeys>({
     {"response_format.json_schema", "name description schema strict"},
 });
 
+constexpr size_t kNamedMost = 200;  // the header that names them has no room for more
+
 bool is_word_of(std::string_view words, std::string_view word) {
   while (!words.empty()) {
     const size_t space = words.find(' ');
@@ -37,6 +39,7 @@ bool is_word_of(std::string_view words, std::string_view word) {
 
 void note_keys(const json::object& object, const ReadKeys& read, std::vector<std::string>& ignored) {
   for (const auto& [key, value] : object) {
+    if (ignored.size() >= kNamedMost) return;
     if (value.is_null() || is_word_of(read.keys, key)) continue;
     std::string path = fmt::format("{}.{:.40}", read.path, std::string_view(key));
     if (std::ranges::find(ignored, path) == ignored.end()) ignored.push_back(std::move(path));

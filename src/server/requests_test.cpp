@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "server/nested_keys.h"
 #include "server/routes.h"
 #include "server/testing/test_replica.h"
 
@@ -279,6 +280,17 @@ TEST(Tokenize, HasTheShapeOfVllm) {
   EXPECT_EQ(replica.post("/detokenize", R"({"tokens":[999]})").status, 400);
   EXPECT_EQ(replica.post("/tokenize", R"({"prompt":"a","messages":[]})").status, 400);
   EXPECT_EQ(replica.post("/tokenize", "{}").status, 400);
+}
+
+TEST(NestedKeys, HundredThousandOfThemTakeNoTime) {
+  json::object message = {{"role", "user"}, {"content", "Hi"}};
+  for (int i = 0; i < 100'000; ++i) message[fmt::format("key{}", i)] = i;
+  std::vector<std::string> ignored;
+  const auto start = std::chrono::steady_clock::now();
+  note_unread_keys({{"messages", json::array{message, message}}}, kChatKeys, ignored);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(1));
+  EXPECT_GE(ignored.size(), 100u);
+  EXPECT_EQ(ignored[0], "messages[].key0");
 }
 
 TEST(NestedKeys, AreReportedUnlessTheyAreReadOrComeFromAnswers) {
