@@ -15,8 +15,8 @@ constexpr double kTwoTo63 = 9223372036854775808.0;
 bool is_whole(const json::value& value) {
   if (value.is_int64()) return true;
   if (!value.is_double()) return false;
-  const double number = value.get_double();
-  return std::floor(number) == number && number >= -kTwoTo63 && number < kTwoTo63;
+  const double number = value.get_double();  // -2^63 itself comes as an integer, unless it was rounded to it
+  return std::floor(number) == number && number > -kTwoTo63 && number < kTwoTo63;
 }
 
 bool has_type(const json::value& value, int types) {
@@ -104,6 +104,10 @@ json::object field_schema(const Field& field) {
     schema["type"] = types[0];
   else
     schema["type"] = std::move(types);
+  if ((field.types & kInteger) && !(field.types & kNumber)) {
+    schema["minimum"] = std::numeric_limits<int64_t>::min();
+    schema["maximum"] = std::numeric_limits<int64_t>::max();
+  }
   if (std::isfinite(field.minimum))
     schema[field.above_minimum ? "exclusiveMinimum" : "minimum"] = field.minimum;
   if (std::isfinite(field.maximum)) schema["maximum"] = field.maximum;

@@ -57,6 +57,7 @@ TEST(Schema, ChecksTypesRangesAndWhatIsNotBuilt) {
       {R"({"name":"a","count":1e308})", "invalid_value", "count"},
       {R"({"name":"a","any_integer":18446744073709551615})", "invalid_value", "any_integer"},
       {R"({"name":"a","any_integer":9223372036854775808})", "invalid_value", "any_integer"},
+      {R"({"name":"a","any_integer":-9223372036854775809})", "invalid_value", "any_integer"},
       {R"({"name":"a","share":0})", "invalid_value", "share"},
       {R"({"name":"a","share":1.0001})", "invalid_value", "share"},
       {R"({"name":"a","share":1e999})", "invalid_value", "share"},

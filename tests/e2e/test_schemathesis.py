@@ -43,8 +43,19 @@ def config(paths, exclusions):
                    for path, reason in exclusions.items() if path in paths)
 
 
+def bound_ids(schema, largest):
+    """Says in a schema of token ids how many there are."""
+    if schema.get("type") == "integer":
+        schema["maximum"] = largest
+    for part in [schema.get("items"), *schema.get("anyOf", [])]:
+        if isinstance(part, dict):
+            bound_ids(part, largest)
+
+
 def document_for(server, paths=None, without=(), **only_values):
-    """The server's document, or a part of it, with what only this server knows: its model's name, and the only value of some fields."""
+    """The server's document, or a part of it, with what only this server knows: its model's name and vocabulary, and the only value of
+    some fields."""
+    vocabulary = server.get("/v1/metadata").json()["vocab_size"]
     document = server.get("/openapi.json").json()
     document["paths"] = {path: operations for path, operations in document["paths"].items()
                          if (paths is None or path in paths) and path not in without}
@@ -52,6 +63,8 @@ def document_for(server, paths=None, without=(), **only_values):
         for operation in operations.values():
             for media in operation.get("requestBody", {}).get("content", {}).values():
                 fields = media["schema"]["properties"]
+                for name in {"tokens", "input"} & fields.keys():
+                    bound_ids(fields[name], vocabulary - 1)
                 for name, value in (only_values | {"model": server.model}).items():
                     if name in fields:
                         fields[name]["enum"] = [value]
