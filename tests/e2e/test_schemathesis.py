@@ -17,6 +17,7 @@ LIMITS = ["--phases", "examples,coverage,fuzzing", "--max-examples", "100"] if L
 
 TALK = "prompt and max_tokens must fit the context; constraints exclude each other; schemas, grammars and tools are compiled"
 TEXT_OR_MESSAGES = "exactly one of prompt and messages; template arguments are those that the template reads"
+A_NAME = "names have letters, digits, dots, dashes and underscores; the document says of a path's parameter only that it is a string"
 ONE_OR_AS_MANY = "text_1 holds one text, or as many as text_2"
 NOT_ALWAYS_ACCEPTED = {
     "/v1/chat/completions": TALK,
@@ -29,6 +30,8 @@ NOT_ALWAYS_ACCEPTED = {
     "/tokenize": TEXT_OR_MESSAGES,
     "/v1/prefixes/{id}/save": TEXT_OR_MESSAGES,
     "/v1/load_lora_adapter": "the path must lead to an adapter",
+    "/v1/prefixes/{id}": A_NAME,
+    "/v1/prefixes/{id}/restore": A_NAME,
     "/v1/score": ONE_OR_AS_MANY,
     "/score": ONE_OR_AS_MANY,
 }
