@@ -86,6 +86,8 @@ class KvCache {
   virtual int64_t bytes() const = 0;
   virtual void clear_state(int32_t slot) = 0;             // zeros: before a sequence's first token
   virtual void copy_state(int32_t from, int32_t to) = 0;  // to take a snapshot and to resume from one
+  // Keys and values of all layers of a group of layers.
+  virtual void copy_block(int64_t group, int32_t from, int32_t to) = 0;
   const KvCacheShape& shape() const { return shape_; }
 
  protected:

@@ -222,6 +222,11 @@ void PagedKvCache::copy_state(int32_t from, int32_t to) {
                 static_cast<size_t>(state_bytes_));
 }
 
+void PagedKvCache::copy_block(int64_t group, int32_t from, int32_t to) {
+  const std::span<std::byte> source = block(group, from), target = block(group, to);
+  if (from != to) std::memcpy(target.data(), source.data(), source.size());
+}
+
 float* PagedKvCache::state(int32_t slot, int64_t layer) const {
   check_slot(slot);
   return reinterpret_cast<float*>(states_ + slot * state_bytes_) + state_offsets_[static_cast<size_t>(layer)];

@@ -34,6 +34,7 @@ class PagedKvCache final : public KvCache {
   int64_t bytes() const override { return bytes_; }
   void clear_state(int32_t slot) override;
   void copy_state(int32_t from, int32_t to) override;
+  void copy_block(int64_t group, int32_t from, int32_t to) override;
 
   // Gives the pages of all blocks and states back to the operating system, and with them their contents: they are zeros then.
   // Returns the bytes that were in memory.

@@ -328,6 +328,8 @@ void Engine::compute(const Plan& plan) {
   try {
     fault_point("engine_step");
     copy_states(plan.state_copies);
+    for (const auto [group, from, to] : plan.block_copies)
+      cache_->copy_block(static_cast<int64_t>(group), from, to);
     const compute::Tensor logits = model_.forward(backend_, plan.batch(), *cache_);
     const int64_t start_ns = std::exchange(now_ns_, clock_.now_ns());
     pace_.observe(plan.prompt_rows, now_ns_ - start_ns);

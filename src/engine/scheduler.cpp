@@ -71,6 +71,7 @@ Scheduler::Scheduler(const SchedulerOptions& options, SequenceBlocks& blocks, St
   plan_.sequences.reserve(sequences);
   plan_.rows.reserve(sequences);
   plan_.state_copies.reserve(sequences);
+  plan_.block_copies.reserve(sequences * compute::kKvGroups);
   snapshots_.reserve(sequences);
   plan_.tokens.reserve(rows);
   plan_.positions.reserve(rows);
@@ -90,6 +91,7 @@ const Plan& Scheduler::plan(int64_t now_ns, int64_t prompt_rows) {
     sequence->planned_rows = sequence->draft.planned = sequence->draft.accepted = 0;
   plan_.sequences.clear();
   plan_.state_copies.clear();
+  plan_.block_copies.clear();
   budget_ = options_.batch_tokens;
   extra_outputs_ = kExtraOutputRows;
   // By index: scheduling may preempt sequences, which leaves a shorter list.
@@ -137,6 +139,7 @@ Sequence* Scheduler::admit(size_t place, int64_t now_ns) {
     short_of_blocks_ = true;
     return nullptr;
   }
+  take_tail(sequence);
   if (sequence.queued) {
     sequence.queued = false;
     sequence.scheduled_ns = now_ns;
@@ -163,6 +166,14 @@ void Scheduler::take_prefix(Sequence& sequence) {
   if (!blocks_.keeps_names()) return;
   blocks_.take_prefix(sequence, useful_prefix(sequence));
   if (states_.in_use()) cut_to_snapshot(sequence);
+}
+
+// What follows the last cached block, where a running sequence has it: choices of one prompt compute no more than their own tokens.
+void Scheduler::take_tail(Sequence& sequence) {
+  if (!blocks_.keeps_names() || states_.in_use()) return;
+  const int64_t useful = useful_prefix(sequence);
+  for (const SequencePtr& other : running_)
+    if (blocks_.take_tail(sequence, useful, *other, plan_.block_copies)) return;
 }
 
 // Gives back the blocks behind the last one that has a snapshot. Where they ended two sequences part, so perhaps a third one

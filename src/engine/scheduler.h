@@ -60,6 +60,7 @@ struct Plan {
   std::vector<int32_t> tokens, positions, output_rows;
   std::vector<compute::SequenceRows> rows;
   std::vector<StateCopy> state_copies;  // before the rows are computed: newcomers' states
+  std::vector<BlockCopy> block_copies;  // and the ends of their prompts, computed by others
   int64_t prompt_rows = 0;              // of the rows, those that are not a decoding sequence's
 
   bool empty() const { return sequences.empty(); }
@@ -103,6 +104,7 @@ class Scheduler {
   static int64_t useful_prefix(const Sequence& sequence);
   bool waits_for_prefix(Sequence& sequence) const;
   void take_prefix(Sequence& sequence);
+  void take_tail(Sequence& sequence);
   void cut_to_snapshot(Sequence& sequence);
   void start_state(Sequence& sequence);
   void schedule(Sequence& sequence);

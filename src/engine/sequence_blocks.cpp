@@ -65,6 +65,34 @@ int64_t SequenceBlocks::in_common(Sequence& newcomer, int64_t useful, Sequence& 
   return same * kBlockPositions;
 }
 
+// Do both know the same tokens from the end of their common blocks on?
+bool SequenceBlocks::has_tail(const Sequence& newcomer, int64_t whole, int64_t useful,
+                              const Sequence& other) {
+  const auto at = [](const Sequence& sequence, int64_t position) {
+    return sequence.tokens.begin() + position;
+  };
+  return useful - whole < kBlockPositions && other.known() >= useful && newcomer.root == other.root &&
+         std::equal(at(newcomer, whole), at(newcomer, useful), at(other, whole));
+}
+
+bool SequenceBlocks::take_tail(Sequence& sequence, int64_t useful, Sequence& other,
+                               std::vector<BlockCopy>& copies) {
+  const int64_t whole = sequence.computed, block = whole / kBlockPositions;
+  if (useful <= whole || other.computed < useful || !has_tail(sequence, whole, useful, other)) return false;
+  if (block > 0 && sequence.block_name(block - 1, hash_) != other.block_name(block - 1, hash_)) return false;
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    const std::vector<int32_t>& theirs = other.tables[i].blocks;
+    if (std::ssize(theirs) <= block || theirs[static_cast<size_t>(block)] == kNoBlock ||
+        groups_[i].pool.available() == 0)
+      return false;
+  }
+  for (size_t i = 0; i < groups_.size(); ++i)
+    copies.push_back({i, other.tables[i].blocks[static_cast<size_t>(block)], *extend(sequence, i)});
+  sequence.computed = useful;
+  release_unseen(sequence);
+  return true;
+}
+
 void SequenceBlocks::forget_cached() {
   for (Group& group : groups_) group.pool.forget_cached();
 }

@@ -25,6 +25,12 @@
 
 namespace neutrino::engine {
 
+// One block's contents become another's.
+struct BlockCopy {
+  size_t group = 0;
+  int32_t from = -1, to = -1;
+};
+
 class SequenceBlocks {
  public:
   SequenceBlocks(const KvPlan& plan, int64_t positions, PrefixCache prefix_cache);
@@ -37,6 +43,9 @@ class SequenceBlocks {
   // Takes the cached blocks of the longest prefix of at most `useful` tokens that can be resumed. The sequence holds nothing
   // yet. Its `branch` becomes the end of what a group that keeps everything has of it.
   void take_prefix(Sequence& sequence, int64_t useful);
+  // Of the first `useful` tokens of a sequence that has just taken its prefix, the rest that fills no block: where `other` has them
+  // computed, blocks for copies of its last ones are taken, and what is to be copied before the next step is appended.
+  bool take_tail(Sequence& sequence, int64_t useful, Sequence& other, std::vector<BlockCopy>& copies);
   // Tokens, of the first `useful` of the newcomer, that the other one knows, too, in whole blocks.
   int64_t in_common(Sequence& newcomer, int64_t useful, Sequence& other);
   // Gives back the last block, which has just been taken. Where there is one group, without a window.
@@ -69,6 +78,7 @@ class SequenceBlocks {
 
   int64_t resumable_blocks(Sequence& sequence, int64_t useful);
   int64_t still_to_take(const Group& group, const BlockTable& table, const Sequence& sequence) const;
+  static bool has_tail(const Sequence& newcomer, int64_t whole, int64_t useful, const Sequence& other);
   void release_unseen(Sequence& sequence);
   void release_beyond(Sequence& sequence);
 

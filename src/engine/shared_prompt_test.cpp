@@ -60,8 +60,12 @@ TEST(SharedPrompt, ChoicesComputeThePromptOnceAndHoldItOnce) {
     for (const int64_t batch_tokens : {512, 64}) {
       SCOPED_TRACE(fmt::format("kind {}, {} tokens a step", static_cast<int>(kind), batch_tokens));
       const Work work = generate(kind, {.max_sequences = kChoices, .batch_tokens = batch_tokens});
-      EXPECT_EQ(work.rows, kPrompt + (kChoices - 1) * (kPrompt - kInCommon) + kDecodeRows);
-      EXPECT_EQ(work.cached_tokens, (kChoices - 1) * kInCommon);
+      // Keys and values of the last block are copied, where it was computed with those before it: nobody waits for it alone. A
+      // state cannot be cut back to the last token but one.
+      const bool copied = kind != FakeModel::Kind::recurrent && batch_tokens > kPrompt;
+      const int64_t shared = copied ? kPrompt - 1 : kInCommon;
+      EXPECT_EQ(work.rows, kPrompt + (kChoices - 1) * (kPrompt - shared) + kDecodeRows);
+      EXPECT_EQ(work.cached_tokens, (kChoices - 1) * shared);
       const int64_t own_blocks = (kPrompt + kTokens - kInCommon + 31) / 32;  // of the suffix
       EXPECT_LE(work.blocks_most, kInCommon / 32 + kChoices * own_blocks);
     }
@@ -120,6 +124,46 @@ TEST(SharedPrompt, ACancelledFirstIsFollowedByTheNext) {
   EXPECT_EQ(choices[2]->stream.size(), 4);
   EXPECT_EQ(choices[1]->cached_tokens, 64);  // what the first one had computed
   EXPECT_EQ(choices[2]->cached_tokens, kInCommon);
+}
+
+// The negative control: a model that does not find the copy of the prompt's last block says so.
+TEST(SharedPrompt, ABlockThatIsNotCopiedIsNoticed) {
+  FakeModel model(50, 512);
+  FakeBackend backend(2, 1);  // forgets every copy
+  Metrics metrics;
+  SystemClock clock;
+  Engine engine(model, backend, {.max_sequences = 4}, metrics, clock);
+  for (int i = 0; i < 2; ++i)
+    engine.submit(
+        {.id = "a", .prompt = prompt_of(kPrompt, 3), .sampling = {.ignore_eos = true, .max_tokens = 4}});
+  while (engine.step()) {
+  }
+  EXPECT_EQ(engine.status().death_message, "a KV block holds something else than the sequence's prefix");
+}
+
+// Prompts of every length around a block's end, and those that part in the last block.
+TEST(SharedPrompt, TailsOfEveryLengthAreTakenOnlyWhereTheyAreTheSame) {
+  for (int64_t size = 1; size <= 70; ++size)
+    for (const int64_t parts : {int64_t{0}, size - 1, size / 2}) {
+      FakeModel model(50, 512, size % 2 ? FakeModel::Kind::attention : FakeModel::Kind::windowed, 40);
+      FakeBackend backend;
+      Metrics metrics;
+      SystemClock clock;
+      Engine engine(model, backend, {.max_sequences = 3}, metrics, clock);
+      std::vector<int32_t> prompt = prompt_of(size, 3), other = prompt;
+      if (parts > 0) other[static_cast<size_t>(parts)] = 49 - other[static_cast<size_t>(parts)];
+      const auto submit = [&](const std::vector<int32_t>& tokens) {
+        return engine.submit({.id = "a",
+                              .prompt = tokens,
+                              .sampling = {.temperature = 0, .ignore_eos = true, .max_tokens = 9}});
+      };
+      const SequencePtr sequences[] = {submit(prompt), submit(other), submit(prompt)};
+      while (engine.step()) {
+      }
+      EXPECT_EQ(testing::generated_tokens(sequences[1]->stream), model.continuation(other, 9)) << size;
+      EXPECT_EQ(testing::generated_tokens(sequences[2]->stream), model.continuation(prompt, 9)) << size;
+      EXPECT_EQ(sequences[2]->cached_tokens, size > compute::kBlockPositions ? size - 1 : 0) << size;
+    }
 }
 
 }  // namespace

@@ -45,6 +45,14 @@ void FakeKvCache::copy_state(int32_t from, int32_t to) {
   states_.at(static_cast<size_t>(to)) = states_.at(static_cast<size_t>(from));
 }
 
+void FakeKvCache::copy_block(int64_t group, int32_t from, int32_t to) {
+  if (++copies_; forget_every > 0 && copies_ % forget_every == 0) return;
+  auto& slots = slots_[static_cast<size_t>(group)];
+  for (int64_t i = 0; i < compute::kBlockPositions; ++i)
+    slots.at(static_cast<size_t>(to * compute::kBlockPositions + i)) =
+        slots.at(static_cast<size_t>(from * compute::kBlockPositions + i));
+}
+
 FakeModel::FakeModel(int64_t vocab_size, int64_t context, Kind kind, int64_t window) {
   config_.recurrent = kind == Kind::recurrent;
   config_.architecture = "fake";

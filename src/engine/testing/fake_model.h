@@ -48,6 +48,7 @@ class FakeKvCache final : public compute::KvCache {
   }
   void clear_state(int32_t slot) override;
   void copy_state(int32_t from, int32_t to) override;
+  void copy_block(int64_t group, int32_t from, int32_t to) override;
   // What a layer of this group has of a position. Throws std::logic_error where the table leads nowhere.
   Slot& at(const compute::SequenceRows& rows, int64_t position, int64_t group);
   uint64_t& state(const compute::SequenceRows& rows) {
