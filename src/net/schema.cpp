@@ -127,18 +127,21 @@ json::object parse_body(std::string_view body, std::span<const Field> fields,
   if (!parsed.is_object())
     throw Error(ErrorCode::invalid_argument, "the request body must be a JSON object")
         .with_reason("invalid_type");
-  for (const auto& [key, value] : parsed.get_object()) {
+  json::object checked;
+  for (auto& [key, value] : parsed.get_object()) {
     const auto field =
         std::find_if(fields.begin(), fields.end(), [&](const Field& f) { return f.name == key; });
-    if (field == fields.end())
+    if (field == fields.end()) {
       ignored.emplace_back(key);
-    else if (!value.is_null())
-      check_field(*field, value, ignored);
+      continue;
+    }
+    if (!value.is_null()) check_field(*field, value, ignored);
+    checked.emplace(key, std::move(value));
   }
   for (const Field& field : fields)
-    if (field.required && !find(parsed.get_object(), field.name))
+    if (field.required && !find(checked, field.name))
       throw invalid(fmt::format("{} is required", field.name), "missing_required_parameter", field.name);
-  return std::move(parsed.get_object());
+  return checked;
 }
 
 json::object json_schema(std::span<const Field> fields) {

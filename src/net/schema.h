@@ -55,7 +55,8 @@ constexpr std::array<Field, A + B> join(const std::array<Field, A>& a, const std
 }
 
 // Parses a body into an object and checks it against the table. Throws Error{invalid_argument} with reason and param.
-// `ignored` gets the names of the fields that have no effect.
+// `ignored` gets the names of the fields that have no effect; those that the table does not have are left out of the object, since
+// nothing is known of their types.
 json::object parse_body(std::string_view body, std::span<const Field> fields,
                         std::vector<std::string>& ignored);
 

@@ -130,6 +130,16 @@ TEST(Messages, CountsTokensAsAnAnswerDoes) {
   EXPECT_EQ(counted.at("input_tokens"), whole.at("usage").at("input_tokens"));
 }
 
+// What only an answer has is unknown here, of whatever type.
+TEST(Messages, CountingReadsNoFieldThatItDoesNotHave) {
+  const std::string body = R"({"model":"fake","stream":[1],"max_tokens":"x","temperature":{},
+      "messages":[{"role":"user","content":"Hi"}],"thinking":{"type":"enabled","budget_tokens":64}})";
+  const MessagesBody read = parse_messages_body(body, MessagesUse::count);
+  EXPECT_THAT(read.ignored, ElementsAre("stream", "max_tokens", "temperature"));
+  EXPECT_FALSE(read.chat.contains("max_tokens"));
+  EXPECT_FALSE(read.stream);
+}
+
 // Reasoning, text and two calls, cut anywhere: the events build what the whole message says.
 TEST(MessagesFormat, BlocksInOrder) {
   const std::vector<chat::AnswerPiece> pieces = {
