@@ -286,13 +286,13 @@ void Scheduler::remove(Sequence& sequence) {
   std::erase(plan_.sequences, &sequence);
   const auto is_it = [&](const SequencePtr& other) { return other.get() == &sequence; };
   if (const auto found = std::ranges::find_if(running_, is_it); found != running_.end()) {
-    running_.erase(found);
     if (sequence.adapter) sequence.adapter->add_use(0, -1);
+    running_.erase(found);  // perhaps the last that holds it
   } else {
     const auto queued = std::ranges::find_if(waiting_, is_it);
     check(queued != waiting_.end(), "removed a sequence that the scheduler does not have");
-    waiting_.erase(queued);
     if (sequence.adapter) sequence.adapter->add_use(-1, 0);
+    waiting_.erase(queued);
   }
 }
 
