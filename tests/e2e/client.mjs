@@ -1,5 +1,6 @@
 // The official Node client against a running server: node client.mjs URL KEY MODEL prints one JSON object of what it saw.
 import OpenAI from 'openai';
+import { failure } from './failure.mjs';
 
 const [url, apiKey, model] = process.argv.slice(2);
 const client = new OpenAI({ baseURL: `${url}/v1`, apiKey, maxRetries: 0 });
@@ -23,15 +24,6 @@ async function aborted() {
     if (++chunks === 3) break; // leaving the loop aborts the request
   }
   return chunks;
-}
-
-async function failure(call) {
-  try {
-    await call();
-    return null;
-  } catch (error) {
-    return { name: error.constructor.name, status: error.status, code: error.code, param: error.param };
-  }
 }
 
 const answer = await client.chat.completions.create(options);

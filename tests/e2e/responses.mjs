@@ -1,6 +1,7 @@
 // The official Node client on what is newer than chat: responses, tools, structured outputs and their streams.
 // node responses.mjs URL KEY MODEL prints one JSON object of what it saw.
 import OpenAI from 'openai';
+import { failure } from './failure.mjs';
 
 const [url, apiKey, model] = process.argv.slice(2);
 const client = new OpenAI({ baseURL: `${url}/v1`, apiKey, maxRetries: 0 });
@@ -66,15 +67,6 @@ async function chatSchema() {
     response_format: { type: 'json_schema', json_schema: { name: 'answer', schema, strict: true } },
   });
   return completion.choices[0].message.parsed ?? JSON.parse(completion.choices[0].message.content);
-}
-
-async function failure(call) {
-  try {
-    await call();
-    return null;
-  } catch (error) {
-    return { name: error.constructor.name, status: error.status, code: error.code, param: error.param };
-  }
 }
 
 console.log(JSON.stringify({

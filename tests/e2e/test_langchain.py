@@ -1,6 +1,6 @@
 """langchain-openai against a server, held to LangChain's own standard tests of a chat model.
 
-Its tests of the class alone, without a server, are LangChain's business. What a model of 135 million parameters would not do by itself
+What is expected stands in the class that is inherited. Its tests of the class alone, without a server, are LangChain's business. What a model of 135 million parameters would not do by itself
 is asked of the server: calls that fit their schema, one at a time, and texts that end.
 """
 import pytest
