@@ -111,4 +111,9 @@ inline constexpr int64_t kQueuedTokensPerBatchToken = 64;
 inline constexpr int64_t kShutdownSeconds = 30;
 inline constexpr int64_t kHeartbeatSeconds = 10;  // ready -> 503 when the engine made no progress for so long
 
+// Processes.
+inline constexpr int64_t kProcessStatBytes = 4 << 10;  // of /proc/PID/stat
+inline constexpr int64_t kProcessEnvironmentBytes =
+    8 << 20;  // the kernel's own limit is 6 MiB with the arguments
+
 }  // namespace neutrino::limits
