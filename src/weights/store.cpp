@@ -119,13 +119,35 @@ Manifest Store::show(const ModelName& name) const {
   return parse_manifest(name, read_file(manifest_path(name), kManifestBytesMax, Links::refuse));
 }
 
-// The blob, opened and locked against removal.
-FileDescriptor Store::use_blob(const Manifest& manifest, const ModelFile& file) const {
-  const fs::path path = blob_path(file.digest);
-  FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+namespace {
+
+FileDescriptor open_blob(const fs::path& path) {
+  return FileDescriptor(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+}
+
+}  // namespace
+
+// A blob that is not there although its manifest was read: removed in between, removed and brought back, or lost. With the lock
+// nothing is on its way.
+FileDescriptor Store::look_again(const Manifest& manifest, const fs::path& path) const {
+  FileDescriptor held;
+  try {
+    held = lock();
+  } catch (const Error&) {  // a store that cannot be written to: nobody removes anything in it
+  }
+  if (!has(manifest.name)) throw no_model(manifest.name, folder_);
+  FileDescriptor fd = open_blob(path);
   if (!fd && errno == ENOENT)
     throw make_error(ErrorCode::data_loss, "the weights of model {} are missing: {}", manifest.name.text(),
                      path.string());
+  return fd;
+}
+
+// The blob, opened and locked against removal.
+FileDescriptor Store::use_blob(const Manifest& manifest, const ModelFile& file) const {
+  const fs::path path = blob_path(file.digest);
+  FileDescriptor fd = open_blob(path);
+  if (!fd && errno == ENOENT) fd = look_again(manifest, path);
   if (!fd) throw system_error("open", path);
   if (!try_lock(fd, Lock::shared) || status_of(fd, path).st_nlink == 0)
     throw make_error(ErrorCode::not_found, "model {} is being removed", manifest.name.text());

@@ -112,6 +112,7 @@ class Store {
   Manifest publish(const std::vector<StagedFile>& files, Manifest manifest) const;
   void write_manifest(const Manifest& manifest) const;
   void remember_verified(const Manifest& manifest) const;
+  FileDescriptor look_again(const Manifest& manifest, const std::filesystem::path& path) const;
   FileDescriptor use_blob(const Manifest& manifest, const ModelFile& file) const;
   void check_digest(const FileDescriptor& blob, const Manifest& manifest, const ModelFile& file,
                     const Progress& progress) const;
