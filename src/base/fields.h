@@ -13,10 +13,12 @@
 //     }
 //   };
 //
-// A field is an int64_t, double, bool, std::string, an optional of these, a vector of strings, a json::value, a struct with
-// fields of its own or a vector of such structs. In JSON these nest; in a row the last four are one column of JSON text.
+// A field is an int64_t, double, bool, std::string, an enum with names (below), an optional of these, a vector of strings, a
+// json::value, a struct with fields of its own or a vector of such structs. In JSON these nest; in a row the last four are one
+// column of JSON text, and an enum is its name.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -68,6 +70,23 @@ constexpr void for_each_field(T& object, Visit visit) {
   for_each_field<std::remove_const_t<T>>([&](const auto& f) { visit(f, object.*f.member); });
 }
 
+// An enum whose values 0, 1, … have names: constexpr std::array<std::string_view, N> enum_names(Enum) beside it.
+template <typename T>
+concept NamedEnum = std::is_enum_v<T> && requires { enum_names(T{}); };
+
+template <NamedEnum T>
+constexpr std::string_view enum_name(T value) {
+  return enum_names(T{}).at(static_cast<size_t>(value));
+}
+
+template <NamedEnum T>
+std::optional<T> enum_from_name(std::string_view name) {
+  const auto names = enum_names(T{});
+  for (size_t i = 0; i < names.size(); ++i)
+    if (names[i] == name) return static_cast<T>(i);
+  return std::nullopt;
+}
+
 // ---- JSON
 
 enum class Show { public_fields, all_fields };    // all: with secrets, for rows and backups
@@ -90,6 +109,14 @@ inline constexpr bool is_vector<std::vector<T>> = true;
   if (text.size() > 64) text = text.substr(0, 64) + "…";
   throw make_error(ErrorCode::invalid_argument, "{} must be {}, got {}", path, expected, text)
       .with_param(path);
+}
+
+template <NamedEnum T>
+std::string list_of_names() {
+  std::string list;
+  for (const std::string_view name : enum_names(T{}))
+    list += (list.empty() ? "\"" : ", \"") + std::string(name) + '"';
+  return list;
 }
 
 inline std::string join_path(const std::string& path, std::string_view name) {
@@ -118,6 +145,8 @@ json::value value_to_json(const T& value, Show show = Show::public_fields) {
     json::array array;
     for (const auto& item : value) array.push_back(value_to_json(item, show));
     return array;
+  } else if constexpr (NamedEnum<T>) {
+    return json::value(enum_name(value));
   } else {
     return json::value(value);
   }
@@ -148,6 +177,10 @@ void value_from_json(T& value, const json::value& from, Accept accept, const std
   } else if constexpr (std::is_same_v<T, double>) {
     if (!from.is_number()) detail::wrong_type(path, "a number", from);
     value = from.to_number<double>();
+  } else if constexpr (NamedEnum<T>) {
+    const auto named = from.is_string() ? enum_from_name<T>(from.get_string()) : std::nullopt;
+    if (!named) detail::wrong_type(path, fmt::format("one of {}", detail::list_of_names<T>()), from);
+    value = *named;
   } else {
     static_assert(std::is_same_v<T, std::string>, "a field of a type that base/fields.h does not know");
     if (!from.is_string()) detail::wrong_type(path, "a string", from);

@@ -14,6 +14,9 @@ struct Port {
   }
 };
 
+enum class Colour : uint8_t { red, dark_green };
+constexpr std::array<std::string_view, 2> enum_names(Colour) { return {"Red", "DarkGreen"}; }
+
 struct Thing {
   std::string id;
   int64_t count = 7;
@@ -26,25 +29,27 @@ struct Thing {
   Port main_port;
   json::value extra;
   std::string password;
+  Colour colour = Colour::red;
   static constexpr auto fields() {
     return std::tuple(field("id", &Thing::id, {.key = true, .read_only = true}),
                       field("count", &Thing::count, {.help = "how many"}), field("share", &Thing::share),
                       field("on", &Thing::on), field("alias", &Thing::alias), field("limit", &Thing::limit),
                       field("tags", &Thing::tags), field("ports", &Thing::ports),
                       field("main_port", &Thing::main_port), field("extra", &Thing::extra),
-                      field("password", &Thing::password, {.secret = true}));
+                      field("password", &Thing::password, {.secret = true}), field("colour", &Thing::colour));
   }
 };
 
 TEST(Fields, json_there_and_back) {
   const std::string text =
       R"({"id":"a","count":-3,"share":0.25,"on":true,"alias":"b","limit":null,"tags":["x","y"],)"
-      R"("ports":[{"name":"http","number":80}],"main_port":{"name":"ssh","number":22},"extra":{"k":[1,2]}})";
+      R"("ports":[{"name":"http","number":80}],"main_port":{"name":"ssh","number":22},"extra":{"k":[1,2]},"colour":"DarkGreen"})";
   Thing thing;
   thing.limit = 4;
   read_json(thing, parse_json(text), Accept::from_storage);
   EXPECT_EQ(thing.limit, std::nullopt);
   EXPECT_EQ(thing.ports.at(0).number, 80);
+  EXPECT_EQ(thing.colour, Colour::dark_green);
   EXPECT_EQ(to_text(to_json(thing)), text);
 }
 
