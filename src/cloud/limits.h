@@ -1,0 +1,26 @@
+// Limits of the gateway, in the same namespace as base/limits.h. What an endpoint may set differently says so.
+#pragma once
+
+#include <cstdint>
+
+#include "base/limits.h"
+
+namespace neutrino::limits {
+
+inline constexpr int64_t kPrefixChunkBytes = 256;       // of a prompt's text, for one hash
+inline constexpr int64_t kPrefixChunks = 1024;          // of one prompt: 256 KiB of text
+inline constexpr int64_t kPrefixChunkTokens = 64;       // that a chunk stands for, at about 4 bytes a token
+inline constexpr int64_t kPrefixIndexChunks = 1 << 16;  // of one replica
+
+inline constexpr int64_t kGatewayAttempts = 3;          // replicas that are tried for one request
+inline constexpr int64_t kHeldRequests = 1000;          // of one endpoint; a default, the endpoint may set it
+inline constexpr int64_t kHeldRequestsTotal = 10'000;   // of all endpoints
+inline constexpr int64_t kWakeSeconds = 120;            // a default, the endpoint may set it
+inline constexpr int64_t kWakePingMilliseconds = 5000;  // between SSE comments while an endpoint wakes
+inline constexpr int64_t kUsageTailBytes = 256 << 10;   // of an answer without events, kept to find its usage
+inline constexpr int64_t kEventBytes = 1 << 20;         // of one server-sent event that is looked into
+inline constexpr int64_t kLatencySamples = 512;         // of an endpoint, for its percentiles
+inline constexpr int64_t kUsageSegmentBytes = 8 << 20;  // of the usage journal
+inline constexpr int64_t kUsageLineBytes = 64 << 10;    // of one record
+
+}  // namespace neutrino::limits
