@@ -115,5 +115,18 @@ inline constexpr int64_t kHeartbeatSeconds = 10;  // ready -> 503 when the engin
 inline constexpr int64_t kProcessStatBytes = 4 << 10;  // of /proc/PID/stat
 inline constexpr int64_t kProcessEnvironmentBytes =
     8 << 20;  // the kernel's own limit is 6 MiB with the arguments
+// The cloud's database.
+inline constexpr int64_t kStoreQueuedWrites = 4096;  // transactions that wait for the writer
+inline constexpr int64_t kStoreGroupWrites = 256;    // of them in one commit
+inline constexpr int64_t kStoreRows = 100'000;       // that one statement may give
+inline constexpr int64_t kStoreStatements = 256;     // kept prepared, of each connection
+inline constexpr int64_t kStoreLogBytes = 64 << 20;  // of SQLite's log after a checkpoint
+inline constexpr size_t kStoreShownSqlBytes = 120;   // of a statement, in an error
+inline constexpr int64_t kStorePageRows = 1000;      // of a list
+inline constexpr int64_t kStoreCursorBytes = 4096;
+inline constexpr int64_t kStoreChanges = 100'000;              // kept in the change log
+inline constexpr int64_t kStoreChangesPollMilliseconds = 100;  // other processes' changes are seen within it
+inline constexpr int64_t kIdempotencyKeyBytes = 255;
+inline constexpr int64_t kIdempotencyHours = 24;
 
 }  // namespace neutrino::limits
