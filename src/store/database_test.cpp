@@ -253,10 +253,10 @@ TEST(Sqlite, a_database_of_another_program_is_refused_untouched) {
   write_file_atomic(text,
                     "this is no database, whatever its name may say, and it is long enough to see that");
   EXPECT_EQ(code_of([&] { Database database({.url = text.string()}); }), ErrorCode::data_loss);
-  sqlite3* database = nullptr;
-  ASSERT_EQ(sqlite3_open(foreign.c_str(), &database), SQLITE_OK);
-  ASSERT_EQ(sqlite3_exec(database, "CREATE TABLE theirs (a)", nullptr, nullptr, nullptr), SQLITE_OK);
-  sqlite3_close(database);
+  sqlite3* theirs = nullptr;
+  ASSERT_EQ(sqlite3_open(foreign.c_str(), &theirs), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(theirs, "CREATE TABLE theirs (a)", nullptr, nullptr, nullptr), SQLITE_OK);
+  sqlite3_close(theirs);
   const std::string before = read_file(foreign, 1 << 20);
   EXPECT_EQ(code_of([&] { Database database({.url = foreign.string()}); }), ErrorCode::failed_precondition);
   EXPECT_EQ(read_file(foreign, 1 << 20), before);
