@@ -129,4 +129,10 @@ inline constexpr int64_t kStoreChangesPollMilliseconds = 100;  // other processe
 inline constexpr int64_t kIdempotencyKeyBytes = 255;
 inline constexpr int64_t kIdempotencyHours = 24;
 
+// Replicas on this machine.
+inline constexpr int64_t kReplicaRecordBytes = 1 << 20;  // of each of its state files
+inline constexpr int64_t kReplicaProcesses = 4096;       // and threads, where a control group can count them
+inline constexpr int64_t kReplicaStopSeconds = 3600;     // the longest grace
+inline constexpr int64_t kLogReadBytes = 1 << 20;        // of one answer
+
 }  // namespace neutrino::limits

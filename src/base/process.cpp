@@ -140,9 +140,10 @@ bool signal_group(const ProcessIdentity& leader, int signal) {
   const FileDescriptor fd = open_pidfd(leader);
   const auto stat = leader.pid > 0 ? read_stat(leader.pid) : std::nullopt;
   if (!stat || stat->start_ticks != leader.start_ticks) return false;
-  check(stat->group == leader.pid, "signal_group(): the process must lead its group");
-  if (fd && pidfd_send_signal(fd.get(), signal, kSignalWholeGroup) == 0) return true;
-  return sent(::kill(-leader.pid, signal), leader, signal);
+  const bool group_sent =
+      (fd && pidfd_send_signal(fd.get(), signal, kSignalWholeGroup) == 0) || ::kill(-leader.pid, signal) == 0;
+  if (group_sent && stat->group == leader.pid) return true;
+  return sent(::kill(leader.pid, signal), leader, signal);  // it has left its group
 }
 
 std::string exit_text(const ExitStatus& status) {

@@ -69,7 +69,7 @@ FileDescriptor open_pidfd(const ProcessIdentity& process);
 
 // False: there is no such process any more. Throws Error{permission_denied} for somebody else's.
 bool signal_process(const ProcessIdentity& process, int signal);
-// Likewise its whole group, which it must lead. It may be a zombie; once it is reaped nobody can know whose the group's number is.
+// Likewise the whole group that began with it. It may be a zombie; once it is reaped nobody can know whose the group's number is.
 bool signal_group(const ProcessIdentity& leader, int signal);
 
 // Orphans among this process's descendants become its children rather than init's.

@@ -1,0 +1,20 @@
+// Programs that tests start as processes of their own: they are in the test binary, named by its first argument.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace neutrino::cloud::testing {
+
+std::filesystem::path test_binary();
+// The command that runs one of them: {"/…/cloud_test", name}.
+std::vector<std::string> program(const std::string& name);
+
+// A minimal replica: `replica PORT [JOURNAL]` notes "id generation pid" in the journal and answers every request with its id.
+int run_replica(int argc, char** argv);
+// A control plane without the rest: `controller FOLDER KEEPER` makes what runs as FOLDER/desired says, until it is killed. KEEPER is
+// the program that its replicas get.
+int run_controller(int argc, char** argv);
+
+}  // namespace neutrino::cloud::testing
