@@ -35,7 +35,7 @@ enum class ReplicaPhase {
   accepted,  // known, not begun: whoever wants it calls start() once more
   starting,  // being set up: no process yet
   running,   // its process runs; whether it can serve, a probe tells
-  stopping,  // told to end
+  stopping,  // told to end, or ended by itself and not yet cleared away
   exited,    // over, and never begun again with this generation
   unknown,   // its node does not answer: nothing is known, so nothing should be done
 };

@@ -225,13 +225,10 @@ std::optional<ObservedReplica> LocalProvider::observe_one(const std::string& id)
   replica.exit_code = status->exit_code;
   replica.exit_signal = status->exit_signal;
   replica.limits_note = status->limits_note;
-  if (over(status))
-    replica.phase = ReplicaPhase::exited;
-  else if (told)
-    replica.phase = ReplicaPhase::stopping;
-  else
-    replica.phase =
-        status->phase == phase_name(ReplicaPhase::running) ? ReplicaPhase::running : ReplicaPhase::starting;
+  const bool runs = status->phase == phase_name(ReplicaPhase::running);
+  replica.phase = runs ? ReplicaPhase::running : ReplicaPhase::starting;
+  if (told || over(status)) replica.phase = ReplicaPhase::stopping;
+  if (over(status) && !kept) replica.phase = ReplicaPhase::exited;  // not before its keeper is gone, too
   return replica;
 }
 

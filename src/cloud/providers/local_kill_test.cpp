@@ -39,6 +39,7 @@ struct Start {
 class Chaos {
  public:
   explicit Chaos(uint64_t seed, const char* keeper = "keeper") : random_(seed), keeper_(keeper) {
+    fs::create_directory(replicas());
     write_desired();
     start_controller();
   }

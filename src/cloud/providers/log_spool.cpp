@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -121,8 +122,10 @@ void LogSpool::remove_old() {
 
 namespace {
 
-// Text from the one file that holds `cursor`; nothing: it is gone by now.
-std::optional<LogChunk> read_at(const std::vector<SpoolFile>& files, int64_t cursor, int64_t bytes_max) {
+// Text from the one file that holds `cursor`. Nothing: look again, for it is gone by now, or there seems to be a hole before the
+// file at `hole`: a listing may miss a file that was made during it, but not one that an earlier listing knew a later one of.
+std::optional<LogChunk> read_at(const std::vector<SpoolFile>& files, int64_t cursor, int64_t bytes_max,
+                                int64_t& hole) {
   const int64_t end = files.back().begin + size_of(files.back().path);
   LogChunk chunk;
   int64_t from = std::min(cursor, end);
@@ -140,6 +143,7 @@ std::optional<LogChunk> read_at(const std::vector<SpoolFile>& files, int64_t cur
   chunk.text.resize(static_cast<size_t>(got));
   chunk.next = from + got;
   if (got == 0 && behind != files.end()) {  // a hole, as after a power cut: go on behind it
+    if (std::exchange(hole, behind->begin) != behind->begin) return std::nullopt;
     chunk.lost_bytes += behind->begin - from;
     chunk.next = behind->begin;
   }
@@ -149,10 +153,11 @@ std::optional<LogChunk> read_at(const std::vector<SpoolFile>& files, int64_t cur
 }  // namespace
 
 LogChunk read_log_spool(const fs::path& folder, int64_t cursor, int64_t bytes_max) {
+  int64_t hole = -1;
   for (int attempt = 0; attempt < kReadAttempts; ++attempt) {
     const auto files = spool_files(folder);
     if (files.empty()) return {.next = 0};
-    if (auto chunk = read_at(files, cursor, bytes_max)) return std::move(*chunk);
+    if (auto chunk = read_at(files, cursor, bytes_max, hole)) return std::move(*chunk);
   }
   throw make_error(ErrorCode::unavailable, "cannot read the log in {}: it is rotated faster than it is read",
                    folder.string());
