@@ -152,14 +152,10 @@ std::string exit_text(const ExitStatus& status) {
   return fmt::format("signal {} ({})", status.signal, name ? name : "unknown");
 }
 
-namespace {
-
-ExitStatus to_exit_status(int status) {
-  if (WIFSIGNALED(status)) return {.signal = WTERMSIG(status)};
-  return {.code = WEXITSTATUS(status)};
+ExitStatus to_exit_status(int wait_status) {
+  if (WIFSIGNALED(wait_status)) return {.signal = WTERMSIG(wait_status)};
+  return {.code = WEXITSTATUS(wait_status)};
 }
-
-}  // namespace
 
 std::optional<ExitStatus> try_wait(pid_t pid) {
   int status = 0;

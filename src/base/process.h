@@ -51,6 +51,7 @@ struct ExitStatus {
   int signal = 0;  // that ended it, or 0
   bool operator==(const ExitStatus&) const = default;
 };
+ExitStatus to_exit_status(int wait_status);       // of waitpid()
 std::string exit_text(const ExitStatus& status);  // "exit code 1", "signal 9 (Killed)"
 
 // Of the caller's own children. try_wait(): nothing while it runs, or if it is no child.

@@ -39,10 +39,8 @@ constexpr struct {
   const char* name;
   int (*run)(int argc, char** argv);
 } kPrograms[] = {
-    {"keeper", run_keeper_program},
-    {"careless-keeper", run_careless_keeper},
-    {"replica", run_replica},
-    {"controller", run_controller},
+    {"keeper", run_keeper_program}, {"careless-keeper", run_careless_keeper}, {"replica", run_replica},
+    {"controller", run_controller}, {"supervisor", run_test_supervisor},      {"supervised", run_supervised},
 };
 
 }  // namespace

@@ -17,4 +17,9 @@ int run_replica(int argc, char** argv);
 // the program that its replicas get.
 int run_controller(int argc, char** argv);
 
+// A supervisor of two children: `supervisor FOLDER PORT`; notes pids in FOLDER/journal. Its children: `supervised NAME FOLDER`
+// answer on the listener NAME with "NAME pid", note SIGTERM in the journal and end 200 ms later.
+int run_test_supervisor(int argc, char** argv);
+int run_supervised(int argc, char** argv);
+
 }  // namespace neutrino::cloud::testing
