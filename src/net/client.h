@@ -98,7 +98,7 @@ class ClientExchange {
 class HttpClient {
  public:
   explicit HttpClient(asio::any_io_executor executor, ClientOptions options = {});
-  ~HttpClient();  // after the last exchange
+  ~HttpClient();  // exchanges may outlive it
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
 
@@ -111,7 +111,7 @@ class HttpClient {
  private:
   friend class ClientExchange;
   struct Impl;
-  std::shared_ptr<Impl> impl_;  // shared with its timer
+  std::shared_ptr<Impl> impl_;  // shared with its timer and the exchanges
 };
 
 }  // namespace neutrino::net

@@ -92,10 +92,11 @@ class Connection::Exchange final : public Response {
   void interrupt(Interruption interruption) {
     if (interruption_ == Interruption::none) interruption_ = interruption;
     signal_.notify();
+    if (on_interruption) on_interruption();
   }
 
   asio::awaitable<void> begin_stream(std::string_view content_type) override {
-    status_ = 200;
+    status_ = stream_status_;
     content_type_ = content_type;
     std::string framing = connection_.http_1_0_ ? "" : "Transfer-Encoding: chunked\r\n";
     if (connection_.http_1_0_) connection_.keep_alive_ = false;
@@ -137,6 +138,7 @@ class Connection::Exchange final : public Response {
     }
     truncated_ = true;
     connection_.keep_alive_ = false;
+    if (!content_type_.starts_with("text/event-stream")) co_return connection_.close();  // no end: it is cut
     co_await write(error_event(error, request_.id, shape));
     co_await finish();
   }
@@ -495,6 +497,7 @@ asio::awaitable<void> Connection::answer(Exchange& exchange, Request& request, P
     throw Error(ErrorCode::unavailable, "the server is shutting down").with_reason("draining");
   }
   limit_rate(*route, request, exchange);
+  if (route->admit) route->admit(request, exchange);
   if (!body_read_ && !route->spec.refuses) co_await read_body(request, parser);
   co_await run_handler(*route, request, exchange);
 }
@@ -534,7 +537,7 @@ asio::awaitable<void> Connection::read_body(Request& request, Parser& parser) {
       http_error("request_too_large", fmt::format("the request body must have at most {} bytes", limit));
   if (framing_.content_length > static_cast<size_t>(limit) || (limit == 0 && framing_.chunked))
     throw too_large;
-  if (!is_json(request.header("content-type")))
+  if (!request.route->any_content && !is_json(request.header("content-type")))
     throw http_error("unsupported_media_type",
                      fmt::format("Content-Type must be application/json, got \"{:.100}\"",
                                  request.header("content-type")));

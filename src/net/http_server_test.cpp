@@ -61,6 +61,15 @@ class TestServer {
          [](const Request&, Response& r) { return hello(r); }},
         {{.method = Method::get, .path = "/admin", .auth = AuthPolicy::admin},
          [](const Request&, Response& r) { return hello(r); }},
+        {{.method = Method::post,
+          .path = "/any",
+          .auth = AuthPolicy::open,
+          .body_bytes = 1000,
+          .any_content = true},
+         [](const Request& q, Response& r) { return partial(q, r); },
+         [](const Request& q, Response&) {
+           if (q.header("x-no") == "1") throw Error(ErrorCode::permission_denied, "no");
+         }},
         {{.method = Method::get, .path = "/bug", .auth = AuthPolicy::inference},
          [](const Request&, Response&) { return bug(); }},
     });
@@ -125,6 +134,12 @@ class TestServer {
     }
     ++gone;
   }
+  static asio::awaitable<void> partial(const Request& request, Response& response) {
+    response.set_stream_status(206);
+    co_await response.begin_stream("text/plain");
+    co_await response.write(request.body);
+    if (request.body == "bad") throw Error(ErrorCode::unavailable, "cut");
+  }
   static asio::awaitable<void> bug() {
     throw std::runtime_error("a bug with /secret/path");
     co_return;
@@ -162,6 +177,25 @@ TEST(HttpServer, PipelinedRequestsAreAnsweredInOrder) {
   for (int i = 0; i < 50; ++i) all += post("/echo", fmt::format("{{\"i\":{}}}", i));
   client.send(all);
   for (int i = 0; i < 50; ++i) EXPECT_EQ(client.read_reply().body, fmt::format("{{\"i\":{}}}", i));
+}
+
+TEST(HttpServer, ARouteMayRefuseBeforeTheBodyAndTakeAnyContent) {
+  TestServer server;
+  const auto request = [](std::string_view body, std::string_view more) {
+    return fmt::format("POST /any HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n{}\r\n{}", body.size(),
+                       more, body);
+  };
+  const Reply taken = ask(server.port(), request("hello", "Content-Type: text/plain\r\n"));
+  EXPECT_EQ(taken.status, 206);
+  EXPECT_EQ(taken.body, "hello");
+  EXPECT_TRUE(taken.complete);
+  RawClient client(server.port());
+  client.send(
+      "POST /any HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\nX-No: 1\r\n\r\n");  // and no body
+  EXPECT_EQ(client.read_reply().status, 403);
+  const Reply cut = ask(server.port(), request("bad", ""));  // no proper end: nobody takes it for whole
+  EXPECT_EQ(cut.body, "bad");
+  EXPECT_FALSE(cut.complete);
 }
 
 TEST(HttpServer, HeadOptionsAndMethods) {

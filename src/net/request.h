@@ -28,9 +28,10 @@ struct Request {
   std::string path;   // as sent, without the query
   std::string query;  // after '?', as sent
   std::vector<Header> headers;
-  std::string body;                       // decoded from chunks; bounded by the route's limit
-  std::string parameter;                  // what the {name} of the route's path stands for, percent-decoded
-  std::string id;                         // the client's X-Request-Id if it is a sane one, else ours
+  std::string body;  // decoded from chunks; bounded by the route's limit
+  std::string
+      parameter;   // what the {name} of the route's path stands for, percent-decoded; of a {name...} as sent
+  std::string id;  // the client's X-Request-Id if it is a sane one, else ours
   std::string key_name;                   // which API key; empty when none was needed
   Sha256Digest key_digest{};              // of that key
   std::shared_ptr<RateLimit> rate_limit;  // of that key; null: it has none

@@ -5,6 +5,7 @@
 #include <boost/asio/awaitable.hpp>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -42,13 +43,17 @@ class Response {
     content_type_ = content_type;
   }
 
-  // Status 200 and the headers set so far go out now; pieces follow. write() returns false when nobody reads any more.
+  // Status 200, or what set_stream_status() said, and the headers set so far go out now; pieces follow. write() returns false when
+  // nobody reads any more.
   virtual asio::awaitable<void> begin_stream(std::string_view content_type) = 0;
   virtual asio::awaitable<bool> write(std::string_view piece) = 0;
+  void set_stream_status(int status) { stream_status_ = status; }
 
   // Notified when interruption() changes; a handler that waits for something else subscribes it there too.
   virtual Signal& signal() = 0;
   virtual Interruption interruption() const = 0;
+  std::function<void()>
+      on_interruption;  // called then as well: for a handler that waits where no signal reaches it
 
   json::object log;                    // what the handler wants in the request's log line
   Attributes trace;                    // and in its trace
@@ -56,6 +61,7 @@ class Response {
 
  protected:
   int status_ = 0;  // 0: nothing sent yet
+  int stream_status_ = 200;
   std::string body_;
   std::string content_type_;
   std::vector<Header> headers_;

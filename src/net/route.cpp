@@ -24,7 +24,10 @@ std::optional<std::string> match(std::string_view pattern, std::string_view path
     if (pattern[0] != '/' || path[0] != '/') return std::nullopt;
     pattern.remove_prefix(1);
     path.remove_prefix(1);
+    const std::string_view rest = path;
     const std::string_view want = next_segment(pattern), have = next_segment(path);
+    if (want.starts_with('{') && want.ends_with("...}"))
+      return pattern.empty() && !have.empty() ? std::optional<std::string>(rest) : std::nullopt;
     if (!want.starts_with('{')) {
       if (want != have) return std::nullopt;
     } else if (have.empty() || !percent_decode(have, parameter)) {
@@ -82,10 +85,10 @@ json::object operation(const RouteSpec& spec) {
       spec.query.empty() ? json::array() : json::parse(json::string_view(spec.query)).as_array();
   if (const size_t open = spec.path.find('{'); open != std::string_view::npos) {
     const size_t close = spec.path.find('}');
-    parameters.push_back(json::object{{"name", json::string(spec.path.substr(open + 1, close - open - 1))},
-                                      {"in", "path"},
-                                      {"required", true},
-                                      {"schema", {{"type", "string"}}}});
+    std::string_view name = spec.path.substr(open + 1, close - open - 1);
+    if (name.ends_with("...")) name.remove_suffix(3);
+    parameters.push_back(json::object{
+        {"name", json::string(name)}, {"in", "path"}, {"required", true}, {"schema", {{"type", "string"}}}});
   }
   if (!parameters.empty()) result["parameters"] = std::move(parameters);
   if (!spec.fields.empty()) {

@@ -30,7 +30,8 @@ enum class ErrorShape : uint8_t { openai, anthropic };
 
 struct RouteSpec {
   Method method = Method::get;
-  std::string_view path;  // "/v1/models/{id}": a {name} stands for one segment
+  std::string_view
+      path;  // "/v1/models/{id}": a {name} stands for one segment, "/files/{path...}" for all that follow
   AuthPolicy auth = AuthPolicy::deny;
   Admission admission = Admission::always;
   int64_t body_bytes = 0;         // limit of the decoded body; 0: takes none
@@ -42,6 +43,7 @@ struct RouteSpec {
   ErrorShape errors = ErrorShape::openai;
   bool refuses = false;                 // the handler throws whatever is sent: the body is not even read
   std::string_view answer_schema = {};  // JSON Schema of a JSON answer; absent: any object
+  bool any_content = false;             // a body of whatever content type
 };
 
 // The scope that a route asks for; `open` and `deny` ask for none.
@@ -60,6 +62,8 @@ using Handler = std::function<asio::awaitable<void>(const Request&, Response&)>;
 struct Route {
   RouteSpec spec;
   Handler handle;
+  std::function<void(const Request&, Response&)> admit =
+      {};  // before the body is read: throws what refuses the request
 };
 
 // Finds the route for a request, and fills request.route and request.parameter. HEAD finds the GET route. Throws

@@ -16,6 +16,7 @@ const std::vector<Route> kRoutes = {
       .auth = AuthPolicy::inference,
       .query = R"([{"name":"now","in":"query","schema":{"enum":["yes"]}}])"},
      {}},
+    {{.method = Method::get, .path = "/files/{path...}", .auth = AuthPolicy::inference}, {}},
 };
 
 std::string route_of(Method method, std::string path) {
@@ -33,6 +34,10 @@ TEST(Routes, AreFoundByMethodAndShape) {
   EXPECT_EQ(route_of(Method::head, "/v1/things"), "/v1/things");
   EXPECT_EQ(route_of(Method::get, "/v1/things/a%20b%2Fc"), "/v1/things/{id}=a b/c");
   EXPECT_EQ(route_of(Method::post, "/v1/things/x/cancel"), "/v1/things/{id}/cancel=x");
+  EXPECT_EQ(route_of(Method::get, "/files/a"), "/files/{path...}=a");
+  EXPECT_EQ(route_of(Method::get, "/files/a%2F/b//c/"), "/files/{path...}=a%2F/b//c/");  // as sent
+  EXPECT_EQ(route_of(Method::get, "/files"), "route_not_found");
+  EXPECT_EQ(route_of(Method::get, "/files/"), "route_not_found");
   EXPECT_EQ(route_of(Method::put, "/v1/things"), "method_not_allowed");
   EXPECT_EQ(route_of(Method::other, "/v1/things"), "method_not_allowed");
   for (const std::string path :

@@ -1,6 +1,7 @@
 #include "net/server.h"
 
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -64,6 +65,7 @@ struct HttpServer::Impl {
   }
 
   void listen();
+  void adopt(int socket);
   asio::awaitable<void> accept_clients();
   asio::awaitable<void> serve_client(std::unique_ptr<Connection> connection);
   asio::awaitable<void> tick();
@@ -98,6 +100,7 @@ struct HttpServer::Impl {
 void HttpServer::Impl::listen() {
   const ServerOptions& options = state.options;
   boost::system::error_code error;
+  if (options.socket >= 0) return adopt(options.socket);
   if (options.port < 0 || options.port > 65535)
     throw make_error(ErrorCode::invalid_argument, "port must be 0-65535, got {}", options.port);
   tcp::resolver resolver(io);
@@ -119,6 +122,17 @@ void HttpServer::Impl::listen() {
   if (error)
     throw make_error(ErrorCode::unavailable, "cannot listen on {} port {}: {}", options.host, options.port,
                      error.message());
+  raise_open_files_limit();
+}
+
+void HttpServer::Impl::adopt(int socket) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  if (getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size) != 0)
+    throw make_error(ErrorCode::invalid_argument, "file descriptor {} is not a socket", socket);
+  acceptor.emplace(io);
+  acceptor->assign(address.ss_family == AF_INET6 ? tcp::v6() : tcp::v4(), socket);
+  acceptor->non_blocking(true);
   raise_open_files_limit();
 }
 

@@ -49,6 +49,7 @@ struct Completion {
 struct ServerOptions {
   std::string host = "127.0.0.1";
   int port = 8000;  // 0: any free one
+  int socket = -1;  // a listening socket that was passed on, instead of host and port; the server closes it
   ApiKeys keys;
   std::filesystem::path key_file;  // more keys, read again when it changes; empty: none
   KeyLimits key_limits;       // of keys without limits of their own; without keys, of all clients together
