@@ -1,0 +1,188 @@
+#include "cloud/usage_journal.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "cloud/limits.h"
+
+namespace neutrino::cloud {
+namespace {
+
+constexpr auto kSyncPause = std::chrono::milliseconds(10);  // what comes meanwhile shares the next sync
+constexpr std::string_view kPrefix = "usage-", kSuffix = ".jsonl";
+
+std::string line_of(char kind, const UsageRecord& record) {
+  return fmt::format("{} {}\n", kind, to_text(to_json(record)));
+}
+
+// Calls take(kind, record) for each whole line; a torn last line, of a power cut, is left out.
+template <typename Take>
+void read_segment(const std::filesystem::path& path, Take take) {
+  const std::string text = read_file(path, static_cast<size_t>(2 * limits::kUsageSegmentBytes));
+  size_t at = 0;
+  for (size_t end = text.find('\n'); end != std::string::npos; end = text.find('\n', at)) {
+    const std::string_view line = std::string_view(text).substr(at, end - at);
+    at = end + 1;
+    try {
+      UsageRecord record;
+      if (line.size() < 3) continue;
+      read_json(record, parse_json(line.substr(2)), Accept::from_storage);
+      take(line[0], std::move(record));
+    } catch (const Error& error) {
+      spdlog::error("usage journal: a line is unreadable file={} error=\"{}\"", path.string(),
+                    error.message());
+    }
+  }
+}
+
+int64_t first_sequence(const std::filesystem::path& path) {
+  const std::string name = path.filename().string();
+  int64_t number = 0;
+  std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), number);
+  return number;
+}
+
+}  // namespace
+
+UsageJournal::UsageJournal(std::filesystem::path folder) : folder_(std::move(folder)) {
+  std::filesystem::create_directories(folder_);
+  recover();
+  thread_ = std::thread([this] { sync_loop(); });
+}
+
+UsageJournal::~UsageJournal() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+std::vector<std::filesystem::path> UsageJournal::segments() const {
+  std::vector<std::filesystem::path> found;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(kPrefix) && name.ends_with(kSuffix)) found.push_back(entry.path());
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+void UsageJournal::recover() {
+  for (const auto& path : segments()) {
+    sequence_ = std::max(sequence_, first_sequence(path) - 1);
+    read_segment(path, [&](char kind, UsageRecord record) {
+      if (kind == 'b') {
+        open_.insert_or_assign(record.id, std::move(record));
+      } else {
+        sequence_ = std::max(sequence_, record.sequence);
+        open_.erase(record.id);
+      }
+    });
+  }
+  open_segment();
+  const std::map<std::string, UsageRecord> lost = std::exchange(open_, {});
+  for (const auto& [id, begun] : lost) record(begun);
+  if (!lost.empty()) spdlog::warn("requests ended with the last gateway count={}", lost.size());
+}
+
+// Requests under way are begun anew in it, so that a segment can be removed by its sequence numbers alone.
+void UsageJournal::open_segment() {
+  path_ = folder_ / fmt::format("{}{:020}{}", kPrefix, sequence_ + 1, kSuffix);
+  file_ = FileDescriptor(::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+  if (!file_) throw system_error("open", path_);
+  sync_folder(folder_);
+  struct stat status {};
+  if (::fstat(file_.get(), &status) != 0) throw system_error("read", path_);
+  size_ = status.st_size;
+  if (size_ > 0) append("\n");  // ends a torn line
+  for (const auto& [id, begun] : open_) append(line_of('b', begun));
+}
+
+void UsageJournal::append(std::string line) {
+  write_all(file_.get(), line, path_);
+  size_ += static_cast<int64_t>(line.size());
+  ++written_;
+}
+
+void UsageJournal::begin(const UsageRecord& record) {
+  const std::lock_guard lock(mutex_);
+  append(line_of('b', record));
+  open_.insert_or_assign(record.id, record);
+}
+
+int64_t UsageJournal::record(UsageRecord record) {
+  const std::lock_guard lock(mutex_);
+  record.sequence = sequence_ + 1;
+  append(line_of('e', record));
+  ++sequence_;
+  open_.erase(record.id);
+  if (size_ >= limits::kUsageSegmentBytes) {
+    ::fdatasync(file_.get());
+    open_segment();
+  }
+  changed_.notify_one();
+  return sequence_;
+}
+
+std::vector<UsageRecord> UsageJournal::read_after(int64_t sequence, size_t most) const {
+  std::vector<UsageRecord> records;
+  const auto paths = segments();
+  for (size_t i = 0; i < paths.size() && records.size() < most; ++i) {
+    if (i + 1 < paths.size() && first_sequence(paths[i + 1]) <= sequence + 1) continue;
+    read_segment(paths[i], [&](char kind, UsageRecord record) {
+      if (kind == 'e' && record.sequence > sequence && records.size() < most)
+        records.push_back(std::move(record));
+    });
+  }
+  return records;
+}
+
+void UsageJournal::forget(int64_t sequence) {
+  const std::lock_guard lock(mutex_);
+  const auto paths = segments();
+  for (size_t i = 0; i + 1 < paths.size(); ++i)
+    if (first_sequence(paths[i + 1]) <= sequence + 1 && paths[i] != path_) std::filesystem::remove(paths[i]);
+}
+
+int64_t UsageJournal::last_sequence() const {
+  const std::lock_guard lock(mutex_);
+  return sequence_;
+}
+
+void UsageJournal::sync() {
+  std::unique_lock lock(mutex_);
+  const int64_t wanted = written_;
+  changed_.notify_one();
+  synced_.wait(lock, [&] { return on_disk_ >= wanted || stopping_ || !failure_.empty(); });
+  if (!failure_.empty()) throw make_error(ErrorCode::data_loss, "{}", failure_);
+}
+
+// The descriptor is duplicated, so that neither a new segment nor a writer waits for the disk.
+void UsageJournal::sync_loop() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_ || on_disk_ < written_) {
+    changed_.wait_for(lock, std::chrono::seconds(1), [&] { return stopping_ || on_disk_ < written_; });
+    if (on_disk_ == written_) continue;
+    const int64_t upto = written_;
+    const FileDescriptor copy(::fcntl(file_.get(), F_DUPFD_CLOEXEC, 0));
+    lock.unlock();
+    const bool good = ::fdatasync(copy.get()) == 0;
+    if (!stopping_) std::this_thread::sleep_for(kSyncPause);
+    lock.lock();
+    failure_ = good ? "" : "cannot sync the usage journal " + path_.string();
+    if (!good) spdlog::error("{}", failure_);
+    on_disk_ = upto;
+    synced_.notify_all();
+  }
+}
+
+}  // namespace neutrino::cloud

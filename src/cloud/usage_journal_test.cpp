@@ -1,0 +1,125 @@
+#include "cloud/usage_journal.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <set>
+
+#include "base/error.h"
+#include "cloud/limits.h"
+
+namespace neutrino::cloud {
+namespace {
+
+class UsageJournalTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = ::testing::TempDir() + "journal-XXXXXX";
+    folder = ::mkdtemp(pattern.data());
+  }
+  void TearDown() override { std::filesystem::remove_all(folder); }
+  int64_t segments() const {
+    return std::distance(std::filesystem::directory_iterator(folder), std::filesystem::directory_iterator());
+  }
+  std::filesystem::path folder;
+};
+
+UsageRecord usage(int id, int64_t tokens = 1) {
+  return {.id = "u-" + std::to_string(id), .key = "k", .output_tokens = tokens};
+}
+
+TEST_F(UsageJournalTest, NumbersRecordsAndGivesThemBack) {
+  {
+    UsageJournal journal(folder);
+    EXPECT_EQ(journal.record(usage(1, 5)), 1);
+    EXPECT_EQ(journal.record(usage(2, 6)), 2);
+    journal.sync();
+  }
+  UsageJournal journal(folder);
+  EXPECT_EQ(journal.last_sequence(), 2);
+  EXPECT_EQ(journal.record(usage(3, 7)), 3);
+  const auto records = journal.read_after(1, 10);
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[0].id, "u-2");
+  EXPECT_EQ(records[1].output_tokens, 7);
+  EXPECT_EQ(journal.read_after(0, 1).size(), 1u);
+  EXPECT_TRUE(journal.read_after(3, 10).empty());
+}
+
+TEST_F(UsageJournalTest, SegmentsGoWhenTheirRecordsAreCounted) {
+  UsageJournal journal(folder);
+  UsageRecord large = usage(0);
+  large.path = std::string(60'000, 'x');
+  UsageRecord open = usage(-1);
+  journal.begin(open);
+  for (int i = 0; i < 400; ++i) {
+    large.id = std::to_string(i);
+    journal.record(large);
+  }
+  EXPECT_GE(segments(), 3);
+  EXPECT_EQ(journal.read_after(395, 10).size(), 5u);
+  journal.forget(100);
+  EXPECT_EQ(journal.read_after(100, 1000).size(), 300u);
+  journal.forget(400);
+  EXPECT_EQ(segments(), 1);
+  UsageJournal again(folder);  // the request that was under way is in the last segment, too
+  EXPECT_EQ(again.last_sequence(), 401);
+  EXPECT_EQ(again.read_after(400, 10).at(0).id, "u--1");
+}
+
+TEST_F(UsageJournalTest, ATornLineIsLeftOut) {
+  { UsageJournal(folder).record(usage(1)); }
+  const auto segment = std::filesystem::directory_iterator(folder)->path();
+  std::ofstream(segment, std::ios::app) << "e {\"sequence\":2,\"id\":\"half";
+  UsageJournal journal(folder);
+  EXPECT_EQ(journal.last_sequence(), 1);
+  EXPECT_EQ(journal.record(usage(2)), 2);
+  EXPECT_EQ(journal.read_after(0, 10).size(), 2u);
+}
+
+// Writers are killed at any moment: what they were told is recorded, once, and what was begun and not ended comes back as lost.
+TEST_F(UsageJournalTest, Kills) {
+  const int kills = std::getenv("NEUTRINO_TEST_LONG") ? 1000 : 40;
+  int64_t told = 0, begun = 0;
+  for (int kill_number = 0; kill_number < kills; ++kill_number) {
+    int pipe[2];
+    ASSERT_EQ(::pipe(pipe), 0);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      UsageJournal journal(folder);
+      for (int i = 0;; ++i) {
+        const UsageRecord record = usage(kill_number * 1'000'000 + i);
+        journal.begin(record);
+        const char began = 'b', ended = 'e';
+        if (::write(pipe[1], &began, 1) != 1) ::_exit(1);
+        journal.record(record);
+        if (::write(pipe[1], &ended, 1) != 1) ::_exit(1);
+      }
+    }
+    ::close(pipe[1]);
+    char said = 0;
+    for (int i = 0; i < 20 + kill_number % 37 && ::read(pipe[0], &said, 1) == 1; ++i)
+      (said == 'b' ? begun : told) += 1;
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    while (::read(pipe[0], &said, 1) == 1) (said == 'b' ? begun : told) += 1;
+    ::close(pipe[0]);
+  }
+  UsageJournal journal(folder);
+  std::set<std::string> ids;
+  int64_t expected = 1;
+  for (const UsageRecord& record : journal.read_after(0, 1'000'000)) {
+    EXPECT_TRUE(ids.insert(record.id).second) << record.id;
+    EXPECT_EQ(record.sequence, expected++);
+  }
+  EXPECT_GT(told, kills * 5);
+  EXPECT_GE(static_cast<int64_t>(ids.size()), begun);  // all that was begun, lost ones included
+  EXPECT_LE(static_cast<int64_t>(ids.size()),
+            begun + kills);  // and one a kill whose beginning was not told any more
+}
+
+}  // namespace
+}  // namespace neutrino::cloud
