@@ -89,9 +89,11 @@ inline constexpr int64_t kGrammarSchemaNodes = 50'000;     // of a schema, after
 inline constexpr int64_t kGrammarSymbols = 500'000;        // in productions
 inline constexpr int64_t kGrammarCompileFuel = 1'000'000;  // expressions of the lexer; about 50 a microsecond
 inline constexpr int64_t kGrammarMaskFuel = 200'000;       // the same, for one mask; about 14 a microsecond
-inline constexpr int64_t kGrammarMaskItems = 50'000;     // parser items for one mask; about 20 a microsecond
-inline constexpr int64_t kGrammarRowItems = 2000;        // of these, at one byte
-inline constexpr int64_t kGrammarLexerStates = 50'000;   // 1-2 KB each
+inline constexpr int64_t kGrammarMaskItems = 50'000;    // parser items for one mask; about 20 a microsecond
+inline constexpr int64_t kGrammarRowItems = 2000;       // of these, at one byte
+inline constexpr int64_t kGrammarLexerStates = 50'000;  // 1-2 KB each
+inline constexpr int64_t kGrammarSharedWork =
+    2'000'000;  // expressions in states that a grammar's answers share
 inline constexpr int64_t kGrammarStackBytes = 64 << 20;  // of the thread that compiles
 inline constexpr int64_t kGrammarCacheEntries = 64;
 inline constexpr int64_t kGrammarCacheBytes = 8 << 20;  // of their sources

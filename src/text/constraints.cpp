@@ -37,6 +37,7 @@ bridge::GrammarLimits grammar_limits() {
   limits.mask_items = limits::kGrammarMaskItems;
   limits.row_items = limits::kGrammarRowItems;
   limits.lexer_states = limits::kGrammarLexerStates;
+  limits.shared_work = limits::kGrammarSharedWork;
   limits.stack_bytes = limits::kGrammarStackBytes;
   return limits;
 }

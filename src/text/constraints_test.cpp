@@ -4,9 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/error.h"
+#include "base/random.h"
 #include "text/grammar_cache.h"
 #include "text/testing/byte_vocabulary.h"
 
@@ -101,6 +103,63 @@ TEST(Constraints, RollBack) {
   EXPECT_FALSE(matcher.consume('c'));
   EXPECT_TRUE(matcher.failed());
   EXPECT_THAT(matcher.error(), HasSubstr("behind the end"));
+}
+
+// What a generation may write at each step, on a way that its seed chooses.
+std::vector<std::vector<uint64_t>> walk(const Grammar& grammar, uint64_t seed) {
+  GrammarMatcher matcher(grammar);
+  Random random(seed);
+  std::vector<std::vector<uint64_t>> masks;
+  while (!matcher.is_complete() && masks.size() < 60) {
+    auto& mask = masks.emplace_back(static_cast<size_t>(vocabulary().mask_words()));
+    EXPECT_TRUE(matcher.fill_mask(mask)) << matcher.error();
+    std::vector<int32_t> allowed;
+    for (int32_t token = 0; token < kName + 1; ++token)
+      if (mask[static_cast<size_t>(token / 64)] >> (token % 64) & 1) allowed.push_back(token);
+    EXPECT_FALSE(allowed.empty());
+    EXPECT_TRUE(matcher.consume(allowed[static_cast<size_t>(random.below(std::ssize(allowed)))]));
+  }
+  return masks;
+}
+
+constexpr const char* kBounded =
+    R"({"type":"array","items":{"type":"string","minLength":2,"maxLength":9},"minItems":3,"maxItems":5})";
+
+TEST(Constraints, GenerationsShareAGrammarOnAnyThreads) {
+  const Grammar shared = compile(GrammarKind::json_schema, kBounded);
+  std::vector<std::vector<std::vector<uint64_t>>> found(8);
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < found.size(); ++i) threads.emplace_back([&, i] { found[i] = walk(shared, i); });
+  for (std::thread& thread : threads) thread.join();
+  for (size_t i = 0; i < found.size(); ++i)
+    EXPECT_EQ(found[i], walk(compile(GrammarKind::json_schema, kBounded), i)) << i;
+}
+
+TEST(Constraints, AGenerationThatFailsHarmsNoneOfTheSameGrammar) {
+  const Grammar person = compile(GrammarKind::json_schema, kPerson);
+  GrammarMatcher good(person), bad(person);
+  for (const char c : std::string_view(R"({"name":"A)")) {
+    ASSERT_TRUE(good.consume(c));
+    ASSERT_TRUE(bad.consume(c));
+  }
+  EXPECT_FALSE(bad.consume('\x01'));
+  EXPECT_TRUE(bad.failed());
+  GrammarMatcher later(person);
+  for (const char c : std::string_view(R"(da","age":7})")) {
+    ASSERT_TRUE(may_come(good, c)) << c;
+    ASSERT_TRUE(good.consume(c)) << c;
+  }
+  EXPECT_TRUE(good.is_accepting());
+  EXPECT_TRUE(accepts(person, R"({"name":"Ada","age":7})"));
+  EXPECT_TRUE(may_come(later, '{'));
+}
+
+// Some 250 of these walks use up the states that generations share (limits::kGrammarSharedWork): nobody notices.
+TEST(Constraints, SharedStatesThatAreUsedUpAreReplaced) {
+  const Grammar wide = compile(GrammarKind::regex, "([a-h]*[ab][a-h]{14}|[a-h]*[cd][a-h]{13}){1,40}");
+  for (uint64_t seed = 0; seed < 600; ++seed) walk(wide, seed);
+  const Grammar fresh = compile(GrammarKind::regex, "([a-h]*[ab][a-h]{14}|[a-h]*[cd][a-h]{13}){1,40}");
+  EXPECT_EQ(walk(wide, 100), walk(fresh, 100));
 }
 
 TEST(Constraints, SpecialTokensAreNoText) {

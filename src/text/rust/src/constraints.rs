@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use cxx::UniquePtr;
 use llguidance::api::{ParserLimits, TopLevelGrammar};
@@ -181,9 +181,50 @@ fn parser_limits(limits: &GrammarLimits) -> ParserLimits {
 // ---- grammar
 
 pub struct Grammar {
-    /// At its beginning, and never moved: each generation gets a copy with states of its own.
-    start: Mutex<llguidance::Matcher>,
+    start: Arc<Start>,
     ends: Arc<[TokenId]>,
+}
+
+/// The beginning of every generation. The states of the lexer are found as masks need them, which is most of a mask's cost, so all
+/// generations of a grammar share those that were found. One of them may fill them up or break them: then new generations get
+/// fresh ones, and whoever was hit by it goes through its tokens again with states of its own.
+struct Start {
+    /// Never used itself: what it was after compilation.
+    fresh: Mutex<llguidance::Matcher>,
+    shared: Mutex<SharedStates>,
+    work_max: u64,
+}
+
+struct SharedStates {
+    matcher: llguidance::Matcher,
+    generation: u64,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Start {
+    fn new(matcher: llguidance::Matcher, work_max: u64) -> Start {
+        let shared = SharedStates { matcher: matcher.deep_clone(), generation: 0 };
+        Start { fresh: Mutex::new(matcher), shared: Mutex::new(shared), work_max }
+    }
+
+    fn with_shared_states(&self) -> (llguidance::Matcher, u64) {
+        let shared = locked(&self.shared);
+        (shared.matcher.clone(), shared.generation)
+    }
+
+    fn with_own_states(&self) -> llguidance::Matcher {
+        locked(&self.fresh).deep_clone()
+    }
+
+    fn give_up(&self, generation: u64) {
+        let mut shared = locked(&self.shared);
+        if shared.generation == generation {
+            *shared = SharedStates { matcher: self.with_own_states(), generation: generation + 1 };
+        }
+    }
 }
 
 impl Grammar {
@@ -243,9 +284,11 @@ impl Grammar {
         let mut start = llguidance::Matcher::new(Ok(parser));
         // The first mask says whether there is an answer at all, and its states are there for every generation.
         if !start.is_stopped() && start.compute_mask().is_err() {
-            return Err(Problem::grammar("no answer can satisfy the grammar, or its first token takes too much work"));
+            return Err(Problem::grammar(
+                "no answer can satisfy the grammar, or its first token takes too much work",
+            ));
         }
-        Ok(Grammar { start: Mutex::new(start), ends: vocabulary.ends.clone() })
+        Ok(Grammar { start: Arc::new(Start::new(start, limits.shared_work)), ends: vocabulary.ends.clone() })
     }
 }
 
@@ -330,6 +373,13 @@ pub fn quote(text: &str) -> String {
 
 pub struct Matcher {
     inner: llguidance::Matcher,
+    start: Arc<Start>,
+    /// Of the states that `inner` shares; none: they are its own.
+    shared: Option<u64>,
+    /// Work that went into the shared states, as llguidance counts it.
+    work: u64,
+    /// All that `inner` took.
+    tokens: Vec<TokenId>,
     ends: Arc<[TokenId]>,
     /// End tokens that came when the grammar was complete already; llguidance does not take these.
     after_end: usize,
@@ -338,8 +388,46 @@ pub struct Matcher {
 
 impl Matcher {
     pub fn new(grammar: &Grammar) -> Matcher {
-        let inner = grammar.start.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).deep_clone();
-        Matcher { inner, ends: grammar.ends.clone(), after_end: 0, failure: None }
+        let start = grammar.start.clone();
+        let (inner, generation) = start.with_shared_states();
+        Matcher {
+            inner,
+            start,
+            shared: Some(generation),
+            work: 0,
+            tokens: Vec::new(),
+            ends: grammar.ends.clone(),
+            after_end: 0,
+            failure: None,
+        }
+    }
+
+    /// Does something that may fail because of the shared states; if it does, once more with states of its own.
+    fn attempt<T, E>(
+        &mut self,
+        mut act: impl FnMut(&mut llguidance::Matcher) -> Result<T, E>,
+    ) -> Result<T, E> {
+        match (act(&mut self.inner), self.shared) {
+            (Err(error), Some(generation)) => {
+                self.shared = None;
+                self.start.give_up(generation);
+                let mut own = self.start.with_own_states();
+                if own.consume_tokens(&self.tokens).is_err() {
+                    return Err(error);
+                }
+                self.inner = own;
+                act(&mut self.inner)
+            }
+            (result, _) => result,
+        }
+    }
+
+    fn count_work(&mut self) {
+        let Some(generation) = self.shared else { return };
+        self.work += self.inner.last_step_stats().map_or(0, |stats| stats.lexer_cost);
+        if self.work > self.start.work_max {
+            self.start.give_up(generation);
+        }
     }
 
     pub fn failure(&self) -> Option<String> {
@@ -351,7 +439,8 @@ impl Matcher {
     }
 
     pub fn is_accepting(&mut self) -> bool {
-        self.is_complete() || (self.failure.is_none() && self.inner.is_accepting().unwrap_or(false))
+        self.is_complete()
+            || (self.failure.is_none() && self.attempt(|inner| inner.is_accepting()).unwrap_or(false))
     }
 
     pub fn fill_mask(&mut self, mask: &mut [u64]) -> bool {
@@ -365,7 +454,8 @@ impl Matcher {
                 true
             });
         }
-        let Ok(allowed) = self.inner.compute_mask() else { return false };
+        let Ok(allowed) = self.attempt(|inner| inner.compute_mask()) else { return false };
+        self.count_work();
         for (word, pair) in mask.iter_mut().zip(allowed.as_slice().chunks(2)) {
             *word = u64::from(pair[0]) | pair.get(1).map_or(0, |&high| u64::from(high) << 32);
         }
@@ -381,7 +471,11 @@ impl Matcher {
             self.after_end += 1;
             return true;
         }
-        self.failure.is_none() && self.inner.consume_token(token).is_ok()
+        let taken = self.failure.is_none() && self.attempt(|inner| inner.consume_token(token)).is_ok();
+        if taken {
+            self.tokens.push(token);
+        }
+        taken
     }
 
     pub fn count_allowed(&mut self, tokens: &[i32]) -> usize {
@@ -389,13 +483,13 @@ impl Matcher {
             return 0;
         }
         let tokens: Vec<TokenId> = tokens.iter().map(|&token| token as TokenId).collect();
-        self.inner.validate_tokens(&tokens).unwrap_or(0)
+        self.attempt(|inner| inner.validate_tokens(&tokens)).unwrap_or(0)
     }
 
     pub fn take_forced(&mut self, tokens: &mut [i32]) -> usize {
         let mut taken = 0;
         while taken < tokens.len() && self.failure.is_none() && !self.inner.is_stopped() {
-            let forced = self.inner.compute_ff_tokens();
+            let forced = self.forced();
             if forced.is_empty() {
                 break;
             }
@@ -417,6 +511,18 @@ impl Matcher {
         taken
     }
 
+    fn forced(&mut self) -> Vec<TokenId> {
+        let found = self.attempt(|inner| {
+            let forced = inner.compute_ff_tokens();
+            if inner.is_error() {
+                Err(())
+            } else {
+                Ok(forced)
+            }
+        });
+        found.unwrap_or_default()
+    }
+
     /// The grammar's own end came as a token.
     fn ended(&self) -> bool {
         self.inner.stop_reason() == llguidance::api::StopReason::EndOfSentence
@@ -428,6 +534,9 @@ impl Matcher {
         }
         let behind = tokens.min(self.after_end);
         self.after_end -= behind;
-        self.inner.rollback(tokens - behind).is_ok()
+        let back = tokens - behind;
+        let done = self.attempt(|inner| inner.rollback(back)).is_ok();
+        self.tokens.truncate(self.tokens.len().saturating_sub(back));
+        done
     }
 }

@@ -58,6 +58,7 @@ mod bridge {
         mask_items: usize,
         row_items: usize,
         lexer_states: usize,
+        shared_work: u64,
         stack_bytes: usize,
     }
 

@@ -6,11 +6,19 @@ pub struct Pattern(Regex);
 
 impl Pattern {
     pub fn compile(source: &str, limit: usize) -> Result<Pattern, String> {
-        RegexBuilder::new(source).size_limit(limit).dfa_size_limit(limit).build().map(Pattern).map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => "it is too large".to_string(),
-            // The crate's message repeats the pattern over several lines; the last one says what is wrong.
-            other => other.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_string(),
-        })
+        RegexBuilder::new(source).size_limit(limit).dfa_size_limit(limit).build().map(Pattern).map_err(
+            |error| match error {
+                regex::Error::CompiledTooBig(_) => "it is too large".to_string(),
+                // The crate's message repeats the pattern over several lines; the last one says what is wrong.
+                other => other
+                    .to_string()
+                    .lines()
+                    .last()
+                    .unwrap_or_default()
+                    .trim_start_matches("error: ")
+                    .to_string(),
+            },
+        )
     }
 
     /// The last match's first group that took part, or the whole match when the pattern has no group.
