@@ -82,14 +82,15 @@ void Database::write_async(Work work, Done done) {
 
 void Database::write_and_wait(const Work& work) {
   check(std::this_thread::get_id() != thread_.get_id(), "the writer's thread would wait for itself");
-  std::promise<void> promise;
-  write_async(work, [&](std::exception_ptr error) {
+  // Shared, as the writer's thread may still be inside of set_value() when this one goes on.
+  const auto promise = std::make_shared<std::promise<void>>();
+  write_async(work, [promise](std::exception_ptr error) {
     if (error)
-      promise.set_exception(std::move(error));
+      promise->set_exception(std::move(error));
     else
-      promise.set_value();
+      promise->set_value();
   });
-  promise.get_future().get();
+  promise->get_future().get();
 }
 
 std::shared_ptr<void> Database::on_commit(Listener listener) {

@@ -145,14 +145,19 @@ TEST_P(DatabaseTest, a_read_sees_one_moment_and_changes_nothing) {
 class Gate {
  public:
   explicit Gate(Database& database) {
-    database.write_async([this](Transaction&) { held_.set_value(), open_.get_future().wait(); },
-                         [](std::exception_ptr) {});
-    held_.get_future().wait();
+    const auto held = std::make_shared<std::promise<void>>();
+    database.write_async(
+        [held, opened = open_->get_future().share()](Transaction&) {
+          held->set_value();
+          opened.wait();
+        },
+        [](std::exception_ptr) {});
+    held->get_future().wait();
   }
-  void open() { open_.set_value(); }
+  void open() { open_->set_value(); }
 
  private:
-  std::promise<void> held_, open_;
+  std::shared_ptr<std::promise<void>> open_ = std::make_shared<std::promise<void>>();
 };
 
 TEST_P(DatabaseTest, many_writes_share_a_commit_and_one_that_fails_harms_no_other) {

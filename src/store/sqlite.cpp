@@ -3,6 +3,7 @@
 #include <sqlite3.h>
 
 #include <filesystem>
+#include <thread>
 #include <unordered_map>
 
 #include "base/file.h"
@@ -106,7 +107,7 @@ class SqliteConnection final : public Connection {
   explicit SqliteConnection(const ConnectionOptions& options) : path_(options.url), access_(options.access) {
     if (access_ == Access::read_write) make_file(path_);
     open_file(options);
-    check_application(options);
+    check_application();
     configure(options);
   }
 
@@ -121,7 +122,8 @@ class SqliteConnection final : public Connection {
 
  private:
   void open_file(const ConnectionOptions& options);
-  void check_application(const ConnectionOptions& options);
+  void check_application();
+  void use_log(std::chrono::milliseconds patience);
   void configure(const ConnectionOptions& options);
   sqlite3_stmt* prepare(const std::string& sql);
   void run_script(const std::string& sql);
@@ -151,18 +153,35 @@ void SqliteConnection::open_file(const ConnectionOptions& options) {
   sqlite3_db_config(database, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
 }
 
-// Somebody else's database is refused before anything is written into it.
-void SqliteConnection::check_application(const ConnectionOptions& options) {
+// Somebody else's database is refused before anything is written into it. Another process of ours may be making this one.
+void SqliteConnection::check_application() {
+  if (integer_of("PRAGMA application_id") == kApplicationId) return;
+  begin();
   const int64_t application = integer_of("PRAGMA application_id");
-  if (application == kApplicationId) return;
-  if (application != 0 || integer_of("SELECT COUNT(*) FROM sqlite_master") != 0)
-    throw make_error(ErrorCode::failed_precondition, "{} is an SQLite database of another program", path_);
-  if (options.access == Access::read_write)
+  const bool is_new = application == 0 && integer_of("SELECT COUNT(*) FROM sqlite_master") == 0;
+  if (is_new && access_ == Access::read_write)
     run_script(fmt::format("PRAGMA application_id = {}", kApplicationId));
+  run_script("COMMIT");
+  if (!is_new && application != kApplicationId)
+    throw make_error(ErrorCode::failed_precondition, "{} is an SQLite database of another program", path_);
+}
+
+// SQLite does not wait for the lock that this needs, which several processes want when they make a file together.
+void SqliteConnection::use_log(std::chrono::milliseconds patience) {
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  while (true) {
+    try {
+      return run_script("PRAGMA journal_mode = WAL");
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::unavailable || std::chrono::steady_clock::now() >= deadline) throw;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
 }
 
 void SqliteConnection::configure(const ConnectionOptions& options) {
-  run_script(R"(PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;
+  use_log(options.busy_timeout);
+  run_script(R"(PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;
                 PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY;)");
   run_script(fmt::format("PRAGMA journal_size_limit = {}", limits::kStoreLogBytes));
   run_script(options.durability == Durability::full ? "PRAGMA synchronous = FULL"

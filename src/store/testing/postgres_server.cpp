@@ -34,7 +34,8 @@ int free_port() {
 
 std::vector<std::string> as_server_user(std::vector<std::string> command) {
   if (geteuid() != 0) return command;
-  std::vector<std::string> prefix{"setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"};
+  std::vector<std::string> prefix{"setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups",
+                                  "--pdeathsig=QUIT"};
   prefix.insert(prefix.end(), command.begin(), command.end());
   return prefix;
 }
@@ -94,7 +95,7 @@ void PostgresServer::start() {
       postmaster_ = start_program(
           folder_, {kPrograms + "postgres", "-D", "data", "-p", fmt::to_string(port_), "-h", "127.0.0.1",
                     "-k", folder_.string(), "-c", "shared_buffers=16MB", "-c", "max_connections=40", "-c",
-                    "autovacuum=off", "-c", "restart_after_crash=on"});
+                    "autovacuum=off", "-c", "restart_after_crash=on", "-c", "fsync=off"});
     if (PQping(address.c_str()) == PQPING_OK) return;
     pause();
   }

@@ -23,6 +23,7 @@ class PostgresServer {
 
   // The URL of a schema, which is made if it is not there; each has its own tables.
   std::string url(std::string_view schema);
+  int port() const { return port_; }
 
   void kill_all();  // kill -9 of the postmaster and all of its processes
   void kill_one(
