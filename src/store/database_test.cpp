@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <sqlite3.h>
 
+#include <cmath>
+
 #include "store/migrations.h"
 #include "store/sql_text.h"
 #include "store/testing/test_database.h"
@@ -91,6 +93,7 @@ TEST_P(DatabaseTest, errors_have_the_same_codes) {
   EXPECT_EQ(writing("SELECT id FROM notes WHERE text = ?", std::string("a\0b", 3)),
             ErrorCode::invalid_argument);
   EXPECT_EQ(writing("SELECT id FROM notes WHERE text = ?", "\xC0\x80"), ErrorCode::invalid_argument);
+  EXPECT_EQ(writing("SELECT id FROM notes WHERE weight = ?", std::nan("")), ErrorCode::invalid_argument);
 }
 
 TEST_P(DatabaseTest, after_a_failed_statement_a_transaction_takes_no_more) {

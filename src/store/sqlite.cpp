@@ -180,7 +180,7 @@ void SqliteConnection::use_log(std::chrono::milliseconds patience) {
 }
 
 void SqliteConnection::configure(const ConnectionOptions& options) {
-  use_log(options.busy_timeout);
+  if (access_ == Access::read_write) use_log(options.busy_timeout);
   run_script(R"(PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;
                 PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY;)");
   run_script(fmt::format("PRAGMA journal_size_limit = {}", limits::kStoreLogBytes));

@@ -1,5 +1,7 @@
 #include "store/transaction.h"
 
+#include <cmath>
+
 namespace neutrino::store {
 
 void Transaction::refuse_if_failed() const {
@@ -27,6 +29,9 @@ Rows Transaction::run(const std::string& sql, std::span<const Value> values) {
     const auto* text = std::get_if<std::string>(&value);
     if (text != nullptr && !is_storable_text(*text))
       throw Error(ErrorCode::invalid_argument, "a text to be stored must be UTF-8 without NUL");
+    const auto* number = std::get_if<double>(&value);
+    if (number != nullptr && !std::isfinite(*number))
+      throw make_error(ErrorCode::invalid_argument, "a number to be stored must be finite, got {}", *number);
   }
   return guarded([&] { return connection_.run(sql, values); });
 }

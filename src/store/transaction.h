@@ -17,7 +17,7 @@ class Transaction {
   explicit Transaction(Connection& connection) : connection_(connection) {}
   Transaction(const Transaction&) = delete;
 
-  // Errors: see Connection::run(); invalid_argument for a text that cannot be stored.
+  // Errors: see Connection::run(); invalid_argument for a text or number that cannot be stored.
   template <typename... Args>
   Rows query(const std::string& sql, const Args&... arguments) {
     const std::array<Value, sizeof...(Args)> values{to_value(arguments)...};
