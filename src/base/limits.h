@@ -1,6 +1,7 @@
 // Every limit of the product in one table. Code names a limit; it never writes the number. What is tunable by flag says so.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace neutrino::limits {
