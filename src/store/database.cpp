@@ -133,7 +133,7 @@ void Database::run_read(const Work& work) {
     ~Lease() { database.give_reader(std::move(reader)); }
   } lease{*this, take_reader()};
   const auto deadline = steady_clock::now() + options_.reconnect_timeout;
-  while (true) {
+  for (int64_t failures = 1;; ++failures) {
     try {
       if (!lease.reader) lease.reader = connect(connection_options(Access::read_only));
       const Scope scope(*lease.reader);
@@ -141,7 +141,7 @@ void Database::run_read(const Work& work) {
       return work(transaction);
     } catch (const ConnectionLost&) {
       lease.reader.reset();
-      if (steady_clock::now() >= deadline) throw;
+      if (failures > 1 && steady_clock::now() >= deadline) throw;
     }
     std::this_thread::sleep_for(kRetryPause);
   }
@@ -166,17 +166,20 @@ bool Database::take_group(Group& group) {
   return !group.empty();
 }
 
-// Every group is answered here, one way or the other.
+// Every group is answered here, one way or the other. A lost server is looked for once at least, and then until the time is over;
+// while it has been away for longer than that already, each group looks once.
 void Database::commit_group(Group& group) {
   ++group_number_;
   bool in_doubt = false;  // a COMMIT was sent and no answer came
   const auto begun = steady_clock::now();
-  while (true) {
+  const auto is_over = [&](steady_clock::time_point since) {
+    return steady_clock::now() - since >= options_.reconnect_timeout;
+  };
+  for (int64_t failures = 1;; ++failures) {
     std::exception_ptr error;
     try {
       if (!writer_) connect_writer();
       try_group(group, in_doubt);
-      lost_since_.reset();
       return answer(group, nullptr);
     } catch (const ConnectionLost&) {
       error = std::current_exception();
@@ -185,15 +188,16 @@ void Database::commit_group(Group& group) {
       error = std::current_exception();
       if (!in_doubt) return group.size() == 1 ? answer(group, error) : commit_each(group);
     }
-    if (!lost_since_) lost_since_ = begun;
-    if (steady_clock::now() - *lost_since_ >= options_.reconnect_timeout)
+    if ((failures > 1 && is_over(begun)) || (lost_since_ && is_over(*lost_since_)))
       return give_up(group, error, in_doubt);
+    if (!lost_since_) lost_since_ = steady_clock::now();
     std::this_thread::sleep_for(kRetryPause);
   }
 }
 
 void Database::connect_writer() {
   writer_ = connect(connection_options(Access::read_write));
+  lost_since_.reset();
   ++reconnects_;
   spdlog::info("database connected again url={}", shown_url(options_.url));
 }

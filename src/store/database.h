@@ -141,7 +141,7 @@ class Database {
 
   std::unique_ptr<Connection> writer_;  // the writer thread's, as are the next two
   int64_t group_number_ = 0;
-  std::optional<std::chrono::steady_clock::time_point> lost_since_;
+  std::optional<std::chrono::steady_clock::time_point> lost_since_;  // nobody could be connected since then
 
   std::mutex readers_mutex_;
   std::condition_variable reader_free_;

@@ -137,7 +137,7 @@ class CutCommit : public ::testing::Test {
     std::string url = direct_url_;
     const std::string port = fmt::format(":{}/", PostgresServer::shared().port());
     url.replace(url.find(port), port.size(), fmt::format(":{}/", proxy_.port()));
-    database_.emplace(DatabaseOptions{.url = url, .reconnect_timeout = milliseconds(3000)});
+    database_.emplace(DatabaseOptions{.url = url, .reconnect_timeout = milliseconds(1000)});
   }
   std::map<int64_t, int64_t> found() { return count_rows(*direct_); }
 
@@ -204,8 +204,8 @@ TEST_F(CutCommit, negative_control_writing_again_without_asking_doubles) {
 TEST(PostgresSilence, a_server_that_does_not_answer_counts_as_lost) {
   PostgresServer server;
   Database database({.url = server.url("silent"),
-                     .reconnect_timeout = milliseconds(1000),
-                     .statement_timeout = milliseconds(1000)});
+                     .reconnect_timeout = milliseconds(500),
+                     .statement_timeout = milliseconds(500)});
   migrate(database, "test", kMigrations);
   server.stop_answering();
   try {
