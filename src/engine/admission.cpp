@@ -123,17 +123,17 @@ double Admission::bound() const {
   if (options_.wait_seconds_max)
     return *options_.wait_seconds_max > 0 ? *options_.wait_seconds_max
                                           : std::numeric_limits<double>::infinity();
-  const double burst = std::max(kBurstSecondsMin, sequence_seconds_);
+  const double burst = std::max(kBurstSecondsMin, kBurstGenerations * sequence_seconds_);
   const double queued_for = static_cast<double>(clock_.now_ns() - empty_ns_) * 1e-9;
   const bool standing = total_.requests > 0 && queued_for > kStandingSeconds;
   const bool crowded = standing || refused_share_ > kCrowdedShare;
-  return crowded ? std::max(kWaitSecondsMin, first_token_seconds_) : burst;
+  return crowded ? std::max(kWaitSecondsMin, kCrowdedFirstTokens * first_token_seconds_) : burst;
 }
 
 // What became of a request. After a pause nothing is known about the load.
 void Admission::note(bool refused) const {
   const int64_t now_ns = clock_.now_ns();
-  if (static_cast<double>(now_ns - noted_ns_) * 1e-9 > kBurstSecondsMin) refused_share_ = 0;
+  if (static_cast<double>(now_ns - noted_ns_) * 1e-9 > kPauseSeconds) refused_share_ = 0;
   noted_ns_ = now_ns;
   refused_share_ += 0.05 * ((refused ? 1.0 : 0.0) - refused_share_);
 }

@@ -5,11 +5,11 @@
 // engine measures: how long a step takes, how many prompt rows a second are computed, how many tokens a sequence generates, and
 // how far the running ones are.
 //
-// How long is short? A burst may fill an empty queue until the last one waits as long as a generation takes (kBurstSecondsMin at
-// least). A queue that stands for longer than kStandingSeconds, or more than kCrowdedShare of the requests refused, is no burst but
-// overload: then nobody is let in who would wait longer than it takes to compute a first token (kWaitSecondsMin at least), so
-// that the time to the first token stays within twice that of a server with an empty queue. `wait_seconds_max` sets one bound in place
-// of both. Before anything was measured only the limits on requests and tokens hold.
+// How long is short? A burst may fill an empty queue until the last one waits for three quarters of a generation (kBurstSecondsMin
+// at least). A queue that stands for longer than kStandingSeconds, or more than kCrowdedShare of the requests refused, is no burst but
+// overload: then nobody is let in who would wait longer than one and a half times what it takes to compute a first token (kWaitSecondsMin
+// at least), so that slots do not stay empty and the time to the first token stays near that of a server with an empty queue.
+// `wait_seconds_max` sets one bound in place of both. Before anything was measured only the limits on requests and tokens hold.
 //
 // Requests of a lower priority value go first, so only those before a newcomer count for its wait.
 #pragma once
@@ -28,10 +28,14 @@
 
 namespace neutrino::engine {
 
-inline constexpr double kBurstSecondsMin = 1.0;
-inline constexpr double kStandingSeconds = 0.5;
+inline constexpr double kBurstSecondsMin = 0.5;
+inline constexpr double kBurstGenerations = 0.75;
+inline constexpr double kStandingSeconds = 1.0;
 inline constexpr double kCrowdedShare = 0.25;
+inline constexpr double kCrowdedFirstTokens = 1.5;
 inline constexpr double kWaitSecondsMin = 0.02;
+inline constexpr double kPauseSeconds =
+    1.0;  // without a request: what was refused before says nothing any more
 
 struct AdmissionOptions {
   int64_t max_sequences = 0;
