@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "build" / "reports"
 
 # These read hostile input, so they also run under AddressSanitizer and UndefinedBehaviorSanitizer.
-SANITIZED = ["weights", "models", "tokenizer", "text", "chat", "net", "server"]
+SANITIZED = ["weights", "models", "tokenizer", "text", "chat", "net", "store", "server"]
 # These have threads of their own, so `--long` also runs them under ThreadSanitizer.
 THREADED = ["compute", "engine", "net", "server"]
 

@@ -39,9 +39,11 @@ class Writers {
         while (!stopping_) write_one(database);
       });
   }
+  ~Writers() { stop(); }
   void stop() {
     stopping_ = true;
     for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
   }
   void wait_for_more(int64_t count) const {
     const int64_t wanted = acknowledged_count_ + count;

@@ -88,7 +88,7 @@ PostgresServer& PostgresServer::shared() {
 void PostgresServer::start() {
   if (port_ == 0) port_ = free_port();
   const std::string address = fmt::format("host=127.0.0.1 port={} user=test dbname=postgres", port_);
-  const auto deadline = steady_clock::now() + std::chrono::seconds(60);
+  const auto deadline = steady_clock::now() + std::chrono::seconds(300);  // on a busy machine
   postmaster_ = {};
   while (steady_clock::now() < deadline) {
     if (postmaster_.pid == 0 || try_wait(postmaster_.pid))
