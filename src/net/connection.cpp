@@ -31,12 +31,18 @@ using SteadyClock = std::chrono::steady_clock;
 constexpr size_t kReadBytes = 16 << 10;
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 
-std::string http_date() {
+// Made once a second.
+const std::string& http_date() {
+  thread_local std::time_t made = 0;
+  thread_local std::string date;
   const std::time_t now = std::time(nullptr);
+  if (now == made) return date;
   std::tm parts{};
   gmtime_r(&now, &parts);
   char text[40];
-  return std::string(text, std::strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &parts));
+  date.assign(text, std::strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &parts));
+  made = now;
+  return date;
 }
 
 Error http_error(std::string_view reason, std::string message) {

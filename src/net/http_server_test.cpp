@@ -67,7 +67,7 @@ class TestServer {
           .body_bytes = 1000,
           .any_content = true},
          [](const Request& q, Response& r) { return partial(q, r); },
-         [](const Request& q, Response&) {
+         [](Request& q, Response&) {
            if (q.header("x-no") == "1") throw Error(ErrorCode::permission_denied, "no");
          }},
         {{.method = Method::get, .path = "/bug", .auth = AuthPolicy::inference},

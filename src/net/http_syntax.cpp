@@ -81,7 +81,12 @@ bool split_target(std::string_view target, Request& request) {
 std::string request_id(std::string_view offered) {
   const bool sane = !offered.empty() && offered.size() <= static_cast<size_t>(limits::kRequestIdBytes) &&
                     std::all_of(offered.begin(), offered.end(), is_plain);
-  return sane ? std::string(offered) : fmt::format("req-{:016x}{:016x}", system_entropy(), system_entropy());
+  if (sane) return std::string(offered);
+  // Random once a thread, then counted through a cipher: an id is for finding a request again, not a secret.
+  thread_local Philox random(system_entropy());
+  thread_local uint64_t count = 0;
+  const auto bits = random.block(++count);
+  return fmt::format("req-{:08x}{:08x}{:08x}{:08x}", bits[0], bits[1], bits[2], bits[3]);
 }
 
 }  // namespace neutrino::net

@@ -62,8 +62,8 @@ using Handler = std::function<asio::awaitable<void>(const Request&, Response&)>;
 struct Route {
   RouteSpec spec;
   Handler handle;
-  std::function<void(const Request&, Response&)> admit =
-      {};  // before the body is read: throws what refuses the request
+  // Before the body is read: throws what refuses the request, and may note the key's name and digest in it.
+  std::function<void(Request&, Response&)> admit = {};
 };
 
 // Finds the route for a request, and fills request.route and request.parameter. HEAD finds the GET route. Throws
