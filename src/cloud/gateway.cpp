@@ -49,7 +49,7 @@ struct Gateway::Impl {
 
   net::ServerOptions server_options(net::ServerOptions options);
   std::vector<net::Route> routes();
-  void admit(const Request& request, Response& response);
+  void admit(Request& request, Response& response);
   asio::awaitable<void> by_model(const Request& request, Response& response);
   asio::awaitable<void> by_path(const Request& request, Response& response);
   asio::awaitable<void> list_models(const Request& request, Response& response);
@@ -94,7 +94,7 @@ net::ServerOptions Gateway::Impl::server_options(net::ServerOptions options) {
 // Keys are the route table's, so for the server below all of this is open; admit() asks for the key before a body is read.
 std::vector<net::Route> Gateway::Impl::routes() {
   std::vector<net::Route> table;
-  const auto check_key = [this](const Request& q, Response& r) { admit(q, r); };
+  const auto check_key = [this](Request& q, Response& r) { admit(q, r); };
   const auto add = [&](Method method, std::string_view path, net::Handler handler, net::ErrorShape errors) {
     const bool bare = method == Method::get;
     table.push_back({{.method = method,
@@ -129,7 +129,7 @@ std::vector<net::Route> Gateway::Impl::routes() {
   return table;
 }
 
-void Gateway::Impl::admit(const Request& request, Response& response) {
+void Gateway::Impl::admit(Request& request, Response& response) {
   const KeyRoute& key = authenticate(*state.index, request);
   take_request(state.keys.at(key.id)->rate, response);
 }
@@ -152,7 +152,7 @@ asio::awaitable<void> Gateway::Impl::by_path(const Request& request, Response& r
 }
 
 asio::awaitable<void> Gateway::Impl::list_models(const Request& request, Response& response) {
-  const KeyRoute& key = authenticate(*state.index, request);
+  const KeyRoute& key = authenticate_again(*state.index, request);
   json::array models;
   for (const std::string_view name : state.index->models(key)) models.push_back(model_object(name));
   response.send(200, to_text(json::object{{"object", "list"}, {"data", std::move(models)}}));
@@ -160,7 +160,7 @@ asio::awaitable<void> Gateway::Impl::list_models(const Request& request, Respons
 }
 
 asio::awaitable<void> Gateway::Impl::show_model(const Request& request, Response& response) {
-  const KeyRoute& key = authenticate(*state.index, request);
+  const KeyRoute& key = authenticate_again(*state.index, request);
   std::string name;
   constexpr std::string_view kModels = "/v1/models/";
   const bool decoded = net::percent_decode(std::string_view(request.path).substr(kModels.size()), name);

@@ -1,5 +1,7 @@
 #include "cloud/gateway_request.h"
 
+#include <boost/asio/post.hpp>
+
 #include <algorithm>
 #include <utility>
 
@@ -25,7 +27,7 @@ Error busy(std::string message, std::string reason) {
 
 GatewayRequest::GatewayRequest(GatewayState& state, const net::Request& request, net::Response& response)
     : state_(state), request_(request), response_(response), index_(state.index), began_ns_(steady_ns()) {
-  key_ = &authenticate(*index_, request);  // again: the body may have taken a while
+  key_ = &authenticate_again(*index_, request);  // the body may have taken a while
   key_state_ = state_.keys.at(key_->id);
   place_ = state_.requests.insert(state_.requests.end(), this);
   response_.on_interruption = [this] {
@@ -57,7 +59,7 @@ asio::awaitable<void> GatewayRequest::run(std::string endpoint, std::string path
 }
 
 void GatewayRequest::check_key() {
-  if (revoked_ || is_valid(*state_.index, request_, key_->digest)) return;
+  if (revoked_ || is_valid(*state_.index, request_)) return;
   revoked_ = true;
   response_.signal().notify();
   if (upstream_) upstream_->cancel();
@@ -205,7 +207,13 @@ void GatewayRequest::started(const Pick& pick) {
   if (begun_record_) return;
   begun_record_ = true;
   record_.input_tokens = prompt_tokens_;
-  if (state_.usage) state_.usage->begin(record_);
+  if (!state_.usage) return;
+  state_.usage->begin(record_);
+  if (std::exchange(state_.flush_posted, true)) return;
+  asio::post(state_.executor, [&state = state_] {  // with all that begin in this turn of the io thread
+    state.flush_posted = false;
+    state.usage->flush();
+  });
 }
 
 void GatewayRequest::finished(const Pick& pick) {

@@ -72,10 +72,15 @@ int64_t MinuteCounter::count(int64_t now_ns) const {
   return sum;
 }
 
-const KeyRoute& authenticate(const RouteIndex& index, const net::Request& request) {
+const KeyRoute& authenticate(const RouteIndex& index, net::Request& request) {
   const std::string_view text = key_text(request);
   if (text.empty()) throw bad_key("an API key is needed: Authorization: Bearer KEY");
-  const KeyRoute* key = index.key(to_hex(sha256(text)));
+  request.key_digest = sha256(text);
+  return authenticate_again(index, request);
+}
+
+const KeyRoute& authenticate_again(const RouteIndex& index, const net::Request& request) {
+  const KeyRoute* key = index.key(request.key_digest);
   if (!key) throw bad_key("this API key is not known");
   if (key->revoked) throw bad_key("this API key was revoked");
   if (key->expires_ms != 0 && unix_ms() >= key->expires_ms) throw bad_key("this API key has expired");
@@ -89,8 +94,8 @@ const KeyRoute& authenticate(const RouteIndex& index, const net::Request& reques
   return *key;
 }
 
-bool is_valid(const RouteIndex& index, const net::Request& request, std::string_view digest) {
-  const KeyRoute* key = index.key(digest);
+bool is_valid(const RouteIndex& index, const net::Request& request) {
+  const KeyRoute* key = index.key(request.key_digest);
   return key && !key->revoked && key->inference && (key->expires_ms == 0 || unix_ms() < key->expires_ms) &&
          address_allowed(key->limits.addresses, address_of(request));
 }

@@ -83,6 +83,7 @@ struct GatewayState {
   net::HttpClient* client = nullptr;
   boost::asio::any_io_executor executor;
   UsageSink* usage = nullptr;
+  bool flush_posted = false;  // of the sink
   std::function<void(const std::string&)> on_wake;
   std::chrono::milliseconds wake_ping{};
   int64_t held = 0;                                  // of all endpoints
@@ -90,11 +91,12 @@ struct GatewayState {
   std::list<net::ClientExchange*> shadow_exchanges;  // borrowed
 };
 
-// The key that a request brings. Throws Error{unauthenticated} for none, an unknown, revoked or expired one, and
-// Error{permission_denied} for one that may not do this or not from there.
-const KeyRoute& authenticate(const RouteIndex& index, const net::Request& request);
-// The same for a key that was good: is it still?
-bool is_valid(const RouteIndex& index, const net::Request& request, std::string_view digest);
+// The key that a request brings; notes its digest in the request. Throws Error{unauthenticated} for none, an unknown, revoked or expired
+// one, and Error{permission_denied} for one that may not do this or not from there.
+const KeyRoute& authenticate(const RouteIndex& index, net::Request& request);
+// The same for a request whose key was good once, by the digest.
+const KeyRoute& authenticate_again(const RouteIndex& index, const net::Request& request);
+bool is_valid(const RouteIndex& index, const net::Request& request);
 
 // The Error of a limit that is used up, after Retry-After was put into the answer.
 void take_request(net::RateLimit& rate, net::Response& response);

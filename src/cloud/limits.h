@@ -21,6 +21,6 @@ inline constexpr int64_t kUsageTailBytes = 256 << 10;   // of an answer without 
 inline constexpr int64_t kEventBytes = 1 << 20;         // of one server-sent event that is looked into
 inline constexpr int64_t kLatencySamples = 512;         // of an endpoint, for its percentiles
 inline constexpr int64_t kUsageSegmentBytes = 8 << 20;  // of the usage journal
-inline constexpr int64_t kUsageLineBytes = 64 << 10;    // of one record
+inline constexpr int64_t kUsageTextBytes = 512;         // of one text in a record: what is longer is cut
 
 }  // namespace neutrino::limits

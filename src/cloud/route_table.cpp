@@ -62,6 +62,18 @@ void check_addresses(const UseLimits& limits, std::string_view owner) {
                        owner, text);
 }
 
+Sha256Digest parse_digest(const KeyRoute& key) {
+  Sha256Digest digest{};
+  bool good = key.digest.size() == 2 * digest.size();
+  for (size_t i = 0; good && i < digest.size(); ++i) {
+    const char* at = key.digest.data() + 2 * i;
+    const auto [end, error] = std::from_chars(at, at + 2, digest[i], 16);
+    good = error == std::errc() && end == at + 2;
+  }
+  if (!good) throw make_error(ErrorCode::invalid_argument, "key {}: digest must be 64 hex digits", key.id);
+  return digest;
+}
+
 }  // namespace
 
 bool is_address_range(std::string_view text) { return parse_range(text).has_value(); }
@@ -78,10 +90,8 @@ bool address_allowed(const std::vector<std::string>& ranges, std::string_view ad
 
 RouteIndex::RouteIndex(RouteTable table) : table_(std::move(table)) {
   for (const KeyRoute& key : table_.keys) {
-    if (key.digest.size() != 64)
-      throw make_error(ErrorCode::invalid_argument, "key {}: digest must be 64 hex digits", key.id);
     check_addresses(key.limits, key.id);
-    if (!keys_.emplace(key.digest, &key).second)
+    if (!keys_.emplace(parse_digest(key), &key).second)
       throw make_error(ErrorCode::invalid_argument, "key {} has the digest of another key", key.id);
   }
   for (const EndpointRoute& endpoint : table_.endpoints) {
@@ -105,8 +115,14 @@ RouteIndex::RouteIndex(RouteTable table) : table_(std::move(table)) {
   }
 }
 
-const KeyRoute* RouteIndex::key(std::string_view digest_hex) const {
-  const auto found = keys_.find(digest_hex);
+size_t RouteIndex::DigestHash::operator()(const Sha256Digest& digest) const {
+  size_t part = 0;
+  std::memcpy(&part, digest.data(), sizeof part);
+  return part;
+}
+
+const KeyRoute* RouteIndex::key(const Sha256Digest& digest) const {
+  const auto found = keys_.find(digest);
   return found == keys_.end() ? nullptr : found->second;
 }
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/fields.h"
+#include "base/sha256.h"
 #include "cloud/limits.h"
 
 namespace neutrino::cloud {
@@ -163,14 +164,17 @@ class RouteIndex {
     const EndpointRoute* endpoint = nullptr;
     bool is_adapter = false;  // its replicas know it by this name
   };
-  const KeyRoute* key(std::string_view digest_hex) const;                // null: unknown
+  const KeyRoute* key(const Sha256Digest& digest) const;                 // null: unknown
   Model model(std::string_view workspace, std::string_view name) const;  // name, alias or adapter
   std::vector<std::string_view> models(const KeyRoute& key) const;       // that it may call
   const RouteTable& table() const { return table_; }
 
  private:
   RouteTable table_;
-  std::unordered_map<std::string_view, const KeyRoute*> keys_;
+  struct DigestHash {  // a part of a hash is a hash
+    size_t operator()(const Sha256Digest& digest) const;
+  };
+  std::unordered_map<Sha256Digest, const KeyRoute*, DigestHash> keys_;
   std::map<std::pair<std::string_view, std::string_view>, Model> models_;
 };
 

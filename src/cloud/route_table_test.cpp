@@ -21,6 +21,12 @@ RouteTable table() {
   return result;
 }
 
+Sha256Digest digest(uint8_t byte) {
+  Sha256Digest result{};
+  result.fill(byte);
+  return result;
+}
+
 TEST(RouteTable, NamesBelongToAWorkspace) {
   const RouteIndex index(table());
   EXPECT_EQ(index.model("w", "chat").endpoint->id, "e1");
@@ -28,11 +34,10 @@ TEST(RouteTable, NamesBelongToAWorkspace) {
   EXPECT_TRUE(index.model("w", "chat-law").is_adapter);
   EXPECT_EQ(index.model("other", "chat").endpoint->id, "e3");
   EXPECT_EQ(index.model("other", "gpt").endpoint, nullptr);
-  EXPECT_EQ(index.key(std::string(64, 'd')), nullptr);
-  EXPECT_THAT(index.models(*index.key(std::string(64, 'a'))),
-              ElementsAre("chat", "chat-law", "embed", "gpt"));
-  EXPECT_THAT(index.models(*index.key(std::string(64, 'b'))), ElementsAre("embed"));
-  EXPECT_THAT(index.models(*index.key(std::string(64, 'c'))), ElementsAre("chat-law"));
+  EXPECT_EQ(index.key(digest(0xdd)), nullptr);
+  EXPECT_THAT(index.models(*index.key(digest(0xaa))), ElementsAre("chat", "chat-law", "embed", "gpt"));
+  EXPECT_THAT(index.models(*index.key(digest(0xbb))), ElementsAre("embed"));
+  EXPECT_THAT(index.models(*index.key(digest(0xcc))), ElementsAre("chat-law"));
 }
 
 TEST(RouteTable, WhatContradictsItselfIsRefused) {

@@ -1,8 +1,8 @@
 // What each request used, once, on disk before its answer ends: the source of all metering.
 //
-// The gateway writes a line when a request goes to a replica and one when it has ended; a line is with the kernel before the client
-// gets the answer's last byte, so it survives the gateway's death (kill -9), and a thread syncs all lines of the last milliseconds
-// together, so a power cut loses at most these. A gateway that comes back finds requests that were begun and never ended: it records
+// The gateway writes a line when a request goes to a replica and one when it has ended. The latter is with the kernel before the client
+// gets the answer's last byte, so it survives the gateway's death (kill -9); the former a turn of the io thread later. A thread syncs
+// all lines of the last milliseconds together, so a power cut loses at most these. A gateway that comes back finds requests that were begun and never ended: it records
 // them as lost, with `exact` false. The control plane reads records after the sequence number that it has counted, and forgets them
 // when its own database has them: each is counted once, whoever dies.
 #pragma once
@@ -10,10 +10,10 @@
 #include <condition_variable>
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "base/fields.h"
@@ -57,8 +57,10 @@ struct UsageRecord {
 class UsageSink {
  public:
   virtual ~UsageSink() = default;
-  virtual void begin(const UsageRecord& record) = 0;  // it goes to a replica now
-  virtual int64_t record(UsageRecord record) = 0;     // it has ended; returns its sequence number
+  virtual void begin(
+      const UsageRecord& record) = 0;  // it goes to a replica now; kept at the next flush() or record()
+  virtual void flush() {}
+  virtual int64_t record(UsageRecord record) = 0;  // it has ended; returns its sequence number
 };
 
 class UsageJournal final : public UsageSink {
@@ -68,6 +70,7 @@ class UsageJournal final : public UsageSink {
   ~UsageJournal() override;
 
   void begin(const UsageRecord& record) override;
+  void flush() override;
   int64_t record(UsageRecord record) override;
 
   // Any thread. Records with a larger sequence number, at most `most`, in order.
@@ -78,7 +81,7 @@ class UsageJournal final : public UsageSink {
 
  private:
   void open_segment();
-  void append(std::string line);
+  void write_lines();
   void recover();
   std::vector<std::filesystem::path> segments() const;
   void sync_loop();
@@ -88,12 +91,13 @@ class UsageJournal final : public UsageSink {
   std::condition_variable changed_, synced_;
   FileDescriptor file_;
   std::filesystem::path path_;
-  int64_t size_ = 0;                         // of the segment
-  int64_t sequence_ = 0;                     // of the last record
-  int64_t written_ = 0, on_disk_ = 0;        // lines
-  std::map<std::string, UsageRecord> open_;  // begun, by id
-  std::string failure_;                      // of the last sync
-  bool stopping_ = false;
+  int64_t size_ = 0;                                   // of the segment
+  int64_t sequence_ = 0;                               // of the last record
+  std::string lines_;                                  // not yet written
+  int64_t written_ = 0, on_disk_ = 0;                  // writes
+  std::unordered_map<std::string, UsageRecord> open_;  // begun, by id
+  std::string failure_;                                // of the last sync
+  bool stopping_ = false, idle_ = false;
   std::thread thread_;
 };
 

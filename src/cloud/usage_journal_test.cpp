@@ -51,23 +51,32 @@ TEST_F(UsageJournalTest, NumbersRecordsAndGivesThemBack) {
 
 TEST_F(UsageJournalTest, SegmentsGoWhenTheirRecordsAreCounted) {
   UsageJournal journal(folder);
+  constexpr int kMany = 12'000;
   UsageRecord large = usage(0);
-  large.path = std::string(60'000, 'x');
+  large.path = large.model = large.member = std::string(60'000, 'x');  // cut
   UsageRecord open = usage(-1);
   journal.begin(open);
-  for (int i = 0; i < 400; ++i) {
+  for (int i = 0; i < kMany; ++i) {
     large.id = std::to_string(i);
     journal.record(large);
   }
   EXPECT_GE(segments(), 3);
-  EXPECT_EQ(journal.read_after(395, 10).size(), 5u);
+  EXPECT_EQ(journal.read_after(kMany - 5, 10).size(), 5u);
   journal.forget(100);
-  EXPECT_EQ(journal.read_after(100, 1000).size(), 300u);
-  journal.forget(400);
+  EXPECT_EQ(journal.read_after(100, 1000).size(), 1000u);
+  journal.forget(kMany);
   EXPECT_EQ(segments(), 1);
   UsageJournal again(folder);  // the request that was under way is in the last segment, too
-  EXPECT_EQ(again.last_sequence(), 401);
-  EXPECT_EQ(again.read_after(400, 10).at(0).id, "u--1");
+  EXPECT_EQ(again.last_sequence(), kMany + 1);
+  EXPECT_EQ(again.read_after(kMany, 10).at(0).id, "u--1");
+}
+
+TEST_F(UsageJournalTest, ALineIsReadableWhateverAClientSent) {
+  UsageRecord odd = usage(1);
+  odd.model = "a\"b\\c\n\xff\xc3\xa9";
+  UsageJournal journal(folder);
+  journal.record(odd);
+  EXPECT_EQ(journal.read_after(0, 10).at(0).model, "a\"b\\c????");
 }
 
 TEST_F(UsageJournalTest, ATornLineIsLeftOut) {
@@ -93,6 +102,7 @@ TEST_F(UsageJournalTest, Kills) {
       for (int i = 0;; ++i) {
         const UsageRecord record = usage(kill_number * 1'000'000 + i);
         journal.begin(record);
+        journal.flush();
         const char began = 'b', ended = 'e';
         if (::write(pipe[1], &began, 1) != 1) ::_exit(1);
         journal.record(record);
