@@ -22,12 +22,14 @@ constexpr Command kCommands[] = {
     {"bench", "measure prefill and decode speed", run_bench},
     {"eval", "measure how exact the arithmetic is", run_eval},
     {"doctor", "say what this machine can do and what is missing", run_doctor},
+    {"keeper", nullptr, run_keeper},
 };
 
 void print_help() {
   std::puts("neutrino " NEUTRINO_VERSION
             ": run open-weight models on your own machine.\n\nUsage: neutrino COMMAND [OPTIONS]\n");
-  for (const Command& command : kCommands) std::printf("  %-10s %s\n", command.name, command.summary);
+  for (const Command& command : kCommands)
+    if (command.summary) std::printf("  %-10s %s\n", command.name, command.summary);
   std::puts(
       "\n`neutrino COMMAND --help` explains one. Example:\n  neutrino run smollm2-135m-instruct \"What is a "
       "star?\"");

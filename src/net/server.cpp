@@ -141,7 +141,7 @@ asio::awaitable<void> HttpServer::Impl::accept_clients() {
   while (!finished) {
     // Accepted only here, so that at any time a client is in the kernel's queue or among the connections: see last_words().
     co_await acceptor->async_wait(tcp::acceptor::wait_read, asio::as_tuple(asio::use_awaitable));
-    if (finished) co_return;
+    if (finished || !acceptor->is_open()) co_return;
     boost::system::error_code error;
     tcp::socket socket = acceptor->accept(error);
     if (error == asio::error::would_block) continue;
@@ -350,6 +350,13 @@ int64_t HttpServer::stuck_ns() const {
 void HttpServer::drain(milliseconds grace) {
   impl_->draining = true;
   asio::post(impl_->io, [impl = impl_.get(), grace] { impl->begin_drain(grace); });
+}
+
+void HttpServer::stop_listening() {
+  asio::post(impl_->io, [impl = impl_.get()] {
+    boost::system::error_code ignored;
+    impl->acceptor->close(ignored);
+  });
 }
 
 void HttpServer::reload() {

@@ -86,6 +86,8 @@ class HttpServer {
   // error, then run() returns. stop(): drain(0). Neither blocks.
   void drain(milliseconds grace);
   void stop() { drain(milliseconds(0)); }
+  // Any thread. Takes no more connections; those that are there go on. For a process whose successor needs the port.
+  void stop_listening();
   void
   reload();  // any thread: reads keys and certificates again even if they look unchanged (every tick looks)
   // Any thread, for a process that ends because something hangs: everything that is being answered gets this error now (a stream

@@ -478,6 +478,43 @@ TEST_F(Local, who_takes_more_memory_than_its_limit_is_ended_alone_or_the_note_sa
   for (const std::string& group : status->control_groups) EXPECT_FALSE(fs::exists(group)) << group;
 }
 
+// Figures for a quiet machine; the limits are for any.
+TEST_F(Local, starts_and_starts_again_quickly) {
+  constexpr int kRounds = 10;
+  std::vector<int64_t> running_ms, answering_ms, again_ms;
+  const auto now_ms = [] { return SystemClock().now_ns() / 1'000'000; };
+  const auto wait_quickly = [&](const std::string& id, int64_t generation, ReplicaPhase phase) {
+    for (;;) {
+      const ObservedReplica replica = see(id);
+      if (replica.generation == generation && replica.phase == phase) return replica.port;
+      std::this_thread::sleep_for(std::chrono::microseconds(300));
+    }
+  };
+  for (int i = 0; i < kRounds; ++i) {
+    const std::string id = fmt::format("r{}", i);
+    const int64_t begin_ms = now_ms();
+    provider_->start(server(id));
+    const int port = wait_quickly(id, 1, ReplicaPhase::running);
+    running_ms.push_back(now_ms() - begin_ms);
+    while (ask(port).empty()) std::this_thread::sleep_for(std::chrono::microseconds(300));
+    answering_ms.push_back(now_ms() - begin_ms);
+    const int64_t killed_ms = now_ms();
+    signal_process(processes_of(id)[0], SIGKILL);
+    wait_quickly(id, 1, ReplicaPhase::exited);
+    provider_->start(server(id, 2));
+    wait_quickly(id, 2, ReplicaPhase::running);
+    again_ms.push_back(now_ms() - killed_ms);
+    provider_->stop(id, milliseconds(0));
+  }
+  for (auto* figures : {&running_ms, &answering_ms, &again_ms}) std::sort(figures->begin(), figures->end());
+  std::printf(
+      "[ measured ] start to running: median %ld ms; to the first answer: %ld ms; kill -9 to running again: "
+      "%ld ms\n",
+      running_ms[kRounds / 2], answering_ms[kRounds / 2], again_ms[kRounds / 2]);
+  EXPECT_LT(running_ms[kRounds / 2], 1500);
+  EXPECT_LT(again_ms[kRounds / 2], 3000);
+}
+
 TEST_F(Local, tells_what_this_machine_has) {
   const auto nodes = provider_->nodes();
   ASSERT_THAT(nodes, SizeIs(1));
