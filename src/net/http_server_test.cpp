@@ -674,33 +674,6 @@ TEST(Drain, EndsAtOnceWithoutWork) {
   EXPECT_LT(steady_clock::now() - start, std::chrono::seconds(5));
 }
 
-TEST(Listen, APortCanBeGivenUpBeforeItsConnectionsAre) {
-  TestServer server;
-  RawClient client(server.port());
-  client.send(get("/hello"));
-  EXPECT_EQ(client.read_reply().status, 200);
-  const int port = server.port();
-  const auto successor_can_listen = [port] {
-    HttpServer successor({.port = port});
-    try {
-      successor.listen();
-      return true;
-    } catch (const Error&) {
-      return false;
-    }
-  };
-  EXPECT_FALSE(successor_can_listen());
-  server.server().stop_listening();
-  bool listens = false;
-  for (int i = 0; i < 3000 && !listens; ++i) {
-    std::this_thread::sleep_for(milliseconds(10));
-    listens = successor_can_listen();
-  }
-  EXPECT_TRUE(listens);
-  client.send(get("/hello"));
-  EXPECT_EQ(client.read_reply().status, 200);
-}
-
 TEST(Listen, ABusyPortIsNamed) {
   TestServer server;
   HttpServer second({.port = server.port()});
