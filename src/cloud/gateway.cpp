@@ -14,6 +14,9 @@
 #include "cloud/gateway_request.h"
 #include "cloud/gateway_state.h"
 
+// g++ 12 at -O1 takes a coroutine frame's own operator delete for a stranger's.
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
+
 namespace neutrino::cloud {
 namespace {
 
@@ -39,6 +42,21 @@ net::KeyLimits per_minute(const UseLimits& limits) {
 
 json::object model_object(std::string_view name) {
   return {{"id", name}, {"object", "model"}, {"created", 0}, {"owned_by", "neutrino"}};
+}
+
+struct EndpointPath {
+  std::string name, rest;
+};
+
+// "/endpoints/{name}/v1/...": the name may be percent-encoded, what follows goes on as it is.
+EndpointPath split_endpoint_path(std::string_view path) {
+  path.remove_prefix(kEndpoints.size());
+  const size_t slash = path.find('/');
+  std::string name;
+  if (slash == std::string_view::npos || !net::percent_decode(path.substr(0, slash), name) || name.empty())
+    throw Error(ErrorCode::not_found, "there is no route for this path; it must be /endpoints/{name}/...")
+        .with_reason("route_not_found");
+  return {std::move(name), std::string(path.substr(slash))};
 }
 
 }  // namespace
@@ -139,16 +157,10 @@ asio::awaitable<void> Gateway::Impl::by_model(const Request& request, Response& 
   co_await one.run("", request.path);
 }
 
-// "/endpoints/{name}/v1/...": the name may be percent-encoded, what follows goes on as it is.
 asio::awaitable<void> Gateway::Impl::by_path(const Request& request, Response& response) {
-  const std::string_view rest = std::string_view(request.path).substr(kEndpoints.size());
-  const size_t slash = rest.find('/');
-  std::string name;
-  if (slash == std::string_view::npos || !net::percent_decode(rest.substr(0, slash), name) || name.empty())
-    throw Error(ErrorCode::not_found, "there is no route for this path; it must be /endpoints/{name}/...")
-        .with_reason("route_not_found");
+  EndpointPath path = split_endpoint_path(request.path);
   GatewayRequest one(state, request, response);
-  co_await one.run(std::move(name), std::string(rest.substr(slash)));
+  co_await one.run(std::move(path.name), std::move(path.rest));
 }
 
 asio::awaitable<void> Gateway::Impl::list_models(const Request& request, Response& response) {
