@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -96,6 +97,8 @@ struct LogChunk {
   int64_t lost_bytes = 0;  // between the cursor asked for and the text: rotated away
 };
 
+inline constexpr int64_t kAnyGeneration = std::numeric_limits<int64_t>::max();
+
 // Calls block, for milliseconds here and for a round trip elsewhere; they belong to one thread.
 // All throw Error{invalid_argument} for an id that cannot be one, and Error{unavailable} if the provider does not answer.
 class Provider {
@@ -107,9 +110,10 @@ class Provider {
   // Error{failed_precondition} while an earlier generation runs: stop it first. Errors of the replica itself come out of
   // observe(), so a start() that returned has not said that it runs.
   virtual void start(const ReplicaSpec& spec) = 0;
-  // Its whole group gets SIGTERM, and SIGKILL after `grace`. Returns at once; the end comes out of observe(). Once more with a
-  // shorter grace shortens it. Nothing happens for what is not there or is over.
-  virtual void stop(const std::string& id, milliseconds grace) = 0;
+  // This generation and earlier ones: its whole group gets SIGTERM, and SIGKILL after `grace`. Returns at once; the end comes out
+  // of observe(). Once more with a shorter grace shortens it. Nothing happens for what is not there or is over, nor to a later
+  // generation: a call that came late ends nobody else.
+  virtual void stop(const std::string& id, int64_t generation, milliseconds grace) = 0;
   // Forgets a replica that is over or has not begun, and its logs. Throws Error{failed_precondition} while it runs.
   virtual void remove(const std::string& id) = 0;
 

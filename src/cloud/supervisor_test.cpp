@@ -57,7 +57,8 @@ class SupervisorTest : public ::testing::Test {
   ~SupervisorTest() override {
     if (supervisor_.pid != 0) stop();
     LocalProvider provider({.folder = folder_.path() / "replicas", .keeper_command = {"true"}});
-    for (const ObservedReplica& replica : provider.observe()) provider.stop(replica.id, milliseconds(0));
+    for (const ObservedReplica& replica : provider.observe())
+      provider.stop(replica.id, replica.generation, milliseconds(0));
     eventually([&] {
       const auto replicas = provider.observe();
       return std::all_of(replicas.begin(), replicas.end(),

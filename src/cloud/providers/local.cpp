@@ -152,10 +152,10 @@ void LocalProvider::start_keeper(const ReplicaFolder& folder, const ReplicaSpec&
   keepers_.insert(spawn(options).pid);
 }
 
-void LocalProvider::stop(const std::string& id, milliseconds grace) {
+void LocalProvider::stop(const std::string& id, int64_t generation, milliseconds grace) {
   const ReplicaFolder folder = folder_of(id);
   const auto spec = folder.spec();
-  if (!spec) return;
+  if (!spec || spec->generation > generation) return;
   const auto status = folder.status();
   if (status && status->generation >= spec->generation && over(status)) return;
   const int64_t grace_ms = std::clamp<int64_t>(grace.count(), 0, limits::kReplicaStopSeconds * 1000);

@@ -21,7 +21,7 @@ class LocalProvider final : public Provider {
   std::string_view name() const override { return "local"; }
 
   void start(const ReplicaSpec& spec) override;
-  void stop(const std::string& id, milliseconds grace) override;
+  void stop(const std::string& id, int64_t generation, milliseconds grace) override;
   void remove(const std::string& id) override;
   std::vector<ObservedReplica> observe() override;
   std::vector<NodeFacts> nodes() override;

@@ -58,7 +58,8 @@ class Local : public ::testing::Test {
  protected:
   Local() { provider_ = make(); }
   ~Local() override {  // a failed test leaves nothing behind either
-    for (const ObservedReplica& replica : provider_->observe()) provider_->stop(replica.id, milliseconds(0));
+    for (const ObservedReplica& replica : provider_->observe())
+      provider_->stop(replica.id, replica.generation, milliseconds(0));
     eventually([&] {
       return std::ranges::all_of(provider_->observe(),
                                  [](const auto& r) { return r.phase == ReplicaPhase::exited; });
@@ -143,7 +144,7 @@ TEST_F(Local, starts_serves_stops_and_is_forgotten) {
   EXPECT_EQ(running.finished_at_ms, 0);
   EXPECT_TRUE(eventually([&] { return ask(running.port).find("replicas/r1") != std::string::npos; }));
   EXPECT_THROW(provider_->remove("r1"), Error);
-  provider_->stop("r1", kLongGrace);
+  provider_->stop("r1", kAnyGeneration, kLongGrace);
   const ObservedReplica over = wait("r1", ReplicaPhase::exited);
   EXPECT_EQ(over.reason, Reason::stopped);
   EXPECT_EQ(over.exit_signal, SIGTERM);
@@ -152,7 +153,7 @@ TEST_F(Local, starts_serves_stops_and_is_forgotten) {
   provider_->remove("r1");
   EXPECT_THAT(provider_->observe(), IsEmpty());
   provider_->remove("r1");
-  provider_->stop("r1", kLongGrace);
+  provider_->stop("r1", kAnyGeneration, kLongGrace);
 }
 
 TEST_F(Local, a_generation_runs_once_whatever_is_said_twice) {
@@ -163,13 +164,14 @@ TEST_F(Local, a_generation_runs_once_whatever_is_said_twice) {
   second->start(server("r1"));
   EXPECT_THAT([&] { second->start(server("r1", 2)); },
               ::testing::ThrowsMessage<Error>(HasSubstr("still runs as generation 1")));
-  provider_->stop("r1", kLongGrace);
+  provider_->stop("r1", kAnyGeneration, kLongGrace);
   wait("r1", ReplicaPhase::exited);
   provider_->start(server("r1"));  // late
   EXPECT_EQ(see("r1").phase, ReplicaPhase::exited);
   provider_->start(server("r1", 2));
   wait("r1", ReplicaPhase::running);
   provider_->start(server("r1", 1));  // very late
+  provider_->stop("r1", 1, milliseconds(0));
   EXPECT_TRUE(eventually([&] { return starts() == 2; }));
   EXPECT_EQ(see("r1").generation, 2);
   EXPECT_THAT(processes_of("r1"), SizeIs(1));
@@ -182,7 +184,7 @@ TEST_F(Local, a_stop_that_comes_before_the_start_wins) {
   folder.write(SpecRecord{
       .id = "r1", .generation = 2, .command = {"true"}, .node = "local"});  // killed behind this line
   EXPECT_EQ(see("r1").phase, ReplicaPhase::accepted);
-  provider_->stop("r1", kLongGrace);
+  provider_->stop("r1", kAnyGeneration, kLongGrace);
   EXPECT_EQ(see("r1").phase, ReplicaPhase::exited);
   EXPECT_EQ(see("r1").reason, Reason::stopped);
   provider_->start(server("r1", 2));
@@ -193,9 +195,9 @@ TEST_F(Local, a_stop_that_comes_before_the_start_wins) {
 TEST_F(Local, who_ignores_sigterm_is_killed_after_the_grace_and_a_shorter_one_counts) {
   provider_->start(shell("r1", "trap '' TERM; echo deaf; while true; do sleep 1; done"));
   EXPECT_TRUE(eventually([&] { return log("r1") == "deaf\n"; }));
-  provider_->stop("r1", kLongGrace);
+  provider_->stop("r1", kAnyGeneration, kLongGrace);
   EXPECT_EQ(see("r1").phase, ReplicaPhase::stopping);
-  provider_->stop("r1", milliseconds(100));
+  provider_->stop("r1", kAnyGeneration, milliseconds(100));
   const ObservedReplica over = wait("r1", ReplicaPhase::exited);
   EXPECT_EQ(over.exit_signal, SIGKILL);
   EXPECT_EQ(over.reason, Reason::stopped);
@@ -248,7 +250,7 @@ TEST_F(Local, refuses_what_cannot_be_a_replica) {
       {.id = "a", .command = {"true"}, .stop_grace_ms = -1},
   };
   for (const ReplicaSpec& spec : bad) EXPECT_THROW(provider_->start(spec), Error) << spec.id;
-  EXPECT_THROW(provider_->stop("../x", kLongGrace), Error);
+  EXPECT_THROW(provider_->stop("../x", kAnyGeneration, kLongGrace), Error);
   EXPECT_THROW(provider_->read_log("../x", 0, 10), Error);
   EXPECT_THROW(provider_->read_log("nobody", 0, 10), Error);
   EXPECT_THAT(provider_->observe(), IsEmpty());
@@ -267,7 +269,7 @@ TEST_F(Local, a_replica_outlives_the_process_that_started_it_and_its_end_is_know
   EXPECT_EQ(see("r1").phase, ReplicaPhase::running);
   const auto process = processes_of("r1");
   ASSERT_FALSE(process.empty());
-  provider_->stop("r1", kLongGrace);
+  provider_->stop("r1", kAnyGeneration, kLongGrace);
   const ObservedReplica over = wait("r1", ReplicaPhase::exited);
   EXPECT_EQ(over.exit_code, 7);  // known, though its parent's parent is gone
   EXPECT_THAT(processes_of("r1"), IsEmpty());
@@ -308,7 +310,7 @@ TEST_F(Local, pids_in_files_are_not_believed) {
                             .pid = stranger.pid,
                             .start_ticks = stranger.start_ticks});
   EXPECT_EQ(see("r1").phase, ReplicaPhase::exited);
-  provider_->stop("r1", milliseconds(0));
+  provider_->stop("r1", kAnyGeneration, milliseconds(0));
   provider_->remove("r1");
   EXPECT_TRUE(is_running(stranger));
   signal_process(stranger, SIGKILL);
@@ -334,7 +336,7 @@ TEST_F(Local, grandchildren_in_sessions_of_their_own_end_with_their_replica) {
                          "1000' & sleep 1000) & done; }; "
                          "bomb; bomb; echo up; wait"));
   EXPECT_TRUE(eventually([&] { return processes_of("r1").size() >= 60; }));
-  provider_->stop("r1", milliseconds(0));
+  provider_->stop("r1", kAnyGeneration, milliseconds(0));
   wait("r1", ReplicaPhase::exited);
   EXPECT_THAT(processes_of("r1"), IsEmpty());
 }
@@ -468,7 +470,7 @@ TEST_F(Local, who_takes_more_memory_than_its_limit_is_ended_alone_or_the_note_sa
     EXPECT_EQ(over.message, "needed more than its limit of 64.0 MiB");
   } else {
     EXPECT_THAT(note, StartsWith("no limit"));
-    provider_->stop("r1", milliseconds(0));
+    provider_->stop("r1", kAnyGeneration, milliseconds(0));
     wait("r1", ReplicaPhase::exited);
   }
   const auto status = ReplicaFolder(folder_.path() / "replicas/r1").status();
@@ -504,7 +506,7 @@ TEST_F(Local, starts_and_starts_again_quickly) {
     provider_->start(server(id, 2));
     wait_quickly(id, 2, ReplicaPhase::running);
     again_ms.push_back(now_ms() - killed_ms);
-    provider_->stop(id, milliseconds(0));
+    provider_->stop(id, 2, milliseconds(0));
   }
   for (auto* figures : {&running_ms, &answering_ms, &again_ms}) std::sort(figures->begin(), figures->end());
   std::printf(

@@ -29,7 +29,7 @@ void tick(Provider& provider, const fs::path& folder) {
   for (const ObservedReplica& replica : provider.observe()) {
     const auto wanted = desired.find(replica.id);
     if (wanted == desired.end() || wanted->second != replica.generation) {
-      provider.stop(replica.id, milliseconds(0));
+      provider.stop(replica.id, replica.generation, milliseconds(0));
       if (replica.phase == ReplicaPhase::exited && wanted == desired.end()) provider.remove(replica.id);
       if (replica.phase != ReplicaPhase::exited && wanted != desired.end()) desired.erase(wanted);
     } else if (replica.phase != ReplicaPhase::accepted) {
