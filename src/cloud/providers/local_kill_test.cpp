@@ -190,10 +190,9 @@ TEST(LocalKill, of_the_control_plane_at_random_moments_loses_and_doubles_nothing
 
 TEST(LocalKill, would_show_a_keeper_that_takes_no_lock) {
   Chaos chaos(9, "careless-keeper");
-  for (int i = 0; i < 2000 && chaos.doubled().empty(); ++i) {
+  for (int i = 0; i < 300 && chaos.doubled().empty(); ++i) {  // not even a kill is needed: ticks suffice
     chaos.change();
-    chaos.pause();
-    chaos.kill_controller();
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
   EXPECT_THAT(chaos.doubled(), ::testing::Not(IsEmpty()));
 }
