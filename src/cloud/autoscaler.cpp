@@ -211,7 +211,7 @@ void require(bool good, std::string_view field, const auto& value, std::string_v
 
 void validate_window(const ScheduleWindow& window, int64_t index) {
   const auto name = [&](std::string_view field) { return fmt::format("schedule[{}].{}", index, field); };
-  require(window.days > 0 && window.days < 128, name("days"), int{window.days}, "at least one of seven days");
+  require(window.days > 0 && window.days < 128, name("days"), window.days, "at least one of seven days");
   require(window.begin_minute >= 0 && window.begin_minute < kDayMinutes, name("begin_minute"),
           window.begin_minute, "0 to 1439");
   require(window.end_minute >= 0 && window.end_minute <= kDayMinutes, name("end_minute"), window.end_minute,

@@ -12,17 +12,28 @@
 #include <deque>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
+
+#include "base/fields.h"
 
 namespace neutrino::cloud {
 
 // A weekly window with bounds of its own, in UTC. Where windows overlap, the largest minimum and the smallest maximum count.
 struct ScheduleWindow {
-  uint8_t days = 0x7F;       // bit 0: Sunday … bit 6: Saturday, of the day on which the window begins
+  int64_t days = 0x7F;       // bit 0: Sunday … bit 6: Saturday, of the day on which the window begins
   int64_t begin_minute = 0;  // of the day, [0, 1440)
   int64_t end_minute = 0;    // [0, 1440]; not after begin_minute: it ends on the next day
   std::optional<int64_t> replicas_min;
   std::optional<int64_t> replicas_max;
+  static constexpr auto fields() {
+    using W = ScheduleWindow;
+    return std::tuple(
+        field("days", &W::days, {.help = "a sum of 1 (Sunday), 2, 4 ... 64 (Saturday)"}),
+        field("begin_minute", &W::begin_minute, {.help = "of the day, UTC"}),
+        field("end_minute", &W::end_minute, {.help = "not after the begin: on the next day"}),
+        field("replicas_min", &W::replicas_min), field("replicas_max", &W::replicas_max));
+  }
 };
 
 struct ScalingPolicy {
@@ -42,6 +53,20 @@ struct ScalingPolicy {
   int64_t operator_hold_s =
       300;  // after an operator has set a number by hand, nothing is changed for so long
   std::vector<ScheduleWindow> schedule;
+  static constexpr auto fields() {
+    using P = ScalingPolicy;
+    return std::tuple(
+        field("replicas_min", &P::replicas_min), field("replicas_max", &P::replicas_max),
+        field("tokens_per_replica", &P::tokens_per_replica, {.help = "in flight and queued; 0: not looked at"}),
+        field("requests_per_minute", &P::requests_per_minute, {.help = "of a replica; 0: not looked at"}),
+        field("time_to_first_token_p90_ms", &P::time_to_first_token_p90_ms, {.help = "to stay below; 0: not looked at"}),
+        field("inter_token_latency_p90_ms", &P::inter_token_latency_p90_ms, {.help = "to stay below; 0: not looked at"}),
+        field("idle_timeout_s", &P::idle_timeout_s, {.help = "without traffic, to zero replicas; 0: never"}),
+        field("stable_window_s", &P::stable_window_s), field("panic_window_s", &P::panic_window_s),
+        field("panic_threshold", &P::panic_threshold), field("scale_down_delay_s", &P::scale_down_delay_s),
+        field("scale_up_factor_max", &P::scale_up_factor_max), field("operator_hold_s", &P::operator_hold_s),
+        field("schedule", &P::schedule));
+  }
 };
 
 // What all gateways together saw of an endpoint since the sample before.

@@ -19,6 +19,9 @@ namespace neutrino::cloud {
 struct ReplicaTemplate {
   std::vector<std::string> command;      // "{host}" and "{port}" in it become where it has to listen
   std::vector<std::string> environment;  // "NAME=value"
+  std::vector<std::string> secrets;      // "NAME=secret's name": their values come when it is started
+  std::string ready_path;                // asked with GET until it answers; empty: neutrino serve's
+  std::string shape;                     // for metering
   std::string working_directory;         // empty: the provider's choice
   int64_t memory_bytes = 0;  // that placement finds for it and that it is held to; 0: not known, no limit
   double cores = 0;          // likewise, of processor time
@@ -27,7 +30,8 @@ struct ReplicaTemplate {
   static constexpr auto fields() {
     using T = ReplicaTemplate;
     return std::tuple(field("command", &T::command), field("environment", &T::environment),
-                      field("working_directory", &T::working_directory),
+                      field("secrets", &T::secrets), field("ready_path", &T::ready_path),
+                      field("shape", &T::shape), field("working_directory", &T::working_directory),
                       field("memory_bytes", &T::memory_bytes), field("cores", &T::cores),
                       field("drain_timeout_ms", &T::drain_timeout_ms),
                       field("stop_grace_ms", &T::stop_grace_ms));
@@ -117,7 +121,7 @@ struct Replica {
 
 // Something that happened, in one sentence, to a deployment or one of its replicas.
 struct Event {
-  int64_t at_ms = 0;
+  int64_t at_ms = 0;  // Unix time
   std::string deployment;
   std::string replica;  // empty: the deployment itself
   std::string reason;   // "NoCapacity", "Scaled"
