@@ -235,6 +235,8 @@ void Plan::make_replica(Deployment& deployment, int64_t revision) {
   ++deployment.replicas_made;
   Replica replica{.id = fmt::format("{}-{}", deployment.id, deployment.replicas_made),
                   .deployment = deployment.id,
+                  .endpoint = deployment.endpoint,
+                  .workspace = deployment.workspace,
                   .node = place.node,
                   .revision = revision,
                   .replica_template = deployment.replica_template,

@@ -90,6 +90,8 @@ constexpr std::array<std::string_view, 6> enum_names(ReplicaState) {
 struct Replica {
   std::string id;
   std::string deployment;
+  std::string endpoint;   // the deployment's, as is the next
+  std::string workspace;
   std::string node;
   int64_t revision = 0;
   int64_t generation = 1;  // a restart is the next one
@@ -109,6 +111,7 @@ struct Replica {
   static constexpr auto fields() {
     using R = Replica;
     return std::tuple(field("id", &R::id, {.key = true}), field("deployment", &R::deployment),
+                      field("endpoint", &R::endpoint), field("workspace", &R::workspace),
                       field("node", &R::node), field("revision", &R::revision),
                       field("generation", &R::generation), field("seen", &R::seen), field("goal", &R::goal),
                       field("state", &R::state), field("reason", &R::reason), field("message", &R::message),

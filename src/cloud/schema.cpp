@@ -108,6 +108,8 @@ constexpr store::Migration kMigrations[] = {
       CREATE TABLE replicas (
         id TEXT NOT NULL PRIMARY KEY,
         deployment TEXT NOT NULL,
+        endpoint TEXT NOT NULL,
+        workspace TEXT NOT NULL,
         node TEXT NOT NULL,
         revision BIGINT NOT NULL,
         generation BIGINT NOT NULL,
@@ -164,6 +166,7 @@ constexpr store::Migration kMigrations[] = {
         at_ms BIGINT NOT NULL
       );
       CREATE INDEX events_of_workspace ON events (workspace, id);
+      CREATE INDEX events_of_endpoint ON events (endpoint, id);
       CREATE INDEX events_by_age ON events (at_ms);
       CREATE TABLE audit (
         id BIGINT NOT NULL PRIMARY KEY,

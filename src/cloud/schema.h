@@ -32,7 +32,7 @@ struct Tables {
   store::Table<Shape> shapes{{.name = "shapes", .kind = "shape"}};
   store::Table<NodeGroup> node_groups{{.name = "node_groups", .kind = "node_group"}};
   store::Table<Node> nodes{{.name = "nodes"}};
-  store::Table<EventRow> events{{.name = "events"}};
+  store::Table<EventRow> events{{.name = "events", .kind = "event"}};
   store::Table<AuditRow> audit{{.name = "audit"}};
   store::Table<UsageRow> usage{{.name = "usage_requests"}};
   store::Table<UsageHour> usage_hours{{.name = "usage_hours"}};
