@@ -89,6 +89,7 @@ class Balancer {
 
   bool has_replica(int64_t now_ns) const;
   const EndpointRoute& endpoint() const { return *endpoint_; }
+  const std::map<std::string, std::shared_ptr<ReplicaLoad>>& replicas() const { return replicas_; }  // by id
 
  private:
   struct Group {

@@ -76,10 +76,11 @@ struct Gateway::Impl {
   void take_endpoints(const std::shared_ptr<const RouteIndex>& index);
   void take_keys(const RouteIndex& index);
   void tick();
+  GatewayReport make_report(int64_t now_ns) const;
 
   GatewayState state;
   mutable std::mutex mutex;
-  std::vector<EndpointSignals> newest;  // under the mutex
+  GatewayReport newest;  // under the mutex
   int64_t ticked_ns = 0;
   uint64_t seed = system_entropy();
   net::HttpServer server;
@@ -227,27 +228,35 @@ void Gateway::Impl::take_keys(const RouteIndex& index) {
   state.keys = std::move(next);
 }
 
+GatewayReport Gateway::Impl::make_report(int64_t now_ns) const {
+  GatewayReport report{.version = state.index->table().version};
+  report.endpoints.reserve(state.endpoints.size());
+  for (const auto& [id, endpoint] : state.endpoints) {
+    report.endpoints.push_back({.endpoint = id,
+                                .requests_in_flight = endpoint->requests_in_flight,
+                                .tokens_in_flight = endpoint->tokens_in_flight,
+                                .requests_held = static_cast<int64_t>(endpoint->waiting.size()),
+                                .tokens_held = endpoint->tokens_held,
+                                .requests_started = endpoint->requests_started,
+                                .requests_per_minute = endpoint->arrivals.count(now_ns),
+                                .time_to_first_token_p90_ms = endpoint->first_token.p90(now_ns),
+                                .inter_token_latency_p90_ms = endpoint->inter_token.p90(now_ns),
+                                .last_request_ms = endpoint->last_request_ms});
+    for (const auto& [replica, load] : endpoint->balancer.replicas())
+      if (load->requests > 0) report.replicas.push_back({replica, load->requests, load->tokens});
+  }
+  return report;
+}
+
 void Gateway::Impl::tick() {
   const int64_t now = steady_ns();
   if (now - ticked_ns < kTickNs) return;
   ticked_ns = now;
   const std::vector<GatewayRequest*> open(state.requests.begin(), state.requests.end());
   for (GatewayRequest* request : open) request->check_key();  // keys expire without a new table
-  std::vector<EndpointSignals> signals;
-  signals.reserve(state.endpoints.size());
-  for (const auto& [id, endpoint] : state.endpoints)
-    signals.push_back({.endpoint = id,
-                       .requests_in_flight = endpoint->requests_in_flight,
-                       .tokens_in_flight = endpoint->tokens_in_flight,
-                       .requests_held = static_cast<int64_t>(endpoint->waiting.size()),
-                       .tokens_held = endpoint->tokens_held,
-                       .requests_started = endpoint->requests_started,
-                       .requests_per_minute = endpoint->arrivals.count(now),
-                       .time_to_first_token_p90_ms = endpoint->first_token.p90(now),
-                       .inter_token_latency_p90_ms = endpoint->inter_token.p90(now),
-                       .last_request_ms = endpoint->last_request_ms});
+  GatewayReport report = make_report(now);
   const std::lock_guard lock(mutex);
-  newest = std::move(signals);
+  newest = std::move(report);
 }
 
 Gateway::Gateway(GatewayOptions options) : impl_(new Impl(std::move(options))) {}
@@ -258,7 +267,7 @@ void Gateway::set_routes(RouteTable table) {
   asio::post(impl_->server.executor(), [impl = impl_.get(), index = std::move(index)] { impl->take(index); });
 }
 
-std::vector<EndpointSignals> Gateway::signals() const {
+GatewayReport Gateway::report() const {
   const std::lock_guard lock(impl_->mutex);
   return impl_->newest;
 }

@@ -6,7 +6,7 @@
 // A request for an endpoint without a ready replica is held: in a bounded queue (429), until a deadline (503), with SSE comments for
 // a stream meanwhile. It is sent to another replica only if no byte of an answer has come and doing it twice does no harm.
 //
-// One io thread, as net::HttpServer; set_routes(), signals() and drain() may be called from any.
+// One io thread, as net::HttpServer; set_routes(), report() and drain() may be called from any.
 #pragma once
 
 #include <chrono>
@@ -50,6 +50,29 @@ struct EndpointSignals {
   }
 };
 
+// A replica that requests are at.
+struct ReplicaUse {
+  std::string replica;
+  int64_t requests = 0;
+  int64_t tokens = 0;
+  static constexpr auto fields() {
+    return std::tuple(field("replica", &ReplicaUse::replica), field("requests", &ReplicaUse::requests),
+                      field("tokens", &ReplicaUse::tokens));
+  }
+};
+
+// A moment of the gateway: what it routes by, and what goes on.
+struct GatewayReport {
+  int64_t version = 0;  // of the route table
+  std::vector<EndpointSignals> endpoints;
+  std::vector<ReplicaUse> replicas;  // that are in use; a replica of the table that is not named here is idle
+  static constexpr auto fields() {
+    using R = GatewayReport;
+    return std::tuple(field("version", &R::version), field("endpoints", &R::endpoints),
+                      field("replicas", &R::replicas));
+  }
+};
+
 struct GatewayOptions {
   net::ServerOptions server;   // without keys: those come with the route table
   UsageSink* usage = nullptr;  // borrowed; null: nothing is recorded
@@ -66,7 +89,7 @@ class Gateway {
   // Takes effect at once, for open streams too: a key that is not in it any more ends them. Throws Error for a table that
   // contradicts itself, and keeps the one before.
   void set_routes(RouteTable table);
-  std::vector<EndpointSignals> signals() const;  // at most 250 ms old
+  GatewayReport report() const;  // at most 250 ms old
 
   void listen();  // throws Error{unavailable} that names a busy port
   int port() const;

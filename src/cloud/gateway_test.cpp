@@ -116,7 +116,7 @@ class GatewayTest : public ::testing::Test {
     return ask(gateway->port(), post(path, body, with_key(key, more)));
   }
   EndpointSignals signals() {
-    const auto all = gateway->signals();
+    const auto all = gateway->report().endpoints;
     return all.empty() ? EndpointSignals{} : all[0];
   }
 
