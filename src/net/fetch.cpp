@@ -183,9 +183,18 @@ struct Fetcher::Impl {
       if (const char* file = std::getenv(name); file && *file) set(CURLOPT_CAINFO, file);
   }
 
+  void set_method(const FetchRequest& request) {
+    if (request.method == "GET") return;
+    set(CURLOPT_CUSTOMREQUEST, request.method.c_str());
+    if (request.method == "DELETE" && request.body.empty()) return;
+    set(CURLOPT_POSTFIELDS, request.body.data());
+    set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
+  }
+
   void send(const FetchRequest& request, const FetchSink& sink, bool with_authorization,
             FetchResponse& response) {
     set_common();
+    set_method(request);
     set(CURLOPT_URL, response.url.text().c_str());
     if (response.url.is_loopback()) set(CURLOPT_PROXY, "");  // what is meant for this machine stays on it
     HeaderList headers;
@@ -230,6 +239,11 @@ Url redirect_target(const FetchResponse& response, const Url& first) {
 }  // namespace
 
 FetchResponse Fetcher::get(const FetchRequest& request, const FetchSink& sink) {
+  check(request.method == "GET");
+  return send(request, sink);
+}
+
+FetchResponse Fetcher::send(const FetchRequest& request, const FetchSink& sink) {
   require_fetchable(request.url);
   FetchResponse response{.url = request.url};
   bool at_home = true;  // no redirect has left the origin yet
@@ -237,7 +251,7 @@ FetchResponse Fetcher::get(const FetchRequest& request, const FetchSink& sink) {
     at_home = at_home && response.url.origin() == request.url.origin();
     impl_->send(request, sink, at_home, response);
     if (hops == 0) response.first_headers = response.headers;
-    if (!is_redirect(response.status)) return response;
+    if (!is_redirect(response.status) || request.method != "GET") return response;
     Url target = redirect_target(response, request.url);
     response = {.url = std::move(target), .first_headers = std::move(response.first_headers)};
   }

@@ -1,4 +1,4 @@
-// HTTP towards strangers: hubs, registries, any URL that a person typed. libcurl underneath, for its proxies and TLS.
+// HTTP towards strangers: hubs, registries, sign-in providers, any URL that a person typed. libcurl underneath, for its proxies and TLS.
 //
 // What a stranger can do is bounded here: redirects are followed one by one and counted, from https never to plain http; plain
 // http reaches loopback only; credentials go to the origin that they were given for and are dropped for good at the first
@@ -35,6 +35,8 @@ struct FetchRequest {
   std::vector<std::pair<std::string, std::string>> headers = {};  // sent at every hop: nothing secret
   std::string authorization = {};    // "Bearer ...": sent to the origin of `url` only; empty: none
   int64_t body_bytes_max = 8 << 20;  // of a body that is kept in memory
+  std::string method = "GET";
+  std::string body = {};  // of a method that has one; its Content-Type is among `headers`
 };
 
 struct FetchResponse {
@@ -60,6 +62,8 @@ class Fetcher {
   // Any status is an answer. Throws Error{unavailable} with is_passing() when there was none or it broke off, and other errors
   // for what will not pass: a certificate, a redirect loop, a URL that must not be fetched.
   FetchResponse get(const FetchRequest& request, const FetchSink& sink = {});
+  // The same with the request's own method. Redirects are followed for GET only; to others they are an answer.
+  FetchResponse send(const FetchRequest& request, const FetchSink& sink = {});
 
  private:
   struct Impl;

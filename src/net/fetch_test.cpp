@@ -50,18 +50,24 @@ class CannedServer {
   }
 
  private:
+  static bool is_whole(const std::string& request) {
+    const size_t head = request.find("\r\n\r\n"), length = request.find("Content-Length: ");
+    if (head == request.npos) return false;
+    return length == request.npos || request.size() >= head + 4 + std::stoul(request.substr(length + 16));
+  }
   void serve() {
     for (;;) {
       const int client = ::accept(fd_, nullptr, nullptr);
       if (client < 0) return;
       std::string request;
       char buffer[4096];
-      while (request.find("\r\n\r\n") == request.npos) {
+      while (!is_whole(request)) {
         const ssize_t got = ::recv(client, buffer, sizeof buffer, 0);
         if (got <= 0) break;
         request.append(buffer, static_cast<size_t>(got));
       }
-      const std::string path = request.substr(4, request.find(' ', 4) - 4);
+      const size_t begin = request.find(' ') + 1;
+      const std::string path = request.substr(begin, request.find(' ', begin) - begin);
       std::string text;
       {
         const std::lock_guard held(mutex_);
@@ -132,6 +138,30 @@ TEST(Fetcher, gets_a_body_and_headers) {
   EXPECT_FALSE(response.headers.find("nonesuch"));
   EXPECT_THAT(server.requests(), HasSubstr("Range: bytes=0-4\r\n"));
   EXPECT_EQ(Fetcher().get({.url = Url::parse(server.url("/none"))}).status, 404);
+}
+
+TEST(Fetcher, sends_other_methods_with_their_bodies) {
+  CannedServer server({{"/x", ok("made")}, {"/moved", redirect("/x")}});
+  Fetcher fetcher;
+  const auto send = [&](std::string method, std::string_view path, std::string body) {
+    return fetcher.send({.url = Url::parse(server.url(path)),
+                         .headers = {{"Content-Type", "application/json"}},
+                         .authorization = "Bearer t",
+                         .method = std::move(method),
+                         .body = std::move(body)});
+  };
+  for (const std::string method : {"POST", "PUT", "PATCH", "DELETE"}) {
+    EXPECT_EQ(send(method, "/x", "{\"name\":1}").body, "made");
+    EXPECT_THAT(server.requests(), HasSubstr(method + " /x HTTP/1.1"));
+    EXPECT_THAT(server.requests(),
+                ::testing::EndsWith("Content-Type: application/json\r\nAuthorization: Bearer t\r\n"
+                                    "Content-Length: 10\r\n\r\n{\"name\":1}"));
+  }
+  send("POST", "/x", "");
+  EXPECT_THAT(server.requests(), ::testing::EndsWith("Content-Length: 0\r\n\r\n"));
+  EXPECT_EQ(send("POST", "/moved", "{}").status, 302);  // where a body goes, its sender says
+  EXPECT_EQ(fetcher.get({.url = Url::parse(server.url("/x"))}).body, "made");
+  EXPECT_THAT(server.requests(), HasSubstr("GET /x HTTP/1.1"));
 }
 
 TEST(Fetcher, gives_a_body_to_a_sink_and_lets_it_refuse) {
