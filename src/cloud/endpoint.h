@@ -28,22 +28,23 @@ struct EnvironmentVariable {
 };
 
 struct DeploymentSpec {
-  std::string name = "main";  // unique in the endpoint
+  std::string name = "main";           // unique in the endpoint
   std::string model;                   // served by `neutrino serve`
   std::vector<std::string> arguments;  // further ones of it
   std::vector<std::string> command;    // instead of a model: any program that serves HTTP
   std::vector<EnvironmentVariable> environment;
-  std::string shape;          // how large a replica is, by name; or
-  int64_t memory_bytes = 0;   // 0: the shape's, or what the model is predicted to need
-  double cores = 0;           // 0: the shape's, or no limit
-  std::string ready_path;     // asked with GET until it answers; empty: neutrino serve's
-  int64_t weight = 100;       // its share of the requests, beside the other deployments' weights
-  int64_t shadow_percent = 0;  // of the others' requests it gets copies, whose answers are thrown away
+  std::string shape;                // how large a replica is, by name; or
+  int64_t memory_bytes = 0;         // 0: the shape's, or what the model is predicted to need
+  double cores = 0;                 // 0: the shape's, or no limit
+  std::string ready_path;           // asked with GET until it answers; empty: neutrino serve's
+  int64_t weight = 100;             // its share of the requests, beside the other deployments' weights
+  int64_t shadow_percent = 0;       // of the others' requests it gets copies, whose answers are thrown away
   std::optional<int64_t> replicas;  // always so many; absent: its share of what the endpoint's scaling says
   RolloutPolicy rollout;
   int64_t drain_timeout_ms = 300'000;
   int64_t stop_grace_ms = 10'000;
-  int64_t revision = 0;  // of what makes its replicas different; counted by the API
+  int64_t revision = 0;                // of what makes its replicas different; counted by the API
+  int64_t memory_predicted_bytes = 0;  // that a replica needs by its model's figures; 0: not known
   static constexpr auto fields() {
     using D = DeploymentSpec;
     return std::tuple(
@@ -58,7 +59,9 @@ struct DeploymentSpec {
         field("shadow_percent", &D::shadow_percent),
         field("replicas", &D::replicas, {.help = "always so many; null: the endpoint's scaling"}),
         field("rollout", &D::rollout), field("drain_timeout_ms", &D::drain_timeout_ms),
-        field("stop_grace_ms", &D::stop_grace_ms), field("revision", &D::revision, {.read_only = true}));
+        field("stop_grace_ms", &D::stop_grace_ms), field("revision", &D::revision, {.read_only = true}),
+        field("memory_predicted_bytes", &D::memory_predicted_bytes,
+              {.read_only = true, .help = "what a replica needs, by its model's figures"}));
   }
 };
 
@@ -102,6 +105,19 @@ struct Endpoint {
   }
 };
 
+// A name under which requests find an endpoint: its own, an alias or an adapter. The row is what makes it the only one of its
+// workspace; the API writes these with the endpoint.
+struct EndpointName {
+  std::string workspace;
+  std::string name;
+  std::string endpoint;  // id
+  static constexpr auto fields() {
+    using N = EndpointName;
+    return std::tuple(field("workspace", &N::workspace, {.key = true}),
+                      field("name", &N::name, {.key = true}), field("endpoint", &N::endpoint));
+  }
+};
+
 // What a deployment was at a revision, for people who go back.
 struct Revision {
   std::string endpoint;    // id
@@ -113,11 +129,10 @@ struct Revision {
   int64_t created_ms = 0;
   static constexpr auto fields() {
     using R = Revision;
-    return std::tuple(field("endpoint", &R::endpoint, {.key = true}),
-                      field("deployment", &R::deployment, {.key = true}),
-                      field("revision", &R::revision, {.key = true}), field("workspace", &R::workspace),
-                      field("spec", &R::spec), field("author", &R::author),
-                      field("created_ms", &R::created_ms));
+    return std::tuple(
+        field("endpoint", &R::endpoint, {.key = true}), field("deployment", &R::deployment, {.key = true}),
+        field("revision", &R::revision, {.key = true}), field("workspace", &R::workspace),
+        field("spec", &R::spec), field("author", &R::author), field("created_ms", &R::created_ms));
   }
 };
 
@@ -132,10 +147,11 @@ struct Shape {
   int64_t etag = 0;
   static constexpr auto fields() {
     using S = Shape;
-    return std::tuple(field("name", &S::name, {.key = true, .immutable = true}),
-                      field("memory_bytes", &S::memory_bytes), field("cores", &S::cores),
-                      field("price_per_hour", &S::price_per_hour, {.help = "nanodollars of a replica's hour"}),
-                      field("etag", &S::etag, {.read_only = true}));
+    return std::tuple(
+        field("name", &S::name, {.key = true, .immutable = true}), field("memory_bytes", &S::memory_bytes),
+        field("cores", &S::cores),
+        field("price_per_hour", &S::price_per_hour, {.help = "nanodollars of a replica's hour"}),
+        field("etag", &S::etag, {.read_only = true}));
   }
 };
 
@@ -165,13 +181,11 @@ struct Node {
   int64_t seen_ms = 0;
   static constexpr auto fields() {
     using N = Node;
-    return std::tuple(field("name", &N::name, {.key = true}), field("node_group", &N::node_group),
-                      field("phase", &N::phase), field("cores", &N::cores),
-                      field("memory_bytes", &N::memory_bytes),
-                      field("memory_available_bytes", &N::memory_available_bytes),
-                      field("kernel_table", &N::kernel_table),
-                      field("memory_bytes_per_second", &N::memory_bytes_per_second),
-                      field("seen_ms", &N::seen_ms));
+    return std::tuple(
+        field("name", &N::name, {.key = true}), field("node_group", &N::node_group),
+        field("phase", &N::phase), field("cores", &N::cores), field("memory_bytes", &N::memory_bytes),
+        field("memory_available_bytes", &N::memory_available_bytes), field("kernel_table", &N::kernel_table),
+        field("memory_bytes_per_second", &N::memory_bytes_per_second), field("seen_ms", &N::seen_ms));
   }
 };
 

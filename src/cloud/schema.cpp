@@ -84,6 +84,14 @@ constexpr store::Migration kMigrations[] = {
         etag BIGINT NOT NULL
       );
       CREATE UNIQUE INDEX endpoints_by_name ON endpoints (workspace, name);
+      CREATE INDEX endpoints_of_workspace ON endpoints (workspace, id);
+      CREATE TABLE endpoint_names (
+        workspace TEXT NOT NULL,
+        name TEXT NOT NULL,
+        endpoint TEXT NOT NULL,
+        PRIMARY KEY (workspace, name)
+      );
+      CREATE INDEX endpoint_names_of_endpoint ON endpoint_names (endpoint);
       CREATE TABLE revisions (
         endpoint TEXT NOT NULL,
         deployment TEXT NOT NULL,
@@ -128,6 +136,8 @@ constexpr store::Migration kMigrations[] = {
         failures BIGINT NOT NULL
       );
       CREATE INDEX replicas_of_deployment ON replicas (deployment);
+      CREATE INDEX replicas_of_endpoint ON replicas (endpoint);
+      CREATE INDEX replicas_of_workspace ON replicas (workspace, id);
       CREATE TABLE shapes (
         name TEXT NOT NULL PRIMARY KEY,
         memory_bytes BIGINT NOT NULL,
@@ -280,7 +290,8 @@ constexpr store::Migration kMigrations[] = {
 std::span<const store::Migration> cloud_migrations() { return kMigrations; }
 
 std::string new_id(std::string_view prefix) {
-  constexpr std::string_view kLetters = "0123456789abcdefghjkmnpqrstvwxyz";  // Crockford's: none is taken for another
+  constexpr std::string_view kLetters =
+      "0123456789abcdefghjkmnpqrstvwxyz";  // Crockford's: none is taken for another
   std::string id = std::string(prefix) + "-";
   uint64_t bits = system_entropy();
   for (int i = 0; i < 8; ++i, bits >>= 5) id += kLetters[bits & 31];

@@ -26,6 +26,7 @@ struct Tables {
   store::Table<Secret> secrets{{.name = "secrets", .kind = "secret"}};
   store::Table<Session> sessions{{.name = "sessions"}};
   store::Table<Endpoint> endpoints{{.name = "endpoints", .kind = "endpoint"}};
+  store::Table<EndpointName> endpoint_names{{.name = "endpoint_names"}};
   store::Table<Revision> revisions{{.name = "revisions"}};
   store::Table<Deployment> deployments{{.name = "deployments", .kind = "deployment"}};
   store::Table<Replica> replicas{{.name = "replicas", .kind = "replica"}};

@@ -17,7 +17,8 @@ TEST_P(SchemaTest, tables_have_the_columns_of_their_structs) {
   database.read([&](store::Transaction& tx) {
     tables.workspaces.check_columns(tx), tables.members.check_columns(tx), tables.keys.check_columns(tx);
     tables.secrets.check_columns(tx), tables.sessions.check_columns(tx), tables.endpoints.check_columns(tx);
-    tables.revisions.check_columns(tx), tables.deployments.check_columns(tx);
+    tables.revisions.check_columns(tx), tables.endpoint_names.check_columns(tx),
+        tables.deployments.check_columns(tx);
     tables.replicas.check_columns(tx), tables.shapes.check_columns(tx), tables.node_groups.check_columns(tx);
     tables.nodes.check_columns(tx), tables.events.check_columns(tx), tables.audit.check_columns(tx);
     tables.usage.check_columns(tx), tables.usage_hours.check_columns(tx);
@@ -32,9 +33,11 @@ TEST_P(SchemaTest, an_endpoint_comes_back_as_it_was) {
   const Tables tables;
   Endpoint made{.id = "chat-1", .workspace = "w", .name = "chat", .aliases = {"gpt-4o"}, .scaled_to = 2};
   made.scaling.schedule.push_back({.days = 3, .replicas_min = 1});
-  made.deployments.push_back({.model = "smollm2-135m-instruct", .environment = {{.name = "A", .secret = "b"}}});
+  made.deployments.push_back(
+      {.model = "smollm2-135m-instruct", .environment = {{.name = "A", .secret = "b"}}});
   database.write([&](store::Transaction& tx) { tables.endpoints.insert(tx, made); });
-  const Endpoint found = database.read([&](store::Transaction& tx) { return tables.endpoints.get(tx, "chat-1"); });
+  const Endpoint found =
+      database.read([&](store::Transaction& tx) { return tables.endpoints.get(tx, "chat-1"); });
   EXPECT_EQ(to_text(to_json(found)), to_text(to_json(made)));
   EXPECT_GT(found.etag, 0);
 }

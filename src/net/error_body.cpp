@@ -16,9 +16,21 @@ struct ReasonStatus {
 
 // Reasons whose status does not follow from the error's code.
 constexpr ReasonStatus kReasonStatus[] = {
-    {"host_not_allowed", 421},   {"origin_not_allowed", 403}, {"headers_too_large", 431},
-    {"method_not_allowed", 405}, {"request_too_large", 413},  {"unsupported_media_type", 415},
-    {"request_timeout", 408},    {"server_busy", 503},        {"deadline_exceeded", 504},
+    {"host_not_allowed", 421},
+    {"origin_not_allowed", 403},
+    {"headers_too_large", 431},
+    {"method_not_allowed", 405},
+    {"request_too_large", 413},
+    {"unsupported_media_type", 415},
+    {"request_timeout", 408},
+    {"server_busy", 503},
+    {"deadline_exceeded", 504},
+    {"etag_mismatch", 412},
+    {"invalid_field", 422},
+    {"too_old", 410},
+    {"in_use", 409},
+    {"store_overloaded", 503},
+    {"idempotency_key_reused", 409},
 };
 
 struct CodeStatus {
@@ -70,6 +82,8 @@ std::string_view anthropic_type(int status) {
     case 403: return "permission_error";
     case 404: return "not_found_error";
     case 408: return "timeout_error";
+    case 410: return "Gone";
+    case 412: return "Precondition Failed";
     case 413: return "request_too_large";
     case 429: return "rate_limit_error";
     case 529: return "overloaded_error";
@@ -114,7 +128,10 @@ int http_status(const Error& error, ErrorShape shape) {
 std::string_view status_text(int status) {
   switch (status) {
     case 200: return "OK";
+    case 201: return "Created";
+    case 202: return "Accepted";
     case 204: return "No Content";
+    case 302: return "Found";
     case 400: return "Bad Request";
     case 401: return "Unauthorized";
     case 403: return "Forbidden";
@@ -125,6 +142,7 @@ std::string_view status_text(int status) {
     case 413: return "Content Too Large";
     case 415: return "Unsupported Media Type";
     case 421: return "Misdirected Request";
+    case 422: return "Unprocessable Content";
     case 429: return "Too Many Requests";
     case 431: return "Request Header Fields Too Large";
     case 499: return "Client Closed Request";

@@ -75,6 +75,11 @@ json::object error_response(ErrorShape shape) {
   return response;
 }
 
+json::value body_schema(const RouteSpec& spec) {
+  if (!spec.body_schema.empty()) return json::parse(json::string_view(spec.body_schema));
+  return json_schema(spec.fields);
+}
+
 json::object operation(const RouteSpec& spec) {
   json::object result, responses;
   result["summary"] = spec.summary;
@@ -91,9 +96,9 @@ json::object operation(const RouteSpec& spec) {
         {"name", json::string(name)}, {"in", "path"}, {"required", true}, {"schema", {{"type", "string"}}}});
   }
   if (!parameters.empty()) result["parameters"] = std::move(parameters);
-  if (!spec.fields.empty()) {
+  if (!spec.fields.empty() || !spec.body_schema.empty()) {
     json::object body, content;
-    content["application/json"] = media(json_schema(spec.fields));
+    content["application/json"] = media(body_schema(spec));
     body["required"] = true;
     body["content"] = std::move(content);
     result["requestBody"] = std::move(body);

@@ -44,6 +44,7 @@ struct RouteSpec {
   bool refuses = false;                 // the handler throws whatever is sent: the body is not even read
   std::string_view answer_schema = {};  // JSON Schema of a JSON answer; absent: any object
   bool any_content = false;             // a body of whatever content type
+  std::string_view body_schema = {};    // JSON Schema of a JSON body that `fields` does not describe
 };
 
 // The scope that a route asks for; `open` and `deny` ask for none.

@@ -22,6 +22,7 @@
 #include "cloud/schema.h"
 #include "cloud/tenants.h"
 #include "net/request.h"
+#include "net/response.h"
 #include "net/route.h"
 #include "net/workers.h"
 #include "store/change_log.h"
@@ -29,6 +30,7 @@
 
 namespace neutrino::cloud {
 
+namespace asio = boost::asio;
 class SecretBox;
 
 struct Caller {
@@ -51,14 +53,16 @@ struct ApiCall {
   std::map<std::string, std::string> query;  // decoded
   int64_t now_ms = 0;                        // Unix time
   json::object prepared;                     // what prepare() found out
+  net::Workers* workers = nullptr;           // for what blocks, in a raw handler
+  std::function<void()> check_caller = {};   // blocks; throws once the caller may not call this any more
 
   std::string_view id() const { return http.parameter; }  // of the path
 };
 
 struct ApiAnswer {
   int status = 200;
-  json::value body;   // null: none
-  std::string text;   // instead of `body`, with its type
+  json::value body;  // null: none
+  std::string text;  // instead of `body`, with its type
   std::string_view content_type = "application/json";
   std::vector<net::Header> headers;
 };
@@ -82,7 +86,8 @@ struct ApiRoute {
   // GET and HEAD get a reader's transaction, others the writer's.
   std::function<ApiAnswer(ApiCall&, store::Transaction&)> handle;
   std::function<void(ApiCall&)> prepare = {};  // before the transaction: what takes long, or asks others
-  net::Handler raw = {};  // instead of the two: a stream, or what needs no transaction. Its caller was checked
+  // Instead of handle(): what waits or streams, on the io thread. Its caller was checked, and prepare() was called.
+  std::function<asio::awaitable<void>(ApiCall&, net::Response&)> raw = {};
 };
 
 // One function a subject, in the file of its name; api_routes() joins them.
