@@ -23,4 +23,10 @@ inline constexpr int64_t kLatencySamples = 512;         // of an endpoint, for i
 inline constexpr int64_t kUsageSegmentBytes = 8 << 20;  // of the usage journal
 inline constexpr int64_t kUsageTextBytes = 512;         // of one text in a record: what is longer is cut
 
+inline constexpr int64_t kSecretKeyFileBytes = 64 << 10;
+inline constexpr int64_t kSecretBytes = 64 << 10;  // of one value
+inline constexpr int64_t kSessionSeconds = 12 * 3600;
+inline constexpr int64_t kOneTimeKeySeconds = 7 * 24 * 3600;  // of the first admin's
+inline constexpr int64_t kOneTimeCodeSeconds = 120;           // that a browser hands to a terminal
+
 }  // namespace neutrino::limits

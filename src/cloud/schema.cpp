@@ -60,6 +60,12 @@ constexpr store::Migration kMigrations[] = {
         expires_ms BIGINT NOT NULL,
         created_ms BIGINT NOT NULL
       );
+      CREATE TABLE one_time_keys (
+        digest TEXT NOT NULL PRIMARY KEY,
+        email TEXT NOT NULL,
+        how TEXT NOT NULL,
+        expires_ms BIGINT NOT NULL
+      );
     )"},
     {2, "endpoints and what runs for them", R"(
       CREATE TABLE endpoints (

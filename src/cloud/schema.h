@@ -25,6 +25,7 @@ struct Tables {
   store::Table<KeyRow> keys{{.name = "api_keys", .kind = "key"}};
   store::Table<Secret> secrets{{.name = "secrets", .kind = "secret"}};
   store::Table<Session> sessions{{.name = "sessions"}};
+  store::Table<OneTimeKey> one_time_keys{{.name = "one_time_keys"}};
   store::Table<Endpoint> endpoints{{.name = "endpoints", .kind = "endpoint"}};
   store::Table<EndpointName> endpoint_names{{.name = "endpoint_names"}};
   store::Table<Revision> revisions{{.name = "revisions"}};

@@ -17,8 +17,8 @@ TEST_P(SchemaTest, tables_have_the_columns_of_their_structs) {
   database.read([&](store::Transaction& tx) {
     tables.workspaces.check_columns(tx), tables.members.check_columns(tx), tables.keys.check_columns(tx);
     tables.secrets.check_columns(tx), tables.sessions.check_columns(tx), tables.endpoints.check_columns(tx);
-    tables.revisions.check_columns(tx), tables.endpoint_names.check_columns(tx),
-        tables.deployments.check_columns(tx);
+    tables.one_time_keys.check_columns(tx), tables.endpoint_names.check_columns(tx);
+    tables.revisions.check_columns(tx), tables.deployments.check_columns(tx);
     tables.replicas.check_columns(tx), tables.shapes.check_columns(tx), tables.node_groups.check_columns(tx);
     tables.nodes.check_columns(tx), tables.events.check_columns(tx), tables.audit.check_columns(tx);
     tables.usage.check_columns(tx), tables.usage_hours.check_columns(tx);

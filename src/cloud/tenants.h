@@ -39,7 +39,8 @@ struct Member {
   std::string workspace;
   std::string email;  // unique in the workspace
   Role role = Role::viewer;
-  bool platform = false;  // may also manage workspaces, nodes, shapes and prices: what belongs to no workspace
+  bool platform =
+      false;  // may also manage workspaces, nodes, shapes and prices: what belongs to no workspace
   int64_t created_ms = 0;
   int64_t etag = 0;
   static constexpr auto fields() {
@@ -82,7 +83,8 @@ struct KeyRow {
         field("digest", &K::digest, {.secret = true, .read_only = true}),
         field("inference", &K::inference, {.help = "may call endpoints"}),
         field("api_role", &K::api_role, {.help = "viewer, user or admin: may use this API so; empty: not"}),
-        field("platform", &K::platform), field("models", &K::models, {.help = "endpoints it may call; empty: all"}),
+        field("platform", &K::platform),
+        field("models", &K::models, {.help = "endpoints it may call; empty: all"}),
         field("limits", &K::limits), field("expires_ms", &K::expires_ms, {.help = "Unix time; 0: never"}),
         field("revoked_ms", &K::revoked_ms, {.read_only = true}),
         field("created_ms", &K::created_ms, {.read_only = true}),
@@ -121,6 +123,19 @@ struct Session {
     return std::tuple(field("digest", &S::digest, {.key = true, .secret = true}), field("email", &S::email),
                       field("how", &S::how), field("expires_ms", &S::expires_ms),
                       field("created_ms", &S::created_ms));
+  }
+};
+
+// Good for one sign-in, which erases it: the first admin's, or what a browser hands to a terminal.
+struct OneTimeKey {
+  std::string digest;  // SHA-256, 64 hex digits
+  std::string email;   // who signs in with it
+  std::string how;     // of the session
+  int64_t expires_ms = 0;
+  static constexpr auto fields() {
+    using K = OneTimeKey;
+    return std::tuple(field("digest", &K::digest, {.key = true, .secret = true}), field("email", &K::email),
+                      field("how", &K::how), field("expires_ms", &K::expires_ms));
   }
 };
 
