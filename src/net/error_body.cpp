@@ -82,8 +82,6 @@ std::string_view anthropic_type(int status) {
     case 403: return "permission_error";
     case 404: return "not_found_error";
     case 408: return "timeout_error";
-    case 410: return "Gone";
-    case 412: return "Precondition Failed";
     case 413: return "request_too_large";
     case 429: return "rate_limit_error";
     case 529: return "overloaded_error";
@@ -139,6 +137,8 @@ std::string_view status_text(int status) {
     case 405: return "Method Not Allowed";
     case 408: return "Request Timeout";
     case 409: return "Conflict";
+    case 410: return "Gone";
+    case 412: return "Precondition Failed";
     case 413: return "Content Too Large";
     case 415: return "Unsupported Media Type";
     case 421: return "Misdirected Request";
