@@ -35,8 +35,9 @@ bool is_json_type(std::string_view content_type) {
 
 // An answer that is compressed could not be metered.
 bool goes_upstream(std::string_view name) {
-  constexpr std::array<std::string_view, 8> kNot = {"host",   "authorization",   "x-api-key", "x-request-id",
-                                                    "origin", "accept-encoding", "expect",    "cookie"};
+  constexpr std::array<std::string_view, 9> kNot = {"host",         "authorization", "x-api-key",
+                                                    "x-request-id", "origin",        "accept-encoding",
+                                                    "expect",       "cookie",        "x-neutrino-usage-id"};
   return !is_hop_by_hop(name) && !is_among(name, kNot);
 }
 

@@ -45,11 +45,12 @@ void GatewayRequest::find_endpoint(const std::string& name) {
   if (!name.empty() &&
       !model.empty()) {  // in the endpoint that the path names, `model` may say which adapter
     const RouteIndex::Model inner = index_->model(key_->workspace, model);
+    record_.model = inner.endpoint == found.endpoint ? model : called;  // no other: usage is summed up by it
     if (inner.endpoint == found.endpoint) found.is_adapter = inner.is_adapter;
   }
   is_adapter_ = found.is_adapter;
   endpoint_ = state_.endpoints.at(found.endpoint->id);
-  record_.model = model.empty() ? called : model;
+  if (record_.model.empty()) record_.model = called;
   const EndpointRoute& route = *endpoint_->route;
   const std::string_view peer = request_.peer;
   if (!address_allowed(route.limits.addresses, peer.substr(0, peer.rfind(':'))))
@@ -151,6 +152,9 @@ void GatewayRequest::prepare() {
   record_.request_id = request_.id;
   record_.workspace = key_->workspace;
   record_.endpoint = route.id;
+  record_.price_input = route.prices.input;
+  record_.price_cached_input = route.prices.cached_input;
+  record_.price_output = route.prices.output;
   record_.key = key_->id;
   record_.member = key_->member;
   record_.path = path_;

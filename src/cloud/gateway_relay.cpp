@@ -11,12 +11,6 @@ namespace {
 
 constexpr int64_t kNsPerMs = 1'000'000;
 
-int64_t cost_of(const TokenPrices& prices, const UsageRecord& record) {
-  const int64_t cached = std::min(record.cached_tokens, record.input_tokens);
-  return (record.input_tokens - cached) * prices.input + cached * prices.cached_input +
-         record.output_tokens * prices.output;
-}
-
 }  // namespace
 
 void GatewayRequest::note_first_token() {
@@ -99,7 +93,7 @@ void GatewayRequest::settle() {
     if (record_.status == 0 || response_.interruption() == net::Interruption::client_gone)
       record_.status = 499;
     if (first_event_ns_ == 0 && !record_.exact) record_.output_tokens = 0;
-    record_.cost = cost_of(endpoint_->route->prices, record_);
+    record_.cost = cost_of(record_);
     used = {.tokens = record_.input_tokens + record_.output_tokens, .nanodollars = record_.cost};
     if (state_.usage) sequence = state_.usage->record(record_);
     const int64_t gaps = events_ - 1;

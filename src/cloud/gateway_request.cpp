@@ -204,9 +204,8 @@ void GatewayRequest::started(const Pick& pick) {
   sent_ns_ = steady_ns();
   record_.deployment = pick.deployment->id;
   record_.replica = pick.replica->route.id;
-  if (begun_record_) return;
-  begun_record_ = true;
   record_.input_tokens = prompt_tokens_;
+  begun_record_ = true;
   if (!state_.usage) return;
   state_.usage->begin(record_);
   if (std::exchange(state_.flush_posted, true)) return;
@@ -247,6 +246,7 @@ asio::awaitable<bool> GatewayRequest::attempt(const Pick& pick) {
 asio::awaitable<bool> GatewayRequest::converse(const Pick& pick, net::ClientExchange& upstream) {
   std::string body;
   net::ClientRequest request = upstream_request(*pick.deployment, body);
+  request.headers.push_back({kUsageIdHeader, record_.id});
   std::string target = path_;
   if (!request_.query.empty()) target.append("?").append(request_.query);
   request.target = target;

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "cloud/limits.h"
 
 namespace neutrino::cloud {
@@ -73,6 +74,18 @@ void read_segment(const std::filesystem::path& path, Take take) {
   }
 }
 
+// The folder's name for all time.
+std::string read_or_make_id(const std::filesystem::path& folder) {
+  const std::filesystem::path path = folder / "id";
+  if (!std::filesystem::exists(path)) write_file_atomic(path, fmt::format("gw-{:016x}", system_entropy()));
+  return read_file(path, 64);
+}
+
+void sync_file(const std::filesystem::path& path) {
+  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file || ::fdatasync(file.get()) != 0) throw system_error("sync", path);
+}
+
 int64_t first_sequence(const std::filesystem::path& path) {
   const std::string name = path.filename().string();
   int64_t number = 0;
@@ -84,6 +97,7 @@ int64_t first_sequence(const std::filesystem::path& path) {
 
 UsageJournal::UsageJournal(std::filesystem::path folder) : folder_(std::move(folder)) {
   std::filesystem::create_directories(folder_);
+  id_ = read_or_make_id(folder_);
   recover();
   thread_ = std::thread([this] { sync_loop(); });
 }
@@ -110,6 +124,7 @@ std::vector<std::filesystem::path> UsageJournal::segments() const {
 
 void UsageJournal::recover() {
   for (const auto& path : segments()) {
+    sync_file(path);  // the last gateway may have been killed before it did
     sequence_ = std::max(sequence_, first_sequence(path) - 1);
     read_segment(path, [&](char kind, UsageRecord record) {
       if (kind == 'b') {
@@ -122,7 +137,10 @@ void UsageJournal::recover() {
   }
   open_segment();
   const std::unordered_map<std::string, UsageRecord> lost = std::exchange(open_, {});
-  for (const auto& [id, begun] : lost) record(begun);
+  for (auto [id, begun] : lost) {
+    begun.cost = cost_of(begun);
+    record(std::move(begun));
+  }
   if (!lost.empty()) spdlog::warn("requests ended with the last gateway count={}", lost.size());
 }
 
@@ -152,7 +170,7 @@ void UsageJournal::write_lines() {
 void UsageJournal::begin(const UsageRecord& record) {
   const std::lock_guard lock(mutex_);
   append_line(lines_, 'b', record);
-  open_.emplace(record.id, record);
+  open_.insert_or_assign(record.id, record);
 }
 
 void UsageJournal::flush() {
@@ -175,7 +193,8 @@ int64_t UsageJournal::record(UsageRecord record) {
   return sequence_;
 }
 
-std::vector<UsageRecord> UsageJournal::read_after(int64_t sequence, size_t most) const {
+std::vector<UsageRecord> UsageJournal::read_after(int64_t sequence, size_t most) {
+  sync();
   std::vector<UsageRecord> records;
   const auto paths = segments();
   for (size_t i = 0; i < paths.size() && records.size() < most; ++i) {
@@ -204,6 +223,7 @@ void UsageJournal::sync() {
   std::unique_lock lock(mutex_);
   write_lines();
   const int64_t wanted = written_;
+  if (on_disk_ >= wanted) return;
   changed_.notify_one();
   synced_.wait(lock, [&] { return on_disk_ >= wanted || stopping_ || !failure_.empty(); });
   if (!failure_.empty()) throw make_error(ErrorCode::data_loss, "{}", failure_);

@@ -7,6 +7,7 @@
 // when its own database has them: each is counted once, whoever dies.
 #pragma once
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstdint>
 #include <filesystem>
@@ -36,29 +37,40 @@ struct UsageRecord {
   int64_t replica_ms = 0;
   int64_t first_token_ms = 0;  // since the request arrived; 0: there was none
   int64_t input_tokens = 0, cached_tokens = 0, output_tokens = 0, reasoning_tokens = 0;
-  int64_t cost = 0;  // nanodollars
+  int64_t price_input = 0, price_cached_input = 0,
+          price_output = 0;  // nanodollars a token, as the gateway knew them
+  int64_t cost = 0;          // nanodollars
   static constexpr auto fields() {
     using R = UsageRecord;
-    return std::tuple(field("sequence", &R::sequence), field("id", &R::id),
-                      field("request_id", &R::request_id), field("workspace", &R::workspace),
-                      field("endpoint", &R::endpoint), field("deployment", &R::deployment),
-                      field("replica", &R::replica), field("key", &R::key), field("member", &R::member),
-                      field("model", &R::model), field("path", &R::path), field("status", &R::status),
-                      field("complete", &R::complete), field("exact", &R::exact),
-                      field("started_ms", &R::started_ms), field("queue_ms", &R::queue_ms),
-                      field("replica_ms", &R::replica_ms), field("first_token_ms", &R::first_token_ms),
-                      field("input_tokens", &R::input_tokens), field("cached_tokens", &R::cached_tokens),
-                      field("output_tokens", &R::output_tokens),
-                      field("reasoning_tokens", &R::reasoning_tokens), field("cost", &R::cost));
+    return std::tuple(
+        field("sequence", &R::sequence), field("id", &R::id), field("request_id", &R::request_id),
+        field("workspace", &R::workspace), field("endpoint", &R::endpoint),
+        field("deployment", &R::deployment), field("replica", &R::replica), field("key", &R::key),
+        field("member", &R::member), field("model", &R::model), field("path", &R::path),
+        field("status", &R::status), field("complete", &R::complete), field("exact", &R::exact),
+        field("started_ms", &R::started_ms), field("queue_ms", &R::queue_ms),
+        field("replica_ms", &R::replica_ms), field("first_token_ms", &R::first_token_ms),
+        field("input_tokens", &R::input_tokens), field("cached_tokens", &R::cached_tokens),
+        field("output_tokens", &R::output_tokens), field("reasoning_tokens", &R::reasoning_tokens),
+        field("price_input", &R::price_input), field("price_cached_input", &R::price_cached_input),
+        field("price_output", &R::price_output), field("cost", &R::cost));
   }
 };
+
+// What tokens cost at the prices beside them. For a UsageRecord and for the row that it becomes.
+template <typename Usage>
+int64_t cost_of(const Usage& usage) {
+  const int64_t cached = std::min(usage.cached_tokens, usage.input_tokens);
+  return (usage.input_tokens - cached) * usage.price_input + cached * usage.price_cached_input +
+         usage.output_tokens * usage.price_output;
+}
 
 // Where the gateway puts what requests used. Called on its io thread.
 class UsageSink {
  public:
   virtual ~UsageSink() = default;
-  virtual void begin(
-      const UsageRecord& record) = 0;  // it goes to a replica now; kept at the next flush() or record()
+  // It goes to a replica now; kept at the next flush() or record(). Once more if it goes to another.
+  virtual void begin(const UsageRecord& record) = 0;
   virtual void flush() {}
   virtual int64_t record(UsageRecord record) = 0;  // it has ended; returns its sequence number
 };
@@ -73,8 +85,12 @@ class UsageJournal final : public UsageSink {
   void flush() override;
   int64_t record(UsageRecord record) override;
 
-  // Any thread. Records with a larger sequence number, at most `most`, in order.
-  std::vector<UsageRecord> read_after(int64_t sequence, size_t most) const;
+  // Names this journal, and so its gateway to whoever counts: made with the folder, since another folder's sequence is another's.
+  const std::string& id() const { return id_; }
+
+  // Any thread. Records with a larger sequence number, at most `most`, in order; only what is on disk, since what was counted must
+  // not be lost here and its number given to another. Throws Error{data_loss} if the disk fails.
+  std::vector<UsageRecord> read_after(int64_t sequence, size_t most);
   void forget(int64_t sequence);  // these are counted: segments that hold no later ones are removed
   int64_t last_sequence() const;
   void sync();  // returns when everything written so far is on disk
@@ -87,6 +103,7 @@ class UsageJournal final : public UsageSink {
   void sync_loop();
 
   std::filesystem::path folder_;
+  std::string id_;
   mutable std::mutex mutex_;  // of all below
   std::condition_variable changed_, synced_;
   FileDescriptor file_;

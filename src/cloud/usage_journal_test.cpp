@@ -21,9 +21,13 @@ class UsageJournalTest : public ::testing::Test {
     folder = ::mkdtemp(pattern.data());
   }
   void TearDown() override { std::filesystem::remove_all(folder); }
-  int64_t segments() const {
-    return std::distance(std::filesystem::directory_iterator(folder), std::filesystem::directory_iterator());
+  std::vector<std::filesystem::path> segment_files() const {
+    std::vector<std::filesystem::path> found;
+    for (const auto& entry : std::filesystem::directory_iterator(folder))
+      if (entry.path().extension() == ".jsonl") found.push_back(entry.path());
+    return found;
   }
+  int64_t segments() const { return std::ssize(segment_files()); }
   std::filesystem::path folder;
 };
 
@@ -71,6 +75,31 @@ TEST_F(UsageJournalTest, SegmentsGoWhenTheirRecordsAreCounted) {
   EXPECT_EQ(again.read_after(kMany, 10).at(0).id, "u--1");
 }
 
+TEST_F(UsageJournalTest, ItsIdIsItsFoldersForAllTime) {
+  const std::string id = UsageJournal(folder).id();
+  EXPECT_EQ(UsageJournal(folder).id(), id);
+  std::filesystem::remove_all(folder);
+  EXPECT_NE(UsageJournal(folder).id(), id);  // whose sequence begins anew
+}
+
+// A request that was sent to a second replica when the gateway died was there last.
+TEST_F(UsageJournalTest, WhatIsLostNamesTheLastReplicaAndCostsWhatIsKnown) {
+  UsageRecord begun = usage(1, 0);
+  begun.replica = "a";
+  begun.input_tokens = 10;
+  begun.price_input = 7;
+  {
+    UsageJournal journal(folder);
+    journal.begin(begun);
+    begun.replica = "b";
+    journal.begin(begun);
+  }
+  const UsageRecord lost = UsageJournal(folder).read_after(0, 10).at(0);
+  EXPECT_EQ(lost.replica, "b");
+  EXPECT_EQ(lost.cost, 70);
+  EXPECT_FALSE(lost.exact);
+}
+
 TEST_F(UsageJournalTest, ALineIsReadableWhateverAClientSent) {
   UsageRecord odd = usage(1);
   odd.model = "a\"b\\c\n\xff\xc3\xa9";
@@ -81,8 +110,7 @@ TEST_F(UsageJournalTest, ALineIsReadableWhateverAClientSent) {
 
 TEST_F(UsageJournalTest, ATornLineIsLeftOut) {
   { UsageJournal(folder).record(usage(1)); }
-  const auto segment = std::filesystem::directory_iterator(folder)->path();
-  std::ofstream(segment, std::ios::app) << "e {\"sequence\":2,\"id\":\"half";
+  std::ofstream(segment_files().at(0), std::ios::app) << "e {\"sequence\":2,\"id\":\"half";
   UsageJournal journal(folder);
   EXPECT_EQ(journal.last_sequence(), 1);
   EXPECT_EQ(journal.record(usage(2)), 2);

@@ -199,6 +199,7 @@ void log_answer(net::Response& response, const Answer& answer) {
   log["prompt_tokens"] = usage.prompt_tokens;
   log["cached_tokens"] = usage.cached_tokens;
   log["completion_tokens"] = usage.completion_tokens;
+  log["reasoning_tokens"] = usage.reasoning_tokens;
   if (parse_failed(answer)) log["tool_parse"] = "failed";
   log["queue_ms"] = std::llround(timings.queue_ms);
   log["prefill_ms"] = std::llround(timings.prefill_ms);

@@ -1,5 +1,7 @@
 #include "server/request_log.h"
 
+#include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -35,6 +37,14 @@ json::object identity(const net::Request& request) {
   line["method"] = net::method_name(request.method);
   line["route"] = request.route ? request.route->path : "none";
   return line;
+}
+
+// Under which a gateway has its own record of the request: it finds here what it could only estimate.
+std::string_view usage_id(const net::Request& request) {
+  const std::string_view id = request.header("x-neutrino-usage-id");
+  const bool plain =
+      std::all_of(id.begin(), id.end(), [](unsigned char c) { return std::isalnum(c) || c == '-'; });
+  return plain && id.size() <= 64 ? id : std::string_view();
 }
 
 void write_line(const json::object& line, std::FILE* file) {
@@ -95,6 +105,7 @@ void RequestLog::record(const net::Request& request, const net::Completion& comp
   line["duration_ms"] = completion.duration_ns / 1'000'000;
   line["bytes_sent"] = completion.bytes_sent;
   if (!trace_id.empty()) line["trace_id"] = trace_id;
+  if (const std::string_view id = usage_id(request); !id.empty()) line["usage_id"] = id;
   for (const auto& [key, value] : completion.log) line[key] = value;
   write_line(line, file_ ? file_.get() : stderr);
   if (request.route && request.route->auth == net::AuthPolicy::admin) audit(request, completion);

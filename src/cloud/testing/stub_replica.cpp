@@ -10,6 +10,7 @@
 #include <mutex>
 #include <thread>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -56,6 +57,7 @@ Generation read_generation(const Request& request, bool chat) {
   if (const json::value* model = fields.if_contains("model"))
     result.served.model = model->as_string().c_str();
   result.served.request_id = request.id;
+  result.served.usage_id = request.header("x-neutrino-usage-id");
   result.served.traceparent = request.header("traceparent");
   result.served.authorization = request.header("authorization");
   result.served.prompt_tokens = static_cast<int64_t>(result.prompt.size()) / kBytesPerToken + 1;
@@ -244,9 +246,10 @@ void StubReplica::Impl::served(Generation& generation) {
   const StubServed& one = generation.served;
   if (log) {
     const std::string line = fmt::format(
-        "{{\"request_id\":\"{}\",\"prompt_tokens\":{},\"cached_tokens\":{},\"completion_tokens\":{},"
-        "\"complete\":{}}}\n",
-        one.request_id, one.prompt_tokens, one.cached_tokens, one.completion_tokens, one.complete);
+        "{{\"time_unix_ms\":{},\"request_id\":\"{}\",\"usage_id\":\"{}\",\"prompt_tokens\":{},"
+        "\"cached_tokens\":{},\"completion_tokens\":{},\"complete\":{}}}\n",
+        SystemClock().unix_ms(), one.request_id, one.usage_id, one.prompt_tokens, one.cached_tokens,
+        one.completion_tokens, one.complete);
     write_all(log.get(), line, options.log);
   }
   const std::lock_guard lock(mutex);

@@ -2,7 +2,7 @@
 //
 // Prompts are computed one after the other at a fixed speed, except for what an LRU cache of prefixes still has; then tokens come at a
 // fixed pace. Answers chat, completions (both streamed or not) and embeddings as OpenAI's API does, with usage, and can write what it
-// served into a file, one line a request.
+// served into a file (/dev/stderr, too), one line a request as `neutrino serve` writes it.
 #pragma once
 
 #include <chrono>
@@ -26,7 +26,7 @@ struct StubOptions {
 };
 
 struct StubServed {
-  std::string request_id, traceparent, authorization, model;
+  std::string request_id, usage_id, traceparent, authorization, model;
   int64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
   bool complete = false;  // else the client left
 };
