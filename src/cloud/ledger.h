@@ -25,6 +25,7 @@ struct UsageRow {
   bool settled = false;  // nothing more will be found out about it
   int64_t started_ms = 0, queue_ms = 0, replica_ms = 0, first_token_ms = 0;
   int64_t input_tokens = 0, cached_tokens = 0, output_tokens = 0, reasoning_tokens = 0;
+  int64_t price_input = 0, price_cached_input = 0, price_output = 0;  // a token, as the gateway knew them
   int64_t cost = 0;
   static constexpr auto fields() {
     using U = UsageRow;
@@ -38,11 +39,12 @@ struct UsageRow {
         field("replica_ms", &U::replica_ms), field("first_token_ms", &U::first_token_ms),
         field("input_tokens", &U::input_tokens), field("cached_tokens", &U::cached_tokens),
         field("output_tokens", &U::output_tokens), field("reasoning_tokens", &U::reasoning_tokens),
-        field("cost", &U::cost));
+        field("price_input", &U::price_input), field("price_cached_input", &U::price_cached_input),
+        field("price_output", &U::price_output), field("cost", &U::cost));
   }
 };
 
-// The sum of an hour's requests of one key to one endpoint under one model's name and status class.
+// The sum of an hour's requests of one key to one endpoint under one model's name.
 struct UsageHour {
   std::string workspace;
   int64_t hour_ms = 0;  // when it began, Unix time
@@ -53,14 +55,14 @@ struct UsageHour {
   int64_t cost = 0;
   static constexpr auto fields() {
     using U = UsageHour;
-    return std::tuple(field("workspace", &U::workspace, {.key = true}), field("hour_ms", &U::hour_ms, {.key = true}),
-                      field("endpoint", &U::endpoint, {.key = true}), field("key", &U::key, {.key = true}),
-                      field("member", &U::member, {.key = true}), field("model", &U::model, {.key = true}),
-                      field("requests", &U::requests), field("failed", &U::failed),
-                      field("input_tokens", &U::input_tokens), field("cached_tokens", &U::cached_tokens),
-                      field("output_tokens", &U::output_tokens),
-                      field("reasoning_tokens", &U::reasoning_tokens), field("queue_ms", &U::queue_ms),
-                      field("replica_ms", &U::replica_ms), field("cost", &U::cost));
+    return std::tuple(
+        field("workspace", &U::workspace, {.key = true}), field("hour_ms", &U::hour_ms, {.key = true}),
+        field("endpoint", &U::endpoint, {.key = true}), field("key", &U::key, {.key = true}),
+        field("member", &U::member, {.key = true}), field("model", &U::model, {.key = true}),
+        field("requests", &U::requests), field("failed", &U::failed), field("input_tokens", &U::input_tokens),
+        field("cached_tokens", &U::cached_tokens), field("output_tokens", &U::output_tokens),
+        field("reasoning_tokens", &U::reasoning_tokens), field("queue_ms", &U::queue_ms),
+        field("replica_ms", &U::replica_ms), field("cost", &U::cost));
   }
 };
 
@@ -70,16 +72,18 @@ struct MachineHour {
   int64_t hour_ms = 0;
   std::string endpoint, deployment, replica, shape;
   int64_t running_ms = 0;
+  int64_t until_ms = 0;      // counted up to this moment
   int64_t memory_bytes = 0;  // that it was promised
   double cores = 0;
   int64_t cost = 0;
   static constexpr auto fields() {
     using M = MachineHour;
-    return std::tuple(field("workspace", &M::workspace, {.key = true}), field("hour_ms", &M::hour_ms, {.key = true}),
-                      field("endpoint", &M::endpoint, {.key = true}), field("deployment", &M::deployment, {.key = true}),
-                      field("replica", &M::replica, {.key = true}), field("shape", &M::shape),
-                      field("running_ms", &M::running_ms), field("memory_bytes", &M::memory_bytes),
-                      field("cores", &M::cores), field("cost", &M::cost));
+    return std::tuple(
+        field("workspace", &M::workspace, {.key = true}), field("hour_ms", &M::hour_ms, {.key = true}),
+        field("endpoint", &M::endpoint, {.key = true}), field("deployment", &M::deployment, {.key = true}),
+        field("replica", &M::replica, {.key = true}), field("shape", &M::shape),
+        field("running_ms", &M::running_ms), field("until_ms", &M::until_ms),
+        field("memory_bytes", &M::memory_bytes), field("cores", &M::cores), field("cost", &M::cost));
   }
 };
 
@@ -101,14 +105,14 @@ struct Price {
 struct Budget {
   std::string id;
   std::string workspace;
-  std::string name;     // unique in the workspace
-  std::string subject;     // "workspace", "key" or "member"
-  std::string subject_id;  // the key's or member's; empty for the workspace
+  std::string name;                  // unique in the workspace
+  std::string subject;               // "workspace", "key" or "member"
+  std::string subject_id;            // the key's or member's; empty for the workspace
   std::string unit = "nanodollars";  // or "tokens"
   int64_t amount = 0;
-  bool hard = false;               // beyond it requests get a 429; else there is an event
-  std::string period = "month";    // "day", "month", "total"; in UTC
-  int64_t period_begin_ms = 0;     // of the period that `spent` is of
+  bool hard = false;             // beyond it requests get a 429; else there is an event
+  std::string period = "month";  // "day", "month", "total"; in UTC
+  int64_t period_begin_ms = 0;   // of the period that `spent` is of
   int64_t spent = 0;
   int64_t told_percent = 0;  // the last mark (80, 100) that an event was written for in this period
   int64_t created_ms = 0;
@@ -121,7 +125,8 @@ struct Budget {
         field("subject", &B::subject, {.immutable = true, .help = "workspace, key or member"}),
         field("subject_id", &B::subject_id, {.immutable = true, .help = "the key's or member's id"}),
         field("unit", &B::unit, {.immutable = true, .help = "nanodollars or tokens"}),
-        field("amount", &B::amount, {.help = "that may be spent in a period"}), field("hard", &B::hard, {.help = "refuse what goes beyond"}),
+        field("amount", &B::amount, {.help = "that may be spent in a period"}),
+        field("hard", &B::hard, {.help = "refuse what goes beyond"}),
         field("period", &B::period, {.help = "day, month or total, in UTC"}),
         field("period_begin_ms", &B::period_begin_ms, {.read_only = true}),
         field("spent", &B::spent, {.read_only = true}),

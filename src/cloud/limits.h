@@ -22,6 +22,9 @@ inline constexpr int64_t kEventBytes = 1 << 20;         // of one server-sent ev
 inline constexpr int64_t kLatencySamples = 512;         // of an endpoint, for its percentiles
 inline constexpr int64_t kUsageSegmentBytes = 8 << 20;  // of the usage journal
 inline constexpr int64_t kUsageTextBytes = 512;         // of one text in a record: what is longer is cut
+inline constexpr int64_t kUsageRowDays = 90;            // a request's row is kept; hours are kept for ever
+inline constexpr int64_t kUsageSettleHours = 24;        // an estimate waits for the replica's own log
+inline constexpr int64_t kUsageSettleBytes = 8 << 20;   // of one replica's log, read in one call
 
 inline constexpr int64_t kSecretKeyFileBytes = 64 << 10;
 inline constexpr int64_t kSecretBytes = 64 << 10;  // of one value

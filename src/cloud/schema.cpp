@@ -224,6 +224,9 @@ constexpr store::Migration kMigrations[] = {
         cached_tokens BIGINT NOT NULL,
         output_tokens BIGINT NOT NULL,
         reasoning_tokens BIGINT NOT NULL,
+        price_input BIGINT NOT NULL,
+        price_cached_input BIGINT NOT NULL,
+        price_output BIGINT NOT NULL,
         cost BIGINT NOT NULL
       );
       CREATE INDEX usage_requests_by_time ON usage_requests (workspace, started_ms);
@@ -254,11 +257,13 @@ constexpr store::Migration kMigrations[] = {
         replica TEXT NOT NULL,
         shape TEXT NOT NULL,
         running_ms BIGINT NOT NULL,
+        until_ms BIGINT NOT NULL,
         memory_bytes BIGINT NOT NULL,
         cores DOUBLE PRECISION NOT NULL,
         cost BIGINT NOT NULL,
         PRIMARY KEY (workspace, hour_ms, endpoint, deployment, replica)
       );
+      CREATE INDEX machine_hours_of_replica ON machine_hours (replica, until_ms);
       CREATE TABLE prices (
         model TEXT NOT NULL PRIMARY KEY,
         input BIGINT NOT NULL,
@@ -283,6 +288,7 @@ constexpr store::Migration kMigrations[] = {
         etag BIGINT NOT NULL
       );
       CREATE UNIQUE INDEX budgets_by_name ON budgets (workspace, name);
+      CREATE INDEX budgets_of_subject ON budgets (workspace, subject_id);
       CREATE TABLE gateways (
         id TEXT NOT NULL PRIMARY KEY,
         usage_sequence BIGINT NOT NULL,
@@ -294,6 +300,26 @@ constexpr store::Migration kMigrations[] = {
 }  // namespace
 
 std::span<const store::Migration> cloud_migrations() { return kMigrations; }
+
+void add_event(store::Transaction& tx, const Tables& tables, EventRow event) {
+  const auto same = [&](const EventRow& last) {
+    return last.endpoint == event.endpoint && last.deployment == event.deployment &&
+           last.replica == event.replica && last.reason == event.reason && last.message == event.message;
+  };
+  const store::Page<EventRow> last =
+      tables.events.list(tx, {.filters = {{.field = "workspace", .value = event.workspace}},
+                              .direction = store::Direction::descending,
+                              .limit = 1});
+  if (!last.rows.empty() && same(last.rows[0])) {
+    EventRow again = last.rows[0];
+    again.count += event.count;
+    again.at_ms = event.at_ms;
+    return tables.events.update(tx, again);
+  }
+  const auto newest = tx.query_row("SELECT COALESCE(MAX(id), 0) FROM events");
+  event.id = store::as_integer(newest->at(0), "an event's number") + 1;
+  tables.events.insert(tx, event);
+}
 
 std::string new_id(std::string_view prefix) {
   constexpr std::string_view kLetters =

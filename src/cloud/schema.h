@@ -44,6 +44,9 @@ struct Tables {
   store::Table<GatewayRow> gateways{{.name = "gateways"}};
 };
 
+// Gives the event the next number and writes it; one that equals the workspace's last is that one once more.
+void add_event(store::Transaction& tx, const Tables& tables, EventRow event);
+
 // "ep-7k2m4q9w": a prefix and random characters, never used again.
 std::string new_id(std::string_view prefix);
 
