@@ -32,4 +32,23 @@ inline constexpr int64_t kSessionSeconds = 12 * 3600;
 inline constexpr int64_t kOneTimeKeySeconds = 7 * 24 * 3600;  // of the first admin's
 inline constexpr int64_t kOneTimeCodeSeconds = 120;           // that a browser hands to a terminal
 
+inline constexpr int64_t kApiBodyBytes = 1 << 20;        // of one call of /api/v1
+inline constexpr int64_t kAuditRows = 1'000'000;         // kept
+inline constexpr int64_t kApiWaitMilliseconds = 60'000;  // of a call that waits for news
+inline constexpr int64_t kLogChunkBytes = 1 << 20;       // of a replica's log in one answer
+
+inline constexpr int64_t kAmountMax =
+    9'007'199'254'740'992;  // of money, tokens: 2^53, which JSON's readers count exactly
+inline constexpr int64_t kReplicaMemoryBytes = int64_t{1} << 50;
+inline constexpr int64_t kReplicaCores = 4096;
+inline constexpr int64_t kAddressRanges = 64;  // of one key or endpoint
+
+inline constexpr int64_t kEndpointDeployments = 16;
+inline constexpr int64_t kEndpointNames = 256;      // aliases, and as many adapters
+inline constexpr int64_t kEndpointReplicas = 1000;  // of one deployment
+inline constexpr int64_t kCommandArguments = 256;
+inline constexpr int64_t kEnvironmentVariables = 256;
+inline constexpr int64_t kEnvironmentBytes = 32 << 10;  // of one value
+inline constexpr int64_t kRevisionsKept = 100;          // of a deployment
+
 }  // namespace neutrino::limits

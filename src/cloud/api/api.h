@@ -92,7 +92,8 @@ struct ApiRoute {
 
 // One function a subject, in the file of its name; api_routes() joins them.
 std::vector<ApiRoute> tenant_api(const ApiServices& services);    // workspaces, members, keys, secrets
-std::vector<ApiRoute> endpoint_api(const ApiServices& services);  // endpoints, revisions, replicas, logs
+std::vector<ApiRoute> endpoint_api(const ApiServices& services);  // endpoints, revisions
+std::vector<ApiRoute> replica_api(const ApiServices& services);   // replicas, their logs
 std::vector<ApiRoute> fleet_api(const ApiServices& services);     // nodes, node groups, shapes
 std::vector<ApiRoute> record_api(const ApiServices& services);    // events, audit, changes (watch)
 std::vector<ApiRoute> usage_api(const ApiServices& services);     // usage, prices, budgets
