@@ -62,7 +62,7 @@ template <typename T>
 json::value writable_value(const T& value) {
   if constexpr (HasFields<T>) {
     return writable_json(value);
-  } else if constexpr (detail::is_vector<T>) {
+  } else if constexpr (neutrino::detail::is_vector<T>) {
     json::array array;
     for (const auto& item : value) array.push_back(writable_value(item));
     return array;
@@ -93,7 +93,7 @@ void drop_known(json::value& from, const T& known) {
       else if (brought)
         drop_known(*brought, value);
     });
-  } else if constexpr (detail::is_vector<T>) {
+  } else if constexpr (neutrino::detail::is_vector<T>) {
     if (!from.is_array()) return;
     for (size_t i = 0; i < std::min(known.size(), from.get_array().size()); ++i)
       drop_known(from.get_array()[i], known[i]);

@@ -18,11 +18,11 @@ template <typename T>
 json::object value_schema() {
   if constexpr (HasFields<T>) {
     return struct_schema<T>();
-  } else if constexpr (detail::is_optional<T>) {
+  } else if constexpr (neutrino::detail::is_optional<T>) {
     json::object schema = value_schema<typename T::value_type>();
     if (schema.contains("type")) schema["type"] = json::array{schema["type"], "null"};
     return schema;
-  } else if constexpr (detail::is_vector<T>) {
+  } else if constexpr (neutrino::detail::is_vector<T>) {
     return {{"type", "array"}, {"items", value_schema<typename T::value_type>()}};
   } else if constexpr (NamedEnum<T>) {
     json::array names;
