@@ -88,6 +88,7 @@ struct ApiRoute {
   std::function<void(ApiCall&)> prepare = {};  // before the transaction: what takes long, or asks others
   // Instead of handle(): what waits or streams, on the io thread. Its caller was checked, and prepare() was called.
   std::function<asio::awaitable<void>(ApiCall&, net::Response&)> raw = {};
+  int answer_status = 200;  // of a success, for /api/v1/openapi.json
 };
 
 // One function a subject, in the file of its name; api_routes() joins them.

@@ -130,7 +130,8 @@ asio::awaitable<void> Watcher::stream() {
 asio::awaitable<void> send_changes(const ApiServices& services, std::shared_ptr<Watchers> watchers,
                                    ApiCall& call, Response& response) {
   Watcher watcher(services, *watchers, call, response);
-  if (call.http.header("accept").find("text/event-stream") != std::string_view::npos)
+  const bool wants_events = call.http.header("accept").find("text/event-stream") != std::string_view::npos;
+  if (wants_events && call.http.method == net::Method::get)
     co_await watcher.stream();
   else
     co_await watcher.answer_once();

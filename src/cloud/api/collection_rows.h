@@ -351,7 +351,10 @@ std::vector<ApiRoute> collection_routes(const Collection<T>& c) {
   add(Method::get, c.path, c.read, "all of kind:", list_rows<T>);
   routes.back().spec.answer_schema = page_schema_text<T>(c.computed);
   routes.back().spec.query = detail::list_parameters<T>();
-  if (c.verbs.create) add(Method::post, c.path, c.write, "make a", create_row<T>);
+  if (c.verbs.create) {
+    add(Method::post, c.path, c.write, "make a", create_row<T>);
+    routes.back().answer_status = 201;
+  }
   if (c.verbs.get)
     add(Method::get, c.item_path, c.read, "one",
         [](const Collection<T>& of, ApiCall& call, store::Transaction& transaction) {
@@ -363,7 +366,10 @@ std::vector<ApiRoute> collection_routes(const Collection<T>& c) {
         });
   if (c.verbs.put) add(Method::put, c.item_path, c.write, "make or replace a", put_row<T>);
   if (c.verbs.patch) add(Method::patch, c.item_path, c.write, "change (RFC 7396) a", patch_row<T>);
-  if (c.verbs.erase) add(Method::delete_, c.item_path, c.write, "delete a", erase_row<T>);
+  if (c.verbs.erase) {
+    add(Method::delete_, c.item_path, c.write, "delete a", erase_row<T>);
+    routes.back().answer_status = 204;
+  }
   return routes;
 }
 

@@ -246,30 +246,60 @@ net::Route fixed_answer(std::string_view path, std::string_view summary, std::st
           }};
 }
 
+// ---- the document
+
+constexpr std::string_view kWriteParameters = R"([
+  {"name": "dry_run", "in": "query", "description": "answer what would be, and change nothing", "schema": {"type": "boolean"}},
+  {"name": "Idempotency-Key", "in": "header", "description": "asked again under it, the first answer comes again", "schema": {"type": "string"}},
+  {"name": "If-Match", "in": "header", "description": "an etag: only if the object is still so", "schema": {"type": "string"}}])";
+
+// Under the status that the route has for a success; PUT also makes what is not there.
+void name_success(const ApiRoute& route, json::object& responses) {
+  json::value success = responses.at("200");
+  if (route.answer_status == 204) success.as_object().erase("content");
+  if (route.spec.method != Method::put) responses.erase("200");
+  responses[route.spec.method == Method::put ? "201" : std::to_string(route.answer_status)] =
+      std::move(success);
+}
+
+// net's document, with the statuses that these routes answer with.
+std::string document_of(const std::vector<ApiRoute>& table, std::vector<net::Route> routes) {
+  for (net::Route& route : routes)
+    if (route.admit) route.spec.auth = net::AuthPolicy::admin;  // it needs a key
+  json::value document = parse_json(net::openapi_document(routes, "neutrino cloud"));
+  for (const ApiRoute& route : table) {
+    std::string method(net::method_name(route.spec.method));
+    std::ranges::transform(method, method.begin(), [](unsigned char c) { return std::tolower(c); });
+    json::value& operation = document.at("paths").at(route.spec.path).at(method);
+    name_success(route, operation.at("responses").as_object());
+  }
+  return to_text(document);
+}
+
+net::Route route_of(const std::shared_ptr<const Frame>& frame, const std::shared_ptr<const ApiRoute>& from) {
+  const bool is_write = !is_read(from->spec.method);
+  net::Route route{.spec = from->spec, .handle = [frame, from](const Request& request, Response& response) {
+                     return frame->serve(*from, request, response);
+                   }};
+  route.spec.auth = net::AuthPolicy::open;  // its keys are rows, not the server's
+  route.spec.any_content = true;
+  if (is_write && route.spec.method != Method::delete_ && route.spec.body_bytes == 0)
+    route.spec.body_bytes = limits::kApiBodyBytes;
+  if (is_write && from->handle && route.spec.query.empty()) route.spec.query = kWriteParameters;
+  if (from->needs != Needs::nothing) route.admit = require_token;
+  return route;
+}
+
 }  // namespace
 
 std::vector<net::Route> make_api_routes(const ApiServices& services, net::Workers& workers,
                                         std::vector<ApiRoute> table, FindCaller find) {
   const auto frame = std::make_shared<const Frame>(services, workers, std::move(find));
   std::vector<net::Route> routes;
-  for (ApiRoute& from : table) {
-    const auto route = std::make_shared<ApiRoute>(std::move(from));
-    route->spec.auth = net::AuthPolicy::open;  // its keys are rows, not the server's
-    route->spec.any_content = true;
-    if (!is_read(route->spec.method) && route->spec.method != Method::delete_ && route->spec.body_bytes == 0)
-      route->spec.body_bytes = limits::kApiBodyBytes;
-    routes.push_back(
-        {.spec = route->spec, .handle = [frame, route](const Request& request, Response& response) {
-           return frame->serve(*route, request, response);
-         }});
-    if (route->needs != Needs::nothing) routes.back().admit = require_token;
-  }
+  for (const ApiRoute& route : table)
+    routes.push_back(route_of(frame, std::make_shared<const ApiRoute>(route)));
   routes.push_back(fixed_answer("/health", "whether the control plane answers", R"({"status":"ok"})"));
-  std::vector<net::Route> shown = routes;
-  for (net::Route& route : shown)
-    if (route.admit) route.spec.auth = net::AuthPolicy::admin;  // for the document: it needs a key
-  routes.push_back(
-      fixed_answer("/api/v1/openapi.json", "this document", net::openapi_document(shown, "neutrino cloud")));
+  routes.push_back(fixed_answer("/api/v1/openapi.json", "this document", document_of(table, routes)));
   return routes;
 }
 

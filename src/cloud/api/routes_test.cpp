@@ -217,7 +217,10 @@ TEST(ApiDocument, describes_every_route) {
   const json::object document = server.get(server.call("GET", "/api/v1/openapi.json", ""));
   const json::object& paths = document.at("paths").as_object();
   for (const ApiRoute& route : server.table) EXPECT_TRUE(paths.contains(route.spec.path)) << route.spec.path;
+  const json::object& made = paths.at("/api/v1/endpoints").at("post").at("responses").as_object();
+  EXPECT_TRUE(made.contains("201") && !made.contains("200"));
   const std::string text = to_text(paths.at("/api/v1/endpoints"));
+  EXPECT_THAT(text, HasSubstr(R"("name":"dry_run")"));
   EXPECT_THAT(text, HasSubstr(R"("description":"further names of it")"));
   EXPECT_THAT(text, HasSubstr(R"("enum":["Ready","Starting")"));
   EXPECT_THAT(text, HasSubstr(R"("readOnly":true)"));
