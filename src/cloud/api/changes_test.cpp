@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <set>
+#include <memory>
 
 #include "cloud/testing/api_server.h"
 
@@ -113,6 +113,17 @@ TEST_P(ChangesTest, a_stream_that_is_cut_goes_on_without_a_loss) {
   }
   writer.join();
   EXPECT_EQ(seen, expected);
+}
+
+TEST_P(ChangesTest, watchers_take_no_thread_each) {  // the server has two workers
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < 50; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server->port()));
+    clients.back()->send(stream_request(last()));
+  }
+  for (const auto& client : clients) ASSERT_TRUE(client->read_until(": watching"));
+  write("w");
+  for (const auto& client : clients) EXPECT_TRUE(client->read_until("\"r-1\""));
 }
 
 TEST_P(ChangesTest, a_stream_ends_with_its_key) {

@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+#include <mutex>
+
 #include "cloud/testing/api_server.h"
 
 namespace neutrino::cloud {
@@ -148,6 +151,28 @@ TEST_P(RoutesTest, an_idempotency_key_gives_the_first_answer_again) {
     return store::as_text(tx.query_row("SELECT answer FROM store_idempotency_keys")->at(0), "answer");
   });
   EXPECT_EQ(stored.find("chat"), std::string::npos) << "answers may hold a new key, so they are sealed";
+}
+
+// Of many at once that ask for the same, one is the first.
+TEST_P(RoutesTest, at_once_is_as_one_after_the_other) {
+  const std::string user = server->add_key("w", Role::user);
+  const auto statuses = [&](const std::string& headers) {
+    std::map<int, int> counts;
+    std::mutex mutex;
+    std::vector<std::thread> clients;
+    for (int i = 0; i < 8; ++i)
+      clients.emplace_back([&] {
+        const int status = server->call("POST", "/api/v1/endpoints", user, kChat, headers).status;
+        const std::lock_guard lock(mutex);
+        ++counts[status];
+      });
+    for (std::thread& client : clients) client.join();
+    return counts;
+  };
+  EXPECT_EQ(statuses(""), (std::map<int, int>{{201, 1}, {409, 7}}));
+  EXPECT_EQ(server->call("DELETE", "/api/v1/endpoints/chat", user).status, 204);
+  EXPECT_EQ(statuses("Idempotency-Key: same\r\n"), (std::map<int, int>{{201, 8}}));
+  EXPECT_EQ(count(server->tables().endpoints), 1);
 }
 
 TEST_P(RoutesTest, etags_are_conditions) {
