@@ -14,7 +14,9 @@ constexpr int64_t kDayMs = 86'400'000;
 constexpr std::array<std::string_view, 5> kPolicies{"least_loaded", "prefix", "sticky", "header",
                                                     "round_robin"};
 // Given by whoever starts the replica.
-constexpr std::array<std::string_view, 3> kReservedArguments{"--host", "--port", "--api-key"};
+constexpr std::array<std::string_view, 4> kReservedArguments{"--host", "--port", "--api-key",
+                                                             "--served-model-name"};
+constexpr std::string_view kReservedVariable = "NEUTRINO_API_KEY";  // likewise, of a model's replicas
 
 std::string at(std::string_view list, size_t index) { return fmt::format("{}[{}]", list, index); }
 
@@ -120,13 +122,17 @@ void check_variable(const std::string& path, const EnvironmentVariable& variable
   check_texts(path + ".value", {variable.value});
 }
 
-void check_environment(const std::string& path, const std::vector<EnvironmentVariable>& environment) {
+void check_environment(const std::string& path, const DeploymentSpec& spec) {
+  const std::vector<EnvironmentVariable>& environment = spec.environment;
   check_count(path, std::ssize(environment), limits::kEnvironmentVariables);
   std::set<std::string_view> names;
   for (size_t i = 0; i < environment.size(); ++i) {
     check_variable(at(path, i), environment[i]);
     if (!names.insert(environment[i].name).second)
       refuse_field(at(path, i) + ".name", "a name that is there once", environment[i].name);
+    if (!spec.model.empty() && environment[i].name == kReservedVariable)
+      refuse_field(at(path, i) + ".name", "another: replicas of a model get a key of their own",
+                   kReservedVariable);
   }
 }
 
@@ -140,7 +146,7 @@ void check_rollout(const std::string& path, const RolloutPolicy& rollout) {
 void check_deployment(const std::string& path, const DeploymentSpec& spec) {
   check_slug(path + ".name", spec.name, 16);
   check_program(path, spec);
-  check_environment(path + ".environment", spec.environment);
+  check_environment(path + ".environment", spec);
   check_range(path + ".memory_bytes", spec.memory_bytes, 0, limits::kReplicaMemoryBytes);
   check_number(path + ".cores", spec.cores, 0, limits::kReplicaCores);
   check_range(path + ".weight", spec.weight, 0, 1'000'000);

@@ -106,6 +106,8 @@ TEST_P(EndpointsTest, what_cannot_be_is_named_by_its_path) {
        "422 invalid_field deployments[0].rollout.surge_max"},
       {R"({"name": "c", "deployments": [{"command": ["x"], "ready_path": "health"}]})",
        "422 invalid_field deployments[0].ready_path"},
+      {R"({"name": "c", "deployments": [{"model": "m-1", "environment": [{"name": "NEUTRINO_API_KEY"}]}]})",
+       "422 invalid_field deployments[0].environment[0].name"},
       {R"({"name": "c", "policy": "best"})", "422 invalid_field policy"},
       {R"({"name": "c", "limits": {"addresses": ["10.0.0.0/99"]}})", "422 invalid_field limits.addresses[0]"},
       {R"({"name": "c", "scaling": {"replicas_min": 2}})", "422 invalid_field scaling.replicas_max"},

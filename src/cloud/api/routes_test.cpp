@@ -63,6 +63,7 @@ TEST_P(RoutesTest, who_may_call_each_route_by_each_method) {
                                  server->add_key("w", Role::admin), server->add_key("w", Role::viewer, true)};
   int64_t forbidden = 0, walked = 0;
   for (const ApiRoute& route : server->table) {
+    if (route.needs == Needs::nothing) continue;  // signing in
     const std::string path = path_with(route.spec.path, "x1");
     std::vector<std::string> methods{std::string(net::method_name(route.spec.method))};
     if (route.spec.method == net::Method::get) methods.emplace_back("HEAD");
