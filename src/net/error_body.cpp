@@ -29,6 +29,7 @@ constexpr ReasonStatus kReasonStatus[] = {
     {"invalid_field", 422},
     {"too_old", 410},
     {"in_use", 409},
+    {"last_admin", 409},
     {"store_overloaded", 503},
     {"idempotency_key_reused", 409},
 };

@@ -195,6 +195,7 @@ struct Fetcher::Impl {
             FetchResponse& response) {
     set_common();
     set_method(request);
+    set(CURLOPT_TIMEOUT, request.timeout_seconds);
     set(CURLOPT_URL, response.url.text().c_str());
     if (response.url.is_loopback()) set(CURLOPT_PROXY, "");  // what is meant for this machine stays on it
     HeaderList headers;

@@ -36,7 +36,8 @@ struct FetchRequest {
   std::string authorization = {};    // "Bearer ...": sent to the origin of `url` only; empty: none
   int64_t body_bytes_max = 8 << 20;  // of a body that is kept in memory
   std::string method = "GET";
-  std::string body = {};  // of a method that has one; its Content-Type is among `headers`
+  std::string body = {};     // of a method that has one; its Content-Type is among `headers`
+  long timeout_seconds = 0;  // of a hop, to the end of its answer; 0: as long as bytes come
 };
 
 struct FetchResponse {
