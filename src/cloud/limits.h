@@ -26,11 +26,22 @@ inline constexpr int64_t kUsageRowDays = 90;            // a request's row is ke
 inline constexpr int64_t kUsageSettleHours = 24;        // an estimate waits for the replica's own log
 inline constexpr int64_t kUsageSettleBytes = 8 << 20;   // of one replica's log, read in one call
 
+inline constexpr int64_t kNameBytes = 63;        // of a workspace, a key, a secret
+inline constexpr int64_t kKeyModels = 256;       // endpoints that a key is limited to
+inline constexpr int64_t kModelNameBytes = 256;  // of one of them
 inline constexpr int64_t kSecretKeyFileBytes = 64 << 10;
 inline constexpr int64_t kSecretBytes = 64 << 10;  // of one value
 inline constexpr int64_t kSessionSeconds = 12 * 3600;
 inline constexpr int64_t kOneTimeKeySeconds = 7 * 24 * 3600;  // of the first admin's
-inline constexpr int64_t kOneTimeCodeSeconds = 120;           // that a browser hands to a terminal
+inline constexpr int64_t kIdTokenBytes = 64 << 10;
+inline constexpr int64_t kOidcBodyBytes = 1 << 20;        // of an answer of an OpenID provider
+inline constexpr int64_t kOidcCalls = 4;                  // sign-ins that wait for the provider at once
+inline constexpr int64_t kOidcTimeoutSeconds = 10;        // of one question to it
+inline constexpr int64_t kOidcRetrySeconds = 5;           // after it was asked in vain
+inline constexpr int64_t kOidcDescriptionSeconds = 3600;  // that what it says of itself is believed
+inline constexpr int64_t kOidcFlowSeconds = 600;          // from the browser's leaving to its return
+inline constexpr int64_t kOidcTextBytes = 4096;           // of a code, a state, an error's description
+inline constexpr int64_t kOneTimeCodeSeconds = 120;       // that a browser hands to a terminal
 
 inline constexpr int64_t kApiBodyBytes = 1 << 20;        // of one call of /api/v1
 inline constexpr int64_t kAuditRows = 1'000'000;         // kept

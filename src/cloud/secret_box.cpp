@@ -54,15 +54,6 @@ void make_key_file(const fs::path& path) {
   sync_folder(path.parent_path());
 }
 
-void require_private(const fs::path& path) {
-  struct stat status {};
-  if (::stat(path.c_str(), &status) != 0) throw system_error("stat", path);
-  if ((status.st_mode & 077) == 0) return;
-  throw make_error(ErrorCode::permission_denied,
-                   "the key file {} may be read by others (mode {:o}): chmod 600 it", path.string(),
-                   status.st_mode & 0777);
-}
-
 std::optional<int> hex_value(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
@@ -86,13 +77,22 @@ Error does_not_open() {
 
 }  // namespace
 
+void require_private_file(const fs::path& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) throw system_error("stat", path);
+  if ((status.st_mode & 077) == 0) return;
+  throw make_error(ErrorCode::permission_denied,
+                   "{} holds a secret and is open to others (mode {:o}): chmod 600 it", path.string(),
+                   status.st_mode & 0777);
+}
+
 std::string secret_context(std::string_view workspace, std::string_view id) {
   return fmt::format("{}/{}", workspace, id);
 }
 
 SecretBox::SecretBox(const fs::path& key_file) {
   if (!fs::exists(key_file)) make_key_file(key_file);
-  require_private(key_file);
+  require_private_file(key_file);
   std::string text = read_file(key_file, static_cast<size_t>(limits::kSecretKeyFileBytes));
   for (std::string_view rest = text; !rest.empty();) {
     const std::string_view line = rest.substr(0, rest.find('\n'));

@@ -36,6 +36,9 @@ class SecretBox {
   std::vector<Key> keys_;
 };
 
+// Throws Error{permission_denied} if others than its owner may do anything with the file.
+void require_private_file(const std::filesystem::path& path);
+
 // The context of a row's sealed field.
 std::string secret_context(std::string_view workspace, std::string_view id);
 
