@@ -31,6 +31,7 @@
 namespace neutrino::cloud {
 
 namespace asio = boost::asio;
+class OidcProvider;
 class SecretBox;
 
 struct Caller {
@@ -78,6 +79,7 @@ struct ApiServices {
   // Bytes that a replica of a model needs with these arguments of `neutrino serve`. Throws Error{invalid_argument} for a model that
   // is not there.
   std::function<int64_t(const std::string& model, const std::vector<std::string>& arguments)> predict_memory;
+  OidcProvider* oidc = nullptr;  // null: nobody signs in that way
 };
 
 struct ApiRoute {

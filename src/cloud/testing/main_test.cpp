@@ -39,8 +39,13 @@ constexpr struct {
   const char* name;
   int (*run)(int argc, char** argv);
 } kPrograms[] = {
-    {"keeper", run_keeper_program}, {"careless-keeper", run_careless_keeper}, {"replica", run_replica},
-    {"controller", run_controller}, {"supervisor", run_test_supervisor},      {"supervised", run_supervised},
+    {"keeper", run_keeper_program},
+    {"careless-keeper", run_careless_keeper},
+    {"replica", run_replica},
+    {"controller", run_controller},
+    {"supervisor", run_test_supervisor},
+    {"supervised", run_supervised},
+    {"sign-in-plane", run_sign_in_plane},
 };
 
 }  // namespace

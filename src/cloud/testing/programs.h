@@ -22,4 +22,7 @@ int run_controller(int argc, char** argv);
 int run_test_supervisor(int argc, char** argv);
 int run_supervised(int argc, char** argv);
 
+// Sign-in on a real server: `sign-in-plane FOLDER PORT` (sign_in_plane_test.cpp).
+int run_sign_in_plane(int argc, char** argv);
+
 }  // namespace neutrino::cloud::testing
