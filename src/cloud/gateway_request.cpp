@@ -1,6 +1,7 @@
 #include "cloud/gateway_request.h"
 
 #include <boost/asio/post.hpp>
+#include <boost/asio/use_awaitable.hpp>
 
 #include <algorithm>
 #include <utility>
@@ -239,6 +240,9 @@ asio::awaitable<bool> GatewayRequest::attempt(const Pick& pick) {
   net::ClientExchange upstream(
       *state_.client, {pick.replica->route.host, static_cast<int>(pick.replica->route.port)}, timeouts);
   upstream_ = &upstream;
+  if (state_.flush_posted)  // the journal has it first: what reached a replica is known, whoever is killed
+    co_await asio::post(state_.executor, asio::use_awaitable);
+  throw_if_ended();
   if (tried_.empty() && !was_held_) start_shadow();
   co_return co_await converse(pick, upstream);
 }

@@ -229,7 +229,7 @@ constexpr store::Migration kMigrations[] = {
         price_output BIGINT NOT NULL,
         cost BIGINT NOT NULL
       );
-      CREATE INDEX usage_requests_by_time ON usage_requests (workspace, started_ms);
+      CREATE INDEX usage_requests_by_time ON usage_requests (workspace, started_ms, id);
       CREATE INDEX usage_requests_unsettled ON usage_requests (settled, replica);
       CREATE TABLE usage_hours (
         workspace TEXT NOT NULL,

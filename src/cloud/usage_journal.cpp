@@ -123,8 +123,9 @@ std::vector<std::filesystem::path> UsageJournal::segments() const {
 }
 
 void UsageJournal::recover() {
-  for (const auto& path : segments()) {
-    sync_file(path);  // the last gateway may have been killed before it did
+  const auto paths = segments();
+  if (!paths.empty()) sync_file(paths.back());  // the last gateway may have been killed before it did
+  for (const auto& path : paths) {
     sequence_ = std::max(sequence_, first_sequence(path) - 1);
     read_segment(path, [&](char kind, UsageRecord record) {
       if (kind == 'b') {

@@ -14,7 +14,9 @@ namespace {
 
 constexpr int64_t kRowsALook = 10'000;  // of a replica
 constexpr int64_t kChunkBytes = 256 << 10;
-constexpr size_t kLooks = 64;                   // kept of a log
+constexpr size_t kLooks = 64;  // kept of a log
+constexpr int64_t kMissingMs =
+    60'000;  // after that a replica has noticed that nobody reads its answer any more
 constexpr int64_t kClockDifferenceMs = 60'000;  // between a gateway's machine and this one
 constexpr std::string_view kLineBegin = "{\"time_unix_ms\"";
 
@@ -47,6 +49,16 @@ void read_line(std::string_view text, std::vector<LoggedUsage>& found) {
   }
 }
 
+UsageRow settled_row(UsageRow row, const LoggedUsage& logged) {
+  row.settled = true;
+  if (logged.is_missing && row.output_tokens > 0) return row;
+  row.exact = true;
+  row.input_tokens = logged.input_tokens, row.cached_tokens = logged.cached_tokens;
+  row.output_tokens = logged.output_tokens, row.reasoning_tokens = logged.reasoning_tokens;
+  row.cost = cost_of(row);
+  return row;
+}
+
 // The next replica in the order of their ids; empty: there is none.
 std::string next_unsettled(store::Transaction& tx, const std::string& after) {
   const auto found = tx.query_row(
@@ -67,7 +79,8 @@ size_t read_logged_usage(std::string_view text, std::vector<LoggedUsage>& found)
 
 int64_t UsageSettler::settle(const ReadReplicaLog& read_log, int64_t now_ms) {
   const auto rows = unsettled(now_ms);
-  std::erase_if(logs_, [&](const auto& log) { return !rows.contains(log.first); });
+  const int64_t oldest_ms = now_ms - limits::kUsageSettleHours * kHourMs;
+  std::erase_if(logs_, [&](const auto& log) { return log.second.looked_ms < oldest_ms; });
   int64_t settled = 0;
   for (const auto& [replica, of_replica] : rows)
     settled += settle_replica(replica, of_replica, read_log, now_ms);
@@ -105,10 +118,17 @@ int64_t UsageSettler::settle_replica(const std::string& replica, const std::vect
                                      const ReadReplicaLog& read_log, int64_t now_ms) {
   Log& log = logs_[replica];
   log.cursor = begin_of(log, rows);
-  for (const Unsettled& row : rows) log.waiting.insert(row.id);
+  log.looked_ms = now_ms;
+  std::map<std::string, int64_t> waiting;
+  for (const Unsettled& row : rows) {
+    const auto known = log.waiting.find(row.id);
+    waiting.emplace(row.id, known == log.waiting.end() ? now_ms : known->second);
+  }
+  log.waiting = std::move(waiting);
   try {
     std::vector<LoggedUsage> found = read(log, replica, read_log, now_ms);
     std::erase_if(found, [&](const LoggedUsage& one) { return log.waiting.erase(one.usage_id) == 0; });
+    for (LoggedUsage& one : missing(log, now_ms)) found.push_back(std::move(one));
     return found.empty() ? 0 : write(found, now_ms);
   } catch (const Error& error) {
     logs_.erase(replica);  // from the beginning next time
@@ -134,6 +154,7 @@ int64_t UsageSettler::begin_of(const Log& log, const std::vector<Unsettled>& row
 std::vector<LoggedUsage> UsageSettler::read(Log& log, const std::string& replica,
                                             const ReadReplicaLog& read_log, int64_t now_ms) {
   std::vector<LoggedUsage> found;
+  log.at_end = false;
   for (int64_t bytes = 0; bytes < limits::kUsageSettleBytes;) {
     const LogChunk chunk = read_log(replica, log.cursor, kChunkBytes);
     const size_t whole = read_logged_usage(chunk.text, found);
@@ -144,9 +165,19 @@ std::vector<LoggedUsage> UsageSettler::read(Log& log, const std::string& replica
     if (whole > 0 || full) continue;
     if (log.looks.size() >= kLooks) log.looks.erase(log.looks.begin());
     log.looks.push_back({now_ms, log.cursor});
+    log.at_end = true;
     break;
   }
+  log.tells |= !found.empty();
   return found;
+}
+
+std::vector<LoggedUsage> UsageSettler::missing(const Log& log, int64_t now_ms) {
+  std::vector<LoggedUsage> ids;
+  if (!log.tells || !log.at_end) return ids;
+  for (const auto& [id, since_ms] : log.waiting)
+    if (now_ms - since_ms >= kMissingMs) ids.push_back({.usage_id = id, .is_missing = true});
+  return ids;
 }
 
 int64_t UsageSettler::write(const std::vector<LoggedUsage>& found, int64_t now_ms) {
@@ -156,11 +187,7 @@ int64_t UsageSettler::write(const std::vector<LoggedUsage>& found, int64_t now_m
     for (const LoggedUsage& logged : found) {
       const std::optional<UsageRow> before = tables_.usage.find(tx, logged.usage_id);
       if (!before || before->settled) continue;
-      UsageRow after = *before;
-      after.exact = after.settled = true;
-      after.input_tokens = logged.input_tokens, after.cached_tokens = logged.cached_tokens;
-      after.output_tokens = logged.output_tokens, after.reasoning_tokens = logged.reasoning_tokens;
-      after.cost = cost_of(after);
+      UsageRow after = settled_row(*before, logged);
       tables_.usage.update(tx, after);
       sums.correct(*before, after);
       ++settled;
