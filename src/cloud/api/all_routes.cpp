@@ -11,7 +11,8 @@ std::vector<ApiRoute> all_api_routes(const ApiServices& services) {
       replica_api,   // replicas, logs
       fleet_api,     // nodes, node groups, shapes
       record_api,    // events, audit, changes
-      usage_api,     // usage, prices, budgets
+      usage_api,     // requests, hours, sums, machines
+      spending_api,  // prices, budgets
       login_api,     // sign-in, who am I
   };
   std::vector<ApiRoute> table;

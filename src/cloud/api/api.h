@@ -99,7 +99,9 @@ std::vector<ApiRoute> endpoint_api(const ApiServices& services);  // endpoints, 
 std::vector<ApiRoute> replica_api(const ApiServices& services);   // replicas, their logs
 std::vector<ApiRoute> fleet_api(const ApiServices& services);     // nodes, node groups, shapes
 std::vector<ApiRoute> record_api(const ApiServices& services);    // events, audit, changes (watch)
-std::vector<ApiRoute> usage_api(const ApiServices& services);     // usage, prices, budgets
+std::vector<ApiRoute> usage_api(
+    const ApiServices& services);  // what was used: requests, hours, sums, machines
+std::vector<ApiRoute> spending_api(const ApiServices& services);  // prices, budgets
 std::vector<ApiRoute> login_api(const ApiServices& services);     // one-time key, OIDC, who am I
 
 }  // namespace neutrino::cloud
