@@ -13,6 +13,8 @@
 #include <mutex>
 #include <thread>
 
+#include "net/testing/raw_server.h"
+
 namespace neutrino::net {
 namespace {
 
@@ -261,6 +263,22 @@ TEST(Fetcher, has_limits) {
       error_of({.url = Url::parse(server.url("/long")), .authorization = "Bearer a\r\nX-Evil: 1"});
   EXPECT_EQ(split.code(), ErrorCode::invalid_argument);
   EXPECT_THAT(split.message(), Not(HasSubstr("Evil")));
+}
+
+TEST(Fetcher, a_time_limit_holds_for_an_answer_that_drips) {
+  testing::RawServer server([](testing::RawPeer& peer) {
+    peer.read_until("\r\n\r\n");
+    peer.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n");
+    while (peer.send("x")) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  });
+  const FetchRequest request{.url = Url::parse(fmt::format("http://127.0.0.1:{}/", server.port())),
+                             .timeout_seconds = 1};
+  try {
+    Fetcher().get(request);
+    ADD_FAILURE() << "the whole answer takes ten seconds";
+  } catch (const Error& error) {
+    EXPECT_TRUE(is_passing(error)) << error.what();
+  }
 }
 
 }  // namespace
