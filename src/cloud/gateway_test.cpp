@@ -154,14 +154,17 @@ TEST_F(GatewayTest, FindsEndpointsByModelAliasAdapterAndPath) {
            {"/v1/embeddings", "e", "served-name", 200},
        }) {
     const size_t before = stubs[0]->served().size();
-    const Reply reply = call(chat(row.model), "sk-k", row.path,
-                             "traceparent: 00-trace\r\nX-Request-Id: my-id\r\nCookie: c=1\r\n");
+    const Reply reply = call(
+        chat(row.model), "sk-k", row.path,
+        "traceparent: 00-trace\r\nX-Neutrino-Usage-Id: u-forged\r\nX-Request-Id: my-id\r\nCookie: c=1\r\n");
     EXPECT_EQ(reply.status, row.status) << row.path << reply.body;
     EXPECT_EQ(reply.headers.at("x-request-id"), "my-id");
     if (row.status != 200) continue;
     ASSERT_EQ(stubs[0]->served().size(), before + 1);
     EXPECT_EQ(stubs[0]->served().back().model, row.served) << row.path;
     EXPECT_EQ(stubs[0]->served().back().request_id, "my-id");
+    EXPECT_EQ(stubs[0]->served().back().usage_id, sink.records().back().id);
+    EXPECT_NE(sink.records().back().model, "anything");  // usage is summed up by names that there are
     EXPECT_EQ(stubs[0]->served().back().traceparent, "00-trace");
     EXPECT_EQ(stubs[0]->served().back().authorization, "Bearer replica-secret");  // the client's stays here
   }

@@ -74,11 +74,10 @@ struct Logs {
   }
 };
 
-class SettlingTest : public store::testing::OnBothEngines {
+class SettlingTest : public testing::OnCloudDatabases {
  protected:
   void SetUp() override {
-    database.emplace(store::DatabaseOptions{.url = new_url()});
-    migrate(*database, kCloudComponent, cloud_migrations());
+    OnCloudDatabases::SetUp();
     ledger.emplace(*database, tables, clock, UsageLedgerOptions{.between_steps = [this] {
       if (kill_after > 0 && --kill_after == 0) throw Killed{};
     }});
@@ -119,7 +118,6 @@ class SettlingTest : public store::testing::OnBothEngines {
 
   const Tables tables;
   const SystemClock clock;
-  std::optional<store::Database> database;
   std::optional<UsageLedger> ledger;
   Logs logs;
   int64_t sequence = 0;

@@ -387,7 +387,7 @@ TEST(RequestLogLines, SayWhoAndHowMuchButNotWhat) {
     TestReplica replica(std::move(options));
     replica.model().add_script({.pieces = {"secret answer"}});
     replica.post(kChat, R"({"model":"fake","messages":[{"role":"user","content":"secret question"}]})",
-                 "Authorization: Bearer sesame\r\nX-Request-Id: r-1\r\n");
+                 "Authorization: Bearer sesame\r\nX-Request-Id: r-1\r\nX-Neutrino-Usage-Id: u-1f-2\r\n");
   }
   const std::string text = read_file(file, 1 << 20);
   std::filesystem::remove(file);
@@ -395,6 +395,7 @@ TEST(RequestLogLines, SayWhoAndHowMuchButNotWhat) {
   EXPECT_EQ(text.find("sesame"), std::string::npos);
   const json::value line = parse_json(text.substr(0, text.find('\n')));
   EXPECT_EQ(line.at("id"), "r-1");
+  EXPECT_EQ(line.at("usage_id"), "u-1f-2");
   EXPECT_EQ(line.at("key"), "ci");
   EXPECT_EQ(line.at("route"), json::string(kChat));
   EXPECT_EQ(line.at("status"), 200);

@@ -7,6 +7,7 @@
 #include "cloud/api/query.h"
 #include "cloud/budget_rows.h"
 #include "cloud/secret_box.h"
+#include "cloud/testing/ledger_checks.h"
 #include "cloud/usage_ledger.h"
 #include "store/testing/test_database.h"
 
@@ -41,7 +42,7 @@ TEST(Csv, IsSafeInASpreadsheet) {
               fmt::format("a,none,b\r\n{},,1\r\n", text));
 }
 
-class UsageApiTest : public store::testing::OnBothEngines {
+class UsageApiTest : public testing::OnCloudDatabases {
  protected:
   class FixedClock final : public Clock {
    public:
@@ -50,8 +51,7 @@ class UsageApiTest : public store::testing::OnBothEngines {
   };
 
   void SetUp() override {
-    database.emplace(store::DatabaseOptions{.url = new_url()});
-    migrate(*database, kCloudComponent, cloud_migrations());
+    OnCloudDatabases::SetUp();
     changes.emplace(*database);
     secrets.emplace(folder() / "secret.key");
     services.emplace(ApiServices{*database, tables, *changes, *secrets, clock, {}, {}});
@@ -121,7 +121,6 @@ class UsageApiTest : public store::testing::OnBothEngines {
 
   const Tables tables;
   const FixedClock clock;
-  std::optional<store::Database> database;
   std::optional<store::ChangeLog> changes;
   std::optional<SecretBox> secrets;
   std::optional<ApiServices> services;

@@ -25,7 +25,7 @@ using store::Transaction;
 // The subjects that need nothing but rows.
 inline std::vector<ApiRoute> resource_routes(const ApiServices& services) {
   std::vector<ApiRoute> table;
-  for (const auto& subject : {endpoint_api, replica_api, fleet_api, record_api})
+  for (const auto& subject : {endpoint_api, replica_api, fleet_api, record_api, usage_api, spending_api})
     for (ApiRoute& route : subject(services)) table.push_back(std::move(route));
   return table;
 }

@@ -6,8 +6,37 @@
 #include "cloud/budget_rows.h"
 #include "cloud/schema.h"
 #include "store/database.h"
+#include "store/testing/test_database.h"
 
 namespace neutrino::cloud::testing {
+
+// A test on both engines with the cloud's tables, which are empty. Those of PostgreSQL are made once for a suite: that takes longer than
+// most tests.
+class OnCloudDatabases : public store::testing::OnBothEngines {
+ protected:
+  void SetUp() override {
+    if (GetParam() == store::testing::Engine::sqlite)
+      database = &own_.emplace(store::DatabaseOptions{.url = new_url()});
+    else if (!shared_)
+      database = &shared_.emplace(store::DatabaseOptions{.url = new_url()});
+    else
+      return empty(*(database = &*shared_));
+    migrate(*database, kCloudComponent, cloud_migrations());
+  }
+  static void TearDownTestSuite() { shared_.reset(); }
+
+  store::Database* database = nullptr;
+
+ private:
+  static void empty(store::Database& database) {
+    database.write([](store::Transaction& tx) {
+      for (const store::TableShape& table : tx.tables())
+        if (!table.name.starts_with("store_")) tx.execute("DELETE FROM " + table.name);
+    });
+  }
+  std::optional<store::Database> own_;
+  static inline std::optional<store::Database> shared_;
+};
 
 inline constexpr std::string_view kSummed[] = {
     "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "queue_ms", "replica_ms", "cost"};
