@@ -3,17 +3,20 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <span>
 #include <string_view>
 
 #include "base/error.h"
 #include "base/fault.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "cli/command.h"
+#include "cli/describe.h"
 
 namespace neutrino::cli {
 namespace {
 
-constexpr Command kCommands[] = {
+constexpr Command kModelCommands[] = {
     {"serve", "serve a model over the OpenAI-compatible HTTP API", run_serve},
     {"chat", "talk to a model in the terminal", run_chat},
     {"run", "answer one prompt and exit", run_run},
@@ -25,19 +28,59 @@ constexpr Command kCommands[] = {
     {"keeper", nullptr, run_keeper},
 };
 
+constexpr Command kCloudCommands[] = {
+    {"login", "sign in to a control plane", run_login},
+    {"logout", "end a sign-in", run_logout},
+    {"whoami", "say who is signed in where", run_whoami},
+    {"apply", "make what is there equal to what a YAML file says", run_apply},
+    {"export", "write what is there as such a file", run_export},
+    {"endpoint", "models with a URL: create, list, show, update, scale, ...", run_endpoint},
+    {"logs", "what replicas write", run_logs},
+    {"events", "what happened", run_events},
+    {"key", "API keys: create, list, show, revoke, rm", run_key},
+    {"secret", "values for the environment of replicas: set, list, rm", run_secret},
+    {"member", "who may use a workspace: add, list, set-role, rm", run_member},
+    {"workspace", "tenants: create, list, use, rename, rm", run_workspace},
+    {"budget", "what may be spent: set, list, rm", run_budget},
+    {"usage", "what was used and what it cost", run_usage},
+    {"node", "the machines: list, show", run_node},
+    {"backup", "write the cloud's database into a file", run_backup},
+    {"restore", "make the cloud's database what it was at a backup", run_restore},
+    {"completion", "a script that completes commands in a shell", run_completion},
+};
+
+struct CommandGroup {
+  const char* title;
+  std::span<const Command> commands;
+};
+constexpr CommandGroup kGroups[] = {{"Models", kModelCommands}, {"The cloud", kCloudCommands}};
+
 void print_help() {
   std::puts("neutrino " NEUTRINO_VERSION
-            ": run open-weight models on your own machine.\n\nUsage: neutrino COMMAND [OPTIONS]\n");
-  for (const Command& command : kCommands)
-    if (command.summary) std::printf("  %-10s %s\n", command.name, command.summary);
+            ": run open-weight models on your own machine.\n\nUsage: neutrino COMMAND [OPTIONS]");
+  for (const CommandGroup& group : kGroups) {
+    std::printf("\n%s\n", group.title);
+    for (const Command& command : group.commands)
+      if (command.summary) std::printf("  %-10s %s\n", command.name, command.summary);
+  }
   std::puts(
       "\n`neutrino COMMAND --help` explains one. Example:\n  neutrino run smollm2-135m-instruct \"What is a "
       "star?\"");
 }
 
+// For the shells' completion: see cli/describe.h.
+int print_commands() {
+  json::array verbs;
+  for (const CommandGroup& group : kGroups)
+    for (const Command& command : group.commands)
+      if (command.summary) verbs.push_back({{"name", command.name}, {"help", command.summary}});
+  return std::puts(to_text(json::object{{"verbs", std::move(verbs)}}).c_str()), 0;
+}
+
 const Command* find_command(std::string_view name) {
-  for (const Command& command : kCommands)
-    if (name == command.name) return &command;
+  for (const CommandGroup& group : kGroups)
+    for (const Command& command : group.commands)
+      if (name == command.name) return &command;
   return nullptr;
 }
 
@@ -46,6 +89,7 @@ int dispatch(int argc, char** argv) {
   if (name.empty() || name == "help" || name == "--help" || name == "-h")
     return print_help(), name.empty() ? 2 : 0;
   if (name == "version" || name == "--version") return std::puts("neutrino " NEUTRINO_VERSION), 0;
+  if (name == kDescribeFlag) return print_commands();
   const Command* command = find_command(name);
   if (command == nullptr) {
     std::fprintf(stderr, "neutrino: \"%.*s\" is not a command; `neutrino --help` lists them\n",

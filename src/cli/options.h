@@ -6,12 +6,15 @@
 #include <string>
 #include <vector>
 
+#include "cli/describe.h"
+
 namespace neutrino::cli {
 
 // nullopt: go on. Otherwise the exit code: 0 after --help, 2 after an error (already printed).
 inline std::optional<int> parse_options(CLI::App& app, int argc, char** argv) {
   app.set_help_flag("-h,--help", "print this help and exit");
   app.get_formatter()->column_width(34);
+  if (argc == 2 && argv[1] == kDescribeFlag) return print_description(app), 0;
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
