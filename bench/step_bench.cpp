@@ -127,7 +127,8 @@ void bench_admission(const models::Model& model, compute::Backend& backend, cons
   TimedModel timed_model(model, backend);
   Metrics metrics;
   engine::Engine engine(timed_model, timed_backend,
-                        {.max_sequences = count, .queued_tokens_max = count * kPrompt}, metrics, system_clock);
+                        {.max_sequences = count, .queued_tokens_max = count * kPrompt}, metrics,
+                        system_clock);
   const auto submit = [&] {
     chat::GenerationRequest request{.id = "", .prompt = {}, .sampling = {.max_tokens = 2}};
     request.prompt.assign(options.text.begin(), options.text.begin() + kPrompt);

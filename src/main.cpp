@@ -25,10 +25,14 @@ constexpr Command kModelCommands[] = {
     {"bench", "measure prefill and decode speed", run_bench},
     {"eval", "measure how exact the arithmetic is", run_eval},
     {"doctor", "say what this machine can do and what is missing", run_doctor},
+    {"gateway", nullptr, run_gateway},
+    {"control-plane", nullptr, run_control_plane},
     {"keeper", nullptr, run_keeper},
 };
 
 constexpr Command kCloudCommands[] = {
+    {"up", "run the cloud on this machine: endpoints, keys, metering", run_up},
+    {"down", "end what up started, with its replicas", run_down},
     {"login", "sign in to a control plane", run_login},
     {"logout", "end a sign-in", run_logout},
     {"whoami", "say who is signed in where", run_whoami},

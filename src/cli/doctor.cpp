@@ -7,14 +7,12 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
-#include <numeric>
 #include <thread>
-#include <vector>
 
-#include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "cli/command.h"
+#include "cli/machine_facts.h"
 #include "cli/options.h"
 #include "compute/backend.h"
 
@@ -30,29 +28,6 @@ std::string first_value(const std::string& path, const std::string& key) {
     return start == line.npos ? "" : line.substr(start);
   }
   return "unknown";
-}
-
-// Read bandwidth of all threads together over a working set that no cache holds, best of five passes.
-double read_bandwidth_gb_per_s(int64_t threads) {
-  const size_t words = (size_t{256} << 20) / sizeof(uint64_t);
-  const std::vector<uint64_t> data(words, 1);
-  std::vector<uint64_t> sums(threads * 8);  // one cache line apart
-  const SystemClock clock;
-  double best = 0;
-  for (int pass = 0; pass < 5; ++pass) {
-    const int64_t start = clock.now_ns();
-    std::vector<std::thread> workers;
-    for (int64_t i = 0; i < threads; ++i)
-      workers.emplace_back([&, i] {
-        const uint64_t* begin = data.data() + words * i / threads;
-        const uint64_t* end = data.data() + words * (i + 1) / threads;
-        sums[i * 8] += std::accumulate(begin, end, uint64_t{0});
-      });
-    for (std::thread& worker : workers) worker.join();
-    const double seconds = static_cast<double>(clock.now_ns() - start) * 1e-9;
-    best = std::max(best, static_cast<double>(words * sizeof(uint64_t)) / seconds / 1e9);
-  }
-  return std::accumulate(sums.begin(), sums.end(), uint64_t{0}) == 0 ? 0 : best;  // keeps the sums alive
 }
 
 std::string home_state(const std::filesystem::path& home) {
@@ -86,7 +61,7 @@ int run_doctor(int argc, char** argv) {
       {"kernel_tables", std::move(isas)},
       {"memory_total", first_value("/proc/meminfo", "MemTotal")},
       {"memory_available", first_value("/proc/meminfo", "MemAvailable")},
-      {"read_bandwidth_gb_per_s", read_bandwidth_gb_per_s(cores)},
+      {"read_bandwidth_gb_per_s", read_bandwidth(cores) / 1e9},
       {"home", home.string()},
       {"home_state", home_state(home)},
       {"disk_free_gb", static_cast<double>(space.available) / 1e9},

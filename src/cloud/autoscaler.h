@@ -28,11 +28,10 @@ struct ScheduleWindow {
   std::optional<int64_t> replicas_max;
   static constexpr auto fields() {
     using W = ScheduleWindow;
-    return std::tuple(
-        field("days", &W::days, {.help = "a sum of 1 (Sunday), 2, 4 ... 64 (Saturday)"}),
-        field("begin_minute", &W::begin_minute, {.help = "of the day, UTC"}),
-        field("end_minute", &W::end_minute, {.help = "not after the begin: on the next day"}),
-        field("replicas_min", &W::replicas_min), field("replicas_max", &W::replicas_max));
+    return std::tuple(field("days", &W::days, {.help = "a sum of 1 (Sunday), 2, 4 ... 64 (Saturday)"}),
+                      field("begin_minute", &W::begin_minute, {.help = "of the day, UTC"}),
+                      field("end_minute", &W::end_minute, {.help = "not after the begin: on the next day"}),
+                      field("replicas_min", &W::replicas_min), field("replicas_max", &W::replicas_max));
   }
 };
 
@@ -57,10 +56,13 @@ struct ScalingPolicy {
     using P = ScalingPolicy;
     return std::tuple(
         field("replicas_min", &P::replicas_min), field("replicas_max", &P::replicas_max),
-        field("tokens_per_replica", &P::tokens_per_replica, {.help = "in flight and queued; 0: not looked at"}),
+        field("tokens_per_replica", &P::tokens_per_replica,
+              {.help = "in flight and queued; 0: not looked at"}),
         field("requests_per_minute", &P::requests_per_minute, {.help = "of a replica; 0: not looked at"}),
-        field("time_to_first_token_p90_ms", &P::time_to_first_token_p90_ms, {.help = "to stay below; 0: not looked at"}),
-        field("inter_token_latency_p90_ms", &P::inter_token_latency_p90_ms, {.help = "to stay below; 0: not looked at"}),
+        field("time_to_first_token_p90_ms", &P::time_to_first_token_p90_ms,
+              {.help = "to stay below; 0: not looked at"}),
+        field("inter_token_latency_p90_ms", &P::inter_token_latency_p90_ms,
+              {.help = "to stay below; 0: not looked at"}),
         field("idle_timeout_s", &P::idle_timeout_s, {.help = "without traffic, to zero replicas; 0: never"}),
         field("stable_window_s", &P::stable_window_s), field("panic_window_s", &P::panic_window_s),
         field("panic_threshold", &P::panic_threshold), field("scale_down_delay_s", &P::scale_down_delay_s),

@@ -43,6 +43,10 @@ inline constexpr int64_t kOidcFlowSeconds = 600;          // from the browser's 
 inline constexpr int64_t kOidcTextBytes = 4096;           // of a code, a state, an error's description
 inline constexpr int64_t kOneTimeCodeSeconds = 120;       // that a browser hands to a terminal
 
+inline constexpr int64_t kEventDays = 30;               // that events are kept
+inline constexpr int64_t kLinkBytes = 8 << 20;          // of a gateway's message to the control plane
+inline constexpr int64_t kRouteTableBytes = 256 << 20;  // of a table as JSON
+
 inline constexpr int64_t kApiBodyBytes = 1 << 20;        // of one call of /api/v1
 inline constexpr int64_t kAuditRows = 1'000'000;         // kept
 inline constexpr int64_t kApiWaitMilliseconds = 60'000;  // of a call that waits for news

@@ -27,7 +27,7 @@ class Plan {
     for (const auto& [id, replica] : state_.replicas) follow(replica);
     replace_what_is_lost();
     for (const auto& [id, replica] : replicas_)
-      room_.take(replica), of_[replica.deployment].push_back(&replica);
+      if (!is_over(replica)) room_.take(replica), of_[replica.deployment].push_back(&replica);
     for (const auto& [id, deployment] : state_.deployments) move(deployment);
     collect();
     return std::move(changes_);
@@ -41,6 +41,7 @@ class Plan {
   void fail(Replica& replica, Reason reason, const std::string& message, int64_t ran_ms);
   void drain(Replica& replica);
   void replace_what_is_lost();
+  bool is_over(const Replica& replica) const;
   void move(const Deployment& deployment);
   void make_replica(Deployment& deployment, int64_t revision);
   void collect();
@@ -196,6 +197,13 @@ void Plan::replace_what_is_lost() {
   }
 }
 
+// Its process has ended for good; only its logs are still there.
+bool Plan::is_over(const Replica& replica) const {
+  const auto found = seen_.replicas.find(replica.id);
+  return replica.goal == ReplicaGoal::stop && found != seen_.replicas.end() &&
+         found->second.phase == ReplicaPhase::exited;
+}
+
 void Plan::move(const Deployment& deployment) {
   const auto found = of_.find(deployment.id);
   static const std::vector<const Replica*> kNone;
@@ -288,7 +296,7 @@ void Reconciler::tick(const ReplicaSignals& signals, int64_t now_ms) {
   const Changes changes = plan(state_, seen, signals, options_, now_ms, memory_);
   if (!changes.empty()) rows_.commit(changes);
   apply(changes);
-  if (seen.answered) act(seen, now_ms);
+  if (seen.answered) act(seen, signals, now_ms);
 }
 
 void Reconciler::set(Deployment deployment) {
@@ -329,7 +337,7 @@ void Reconciler::apply(const Changes& changes) {
 }
 
 // Errors of one replica are no reason to leave the others: what was not done is done by the next tick.
-void Reconciler::act(const Observation& seen, int64_t now_ms) {
+void Reconciler::act(const Observation& seen, const ReplicaSignals& signals, int64_t now_ms) {
   const auto guarded = [](const std::string& id, const auto& call) {
     try {
       call();
@@ -339,7 +347,9 @@ void Reconciler::act(const Observation& seen, int64_t now_ms) {
   };
   for (const auto& [id, replica] : state_.replicas) {
     const auto found = seen.replicas.find(id);
-    guarded(id, [&] { act_on(replica, found == seen.replicas.end() ? nullptr : &found->second, now_ms); });
+    guarded(id, [&] {
+      act_on(replica, found == seen.replicas.end() ? nullptr : &found->second, signals, now_ms);
+    });
   }
   std::erase_if(memory_.stray_since_ms, [&](const auto& entry) {
     return !seen.replicas.contains(entry.first) || state_.replicas.contains(entry.first);
@@ -348,7 +358,8 @@ void Reconciler::act(const Observation& seen, int64_t now_ms) {
     if (!state_.replicas.contains(id)) guarded(id, [&] { act_on_stray(replica, now_ms); });
 }
 
-void Reconciler::act_on(const Replica& replica, const ObservedReplica* seen, int64_t now_ms) {
+void Reconciler::act_on(const Replica& replica, const ObservedReplica* seen, const ReplicaSignals& signals,
+                        int64_t now_ms) {
   if (replica.state == ReplicaState::unknown || (seen && seen->phase == ReplicaPhase::unknown)) return;
   const milliseconds grace(replica.replica_template.stop_grace_ms);
   const bool runs = seen && seen->phase != ReplicaPhase::exited && seen->phase != ReplicaPhase::accepted;
@@ -356,7 +367,7 @@ void Reconciler::act_on(const Replica& replica, const ObservedReplica* seen, int
   if (replica.goal == ReplicaGoal::stop) {
     if (runs)
       provider_.stop(replica.id, replica.generation, grace);
-    else if (seen)
+    else if (seen && (!signals.may_remove || signals.may_remove(replica.id)))
       provider_.remove(replica.id);
   } else if (runs && !of_now) {
     if (seen->phase != ReplicaPhase::stopping) provider_.stop(replica.id, seen->generation, grace);

@@ -49,6 +49,8 @@ struct ReplicaSignals {
   std::function<double(const std::string& id)> tokens_in_flight;
   std::function<bool(const std::string& id)>
       is_idle;  // no gateway has a request there, nor an older view of the routes
+  // Nobody needs the logs of a replica that is over any more. Absent: nobody ever does.
+  std::function<bool(const std::string& id)> may_remove = {};
 };
 
 struct ReconcilerOptions {
@@ -91,16 +93,18 @@ class Reconciler {
   void tick(const ReplicaSignals& signals, int64_t now_ms);
   // A deployment as it is wanted from now on; its row is written already. Keeps replicas_made.
   void set(Deployment deployment);
-  // Its replicas are drained and go; its row may be removed when replicas_of() is empty.
+  // Its replicas are drained and go; it may be forgotten, and its row removed, when replicas_of() is 0.
   void retire(const std::string& deployment);
+  void forget(const std::string& deployment) { state_.deployments.erase(deployment); }
   int64_t replicas_of(const std::string& deployment) const;
   const ClusterState& state() const { return state_; }
 
  private:
   Observation look();
   void apply(const Changes& changes);
-  void act(const Observation& seen, int64_t now_ms);
-  void act_on(const Replica& replica, const ObservedReplica* seen, int64_t now_ms);
+  void act(const Observation& seen, const ReplicaSignals& signals, int64_t now_ms);
+  void act_on(const Replica& replica, const ObservedReplica* seen, const ReplicaSignals& signals,
+              int64_t now_ms);
   void act_on_stray(const ObservedReplica& seen, int64_t now_ms);
 
   ClusterState state_;

@@ -15,7 +15,7 @@ struct EventRow {
   std::string workspace;
   std::string endpoint;  // id; empty: of none
   std::string deployment, replica;
-  std::string reason;   // "Scaled", "NoCapacity"
+  std::string reason;  // "Scaled", "NoCapacity"
   std::string message;
   int64_t count = 1;
   int64_t at_ms = 0;  // of the last of them

@@ -90,7 +90,7 @@ constexpr std::array<std::string_view, 6> enum_names(ReplicaState) {
 struct Replica {
   std::string id;
   std::string deployment;
-  std::string endpoint;   // the deployment's, as is the next
+  std::string endpoint;  // the deployment's, as is the next
   std::string workspace;
   std::string node;
   int64_t revision = 0;

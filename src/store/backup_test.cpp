@@ -17,6 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::Engine;
+using testing::error_of;
 using ::testing::HasSubstr;
 using testing::SimulatedDisk;
 
@@ -84,15 +85,6 @@ std::string all_accounts(Database& database) {
       text += to_text(to_json(account)) + "\n";
     return text;
   });
-}
-
-Error error_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    return error;
-  }
-  return Error(ErrorCode::cancelled, "no error");
 }
 
 class BackupTest : public testing::OnBothEngines {

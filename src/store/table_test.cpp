@@ -13,6 +13,7 @@ namespace neutrino::store {
 namespace {
 
 using ::testing::ElementsAre;
+using testing::error_of;
 using ::testing::HasSubstr;
 
 enum class Phase { idle, running };
@@ -85,15 +86,6 @@ class TableTest : public testing::OnBothEngines {
 NEUTRINO_ON_BOTH_ENGINES(TableTest);
 
 // The Error that `work` ends with.
-Error error_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    return error;
-  }
-  return Error(ErrorCode::cancelled, "no error");
-}
-
 TEST_P(TableTest, a_row_comes_back_as_it_was) {
   const Machine machine = insert({.workspace = "w",
                                   .id = "m1",

@@ -5,6 +5,7 @@ import pathlib
 import openai
 import pytest
 
+import cloud as clouds
 import harness
 
 
@@ -52,3 +53,16 @@ def start(home):
 @pytest.fixture(scope="session")
 def client(server):
     return openai.OpenAI(base_url=f"{server.url}/v1", api_key=server.key, max_retries=0, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory):
+    """A cloud that a module's tests share, signed in as its administrator. What they make, they remove."""
+    shared = clouds.Cloud(tmp_path_factory.mktemp("cloud"))
+    try:
+        shared.sign_in()
+        yield shared
+        shared.end_replicas()
+        assert shared.stop() == 0, shared.log()[-4000:]
+    finally:
+        shared.stop()

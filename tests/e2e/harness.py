@@ -149,4 +149,4 @@ def wait_for(condition, timeout_s, what):
         if condition():
             return
         time.sleep(0.05)
-    raise AssertionError(f"not within {timeout_s} s: {what}")
+    raise AssertionError(f"not within {timeout_s} s: {what() if callable(what) else what}")

@@ -3,34 +3,31 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <string>
 
+#include "base/error.h"
+#include "base/testing/temporary_folder.h"
 #include "store/database.h"
 #include "store/testing/postgres_server.h"
 
 namespace neutrino::store::testing {
 
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "neutrino-store-XXXXXX").string();
-    if (mkdtemp(pattern.data()) == nullptr) throw system_error("create", pattern);
-    path_ = pattern;
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  const std::filesystem::path& path() const { return path_; }
+using neutrino::TemporaryFolder;
 
- private:
-  std::filesystem::path path_;
-};
+// The Error that `work` ends with; one with the code cancelled if there is none.
+inline Error error_of(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const Error& error) {
+    return error;
+  }
+  return Error(ErrorCode::cancelled, "no error");
+}
 
 enum class Engine { sqlite, postgres };
 
@@ -62,7 +59,7 @@ class OnBothEngines : public ::testing::TestWithParam<Engine> {
 };
 
 inline bool long_run() {
-  const char* value = getenv("NEUTRINO_TEST_LONG");
+  const char* value = std::getenv("NEUTRINO_TEST_LONG");
   return value != nullptr && *value != '\0' && std::string_view(value) != "0";
 }
 
