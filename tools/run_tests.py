@@ -63,7 +63,7 @@ def all_suites(options):
     if options.long:
         yield from gtest_suites("tsan", THREADED, timeout_s)
         yield pytest_suite("tsan/pull", timeout_s, "e2e/test_pull.py", NEUTRINO_TEST_BINARY=str(ROOT / "build/tsan/neutrino"))
-    yield pytest_suite("e2e", timeout_s)
+    yield pytest_suite("e2e", 2 * timeout_s)
 
 
 def select(suites, text):

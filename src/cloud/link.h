@@ -37,14 +37,14 @@ struct LinkServices {
 
 class LinkServer {
  public:
-  // `server` gets its routes here and is run by the caller.
+  // `server` gets its routes here, is run by the caller and outlives this.
   LinkServer(net::HttpServer& server, net::Workers& workers, LinkServices services, std::string token);
   ~LinkServer();  // after run() has returned
   LinkServer(const LinkServer&) = delete;
 
  private:
   struct Impl;
-  std::shared_ptr<Impl> impl_;
+  std::unique_ptr<Impl> impl_;  // it ends before the server's executor does
 };
 
 // ---- the gateway's side

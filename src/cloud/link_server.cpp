@@ -128,11 +128,11 @@ std::vector<net::Route> LinkServer::Impl::table() {
 
 LinkServer::LinkServer(net::HttpServer& server, net::Workers& workers, LinkServices services,
                        std::string token)
-    : impl_(std::make_shared<Impl>(server, workers, std::move(services), std::move(token))) {
+    : impl_(new Impl(server, workers, std::move(services), std::move(token))) {
   server.set_routes(impl_->table());
   server.spawn(impl_->wakeups.run());
-  server.on_stop([impl = impl_] { impl->wakeups.close(); });
-  impl_->services.routes.on_publish([impl = impl_] { impl->wakeups.wake(); });
+  server.on_stop([impl = impl_.get()] { impl->wakeups.close(); });
+  impl_->services.routes.on_publish([impl = impl_.get()] { impl->wakeups.wake(); });
 }
 
 LinkServer::~LinkServer() { impl_->services.routes.on_publish(nullptr); }
