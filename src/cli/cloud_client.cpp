@@ -57,6 +57,14 @@ Error nobody_answers(const Error& error, const std::string& server) {
                     error.message());
 }
 
+// What a sign-in would cure says so; a sign-in itself does not.
+Error refusal(const net::FetchResponse& response) {
+  const Error error = api_error(response.status, response.body);
+  const bool signs_in = response.url.path().find("/login/") != std::string::npos;
+  if (error.code() != ErrorCode::unauthenticated || signs_in) return error;
+  return Error(error.code(), error.message() + "; `neutrino login` signs in").with_reason(error.reason());
+}
+
 bool is_success(int status) { return status >= 200 && status < 300; }
 
 }  // namespace
@@ -74,7 +82,6 @@ Error api_error(int status, const std::string& body) {
   }
   std::string message = text_of(fields, "message"), param = text_of(fields, "param");
   if (!param.empty() && message.find(param) == message.npos) message = fmt::format("{}: {}", param, message);
-  if (status == 401) message += "; `neutrino login` signs in";
   return Error(code_of(status), message).with_reason(text_of(fields, "code")).with_param(param);
 }
 
@@ -101,7 +108,7 @@ net::FetchResponse CloudClient::fetch(net::FetchRequest request) {
     try {
       net::FetchResponse response = fetcher_.send(request);
       if (is_success(response.status)) return response;
-      if (response.status != 503) throw api_error(response.status, response.body);
+      if (response.status != 503) throw refusal(response);
     } catch (const Error& error) {
       if (!net::is_passing(error)) throw;
     }
@@ -109,7 +116,7 @@ net::FetchResponse CloudClient::fetch(net::FetchRequest request) {
   }
   try {
     net::FetchResponse response = fetcher_.send(request);
-    if (!is_success(response.status)) throw api_error(response.status, response.body);
+    if (!is_success(response.status)) throw refusal(response);
     return response;
   } catch (const Error& error) {
     if (net::is_passing(error)) throw nobody_answers(error, context_.server);

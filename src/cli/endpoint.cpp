@@ -132,8 +132,20 @@ json::value replicas_of(const std::string& text) {
   return replicas;
 }
 
+// A number by hand is for deployments that have none of their own.
+void check_is_scaled(Cloud& cloud, const EndpointOptions& options) {
+  const json::value endpoint = cloud.client.get(path_of(options));
+  for (const json::value& deployment : at(endpoint, "deployments").as_array())
+    if (at(deployment, "replicas").is_null()) return;
+  throw make_error(ErrorCode::failed_precondition,
+                   "the deployments of {} have a fixed number of replicas: `neutrino endpoint update {} "
+                   "--replicas {}` changes it",
+                   options.name, options.name, options.replicas == "auto" ? "-1" : options.replicas);
+}
+
 int run_scale(Cloud& cloud, const EndpointOptions& options) {
   const json::value replicas = replicas_of(options.replicas);
+  check_is_scaled(cloud, options);
   const json::value answer = cloud.client.write("POST", path_of(options, "/scale"), {{"replicas", replicas}});
   if (replicas.is_null())
     return done(cloud, options, answer, fmt::format("endpoint {} is scaled by its traffic", options.name));

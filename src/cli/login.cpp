@@ -1,6 +1,7 @@
 // neutrino login, logout, whoami: who this terminal is to which control plane.
 
 #include <chrono>
+#include <optional>
 
 #include "base/file.h"
 #include "cli/cloud_command.h"
@@ -33,9 +34,11 @@ std::string name_of(const LoginOptions& options) {
   return url.is_loopback() ? "local" : url.host();
 }
 
+std::filesystem::path local_key_file() { return cloud_home() / "one-time-key"; }
+
 // What a control plane of this machine wrote at its first start, until somebody has used it.
 std::string local_one_time_key(const Context& context) {
-  const std::filesystem::path file = cloud_home() / "one-time-key";
+  const std::filesystem::path file = local_key_file();
   if (!net::Url::parse(context.server).is_loopback() || !std::filesystem::exists(file)) return "";
   std::string key = read_file(file, kKeyBytes);
   while (key.ends_with('\n')) key.pop_back();
@@ -67,10 +70,29 @@ std::string code_from_browser(const Context& context) {
   return listener.wait(kBrowserTimeout);
 }
 
-std::string one_time_key(const LoginOptions& options, const Context& context) {
-  if (!options.one_time_key.empty()) return given_or_typed(options.one_time_key, "the one-time key");
-  if (std::string key = local_one_time_key(context); !key.empty()) return key;
-  return code_from_browser(context);
+json::value use_one_time_key(const Context& context, const std::string& key) {
+  return CloudClient(context).write("POST", "/login/one-time-key", {{"key", key}});
+}
+
+// The key of this machine is tried, and forgotten once it was used: by us, or by somebody before.
+std::optional<json::value> session_of_this_machine(const Context& context) {
+  const std::string key = local_one_time_key(context);
+  if (key.empty()) return std::nullopt;
+  std::optional<json::value> session;
+  try {
+    session = use_one_time_key(context, key);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::unauthenticated) throw;
+  }
+  std::filesystem::remove(local_key_file());
+  return session;
+}
+
+json::value begin_session(const LoginOptions& options, const Context& context) {
+  if (!options.one_time_key.empty())
+    return use_one_time_key(context, given_or_typed(options.one_time_key, "the one-time key"));
+  if (auto session = session_of_this_machine(context)) return *std::move(session);
+  return use_one_time_key(context, code_from_browser(context));
 }
 
 Context sign_in(const LoginOptions& options) {
@@ -80,8 +102,7 @@ Context sign_in(const LoginOptions& options) {
     context.token = given_or_typed(options.token, "the token");
     return context;
   }
-  const json::object body{{"key", one_time_key(options, context)}};
-  const json::value session = CloudClient(context).write("POST", "/login/one-time-key", body);
+  const json::value session = begin_session(options, context);
   context.token = text_at(session, "token");
   context.email = text_at(session, "email");
   context.expires_ms = integer_at(session, "expires_ms");
