@@ -84,12 +84,17 @@ asio::awaitable<void> GatewayRequest::relay_stream(net::ClientExchange& upstream
   }
 }
 
+void GatewayRequest::note_replica_time() {
+  if (sent_ns_ != 0) record_.replica_ms += (steady_ns() - std::exchange(sent_ns_, 0)) / kNsPerMs;
+}
+
 // Once: what the request used is recorded, and what it held goes back.
 void GatewayRequest::settle() {
   Charge used;
   int64_t sequence = 0;
   if (begun_record_) {
     begun_record_ = false;
+    note_replica_time();
     if (record_.status == 0 || response_.interruption() == net::Interruption::client_gone)
       record_.status = 499;
     if (first_event_ns_ == 0 && !record_.exact) record_.output_tokens = 0;

@@ -221,7 +221,7 @@ void GatewayRequest::finished(const Pick& pick) {
   endpoint_->balancer.finished(pick, tokens);
   --endpoint_->requests_in_flight;
   endpoint_->tokens_in_flight -= tokens;
-  record_.replica_ms += (steady_ns() - sent_ns_) / kNsPerMs;
+  note_replica_time();
 }
 
 // False: this replica did not answer, and another may be asked.

@@ -60,6 +60,7 @@ class GatewayRequest {
   void started(const Pick& pick);
   void finished(const Pick& pick);
   void note_first_token();
+  void note_replica_time();
   void settle();
 
   GatewayState& state_;
