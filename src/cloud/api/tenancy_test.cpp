@@ -150,6 +150,8 @@ TEST_P(TenancyTest, nobody_sees_or_touches_what_is_anothers) {
   const Reply own = server.call("GET", "/api/v1/endpoints/b-chat-0", b);
   EXPECT_EQ(own.status, 200);
   EXPECT_EQ(server.call("GET", "/api/v1/endpoints/a-chat-0", b).status, 404);
+  EXPECT_EQ(server.call("GET", "/api/v1/workspaces/a", b).status, 404);
+  EXPECT_EQ(server.call("GET", "/api/v1/workspaces/b", b).status, 200);
 }
 
 NEUTRINO_ON_BOTH_ENGINES(TenancyTest);
@@ -171,7 +173,7 @@ struct LooseEndpoint {
 TEST(Tenancy, the_test_above_notices_a_collection_that_forgot_whose_its_rows_are) {
   const store::Table<LooseEndpoint> loose({.name = "endpoints", .kind = "endpoint"});
   ApiServer server("", [&](const ApiServices& services) {
-    std::vector<ApiRoute> table = testing::resource_routes(services);
+    std::vector<ApiRoute> table = all_api_routes(services);
     std::erase_if(table, [](const ApiRoute& route) {
       return route.spec.path == "/api/v1/endpoints/{id}" && route.spec.method == net::Method::delete_;
     });

@@ -22,14 +22,6 @@ using net::testing::RawClient;
 using net::testing::Reply;
 using store::Transaction;
 
-// The subjects that need nothing but rows.
-inline std::vector<ApiRoute> resource_routes(const ApiServices& services) {
-  std::vector<ApiRoute> table;
-  for (const auto& subject : {endpoint_api, replica_api, fleet_api, record_api, usage_api, spending_api})
-    for (ApiRoute& route : subject(services)) table.push_back(std::move(route));
-  return table;
-}
-
 inline std::string bearer(const std::string& key) {
   return key.empty() ? std::string() : "Authorization: Bearer " + key + "\r\n";
 }
@@ -37,7 +29,7 @@ inline std::string bearer(const std::string& key) {
 class ApiServer {
  public:
   using MakeTable = std::function<std::vector<ApiRoute>(const ApiServices&)>;
-  explicit ApiServer(const std::string& database_url = "", const MakeTable& make_table = resource_routes)
+  explicit ApiServer(const std::string& database_url = "", const MakeTable& make_table = all_api_routes)
       : database_({.url = database_url.empty() ? (folder_.path() / "cloud.db").string() : database_url}) {
     store::migrate(database_, kCloudComponent, cloud_migrations());
     changes_ = std::make_unique<store::ChangeLog>(database_);
