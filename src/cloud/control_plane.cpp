@@ -70,7 +70,7 @@ struct ControlPlane::Impl {
   std::vector<std::string> secrets_of(const Replica& replica);
   std::string secret_value(const Replica& replica, const std::string& name);
   std::string replica_key(const std::string& deployment) const;
-  int64_t count(const std::string& gateway, const std::vector<UsageRecord>& records);
+  int64_t count(const std::string& gateway, int64_t after, const std::vector<UsageRecord>& records);
   LogChunk read_log(const std::string& id, int64_t cursor, int64_t bytes_max);
   bool may_remove(const std::string& id);
 
@@ -124,8 +124,8 @@ LinkServices ControlPlane::Impl::link_services() {
                 for (const std::string& endpoint : wakes) gateways.wake(endpoint);
                 if (!wakes.empty()) controller->wake();
               },
-          .count = [this](const std::string& gateway,
-                          std::vector<UsageRecord> records) { return count(gateway, records); }};
+          .count = [this](const std::string& gateway, int64_t after,
+                          std::vector<UsageRecord> records) { return count(gateway, after, records); }};
 }
 
 ControllerParts ControlPlane::Impl::controller_parts() {
@@ -157,8 +157,9 @@ AccountantParts ControlPlane::Impl::accountant_parts() {
           .on_spent = [this] { controller->spent_changed(); }};
 }
 
-int64_t ControlPlane::Impl::count(const std::string& gateway, const std::vector<UsageRecord>& records) {
-  const int64_t counted = ledger.count(gateway, records);
+int64_t ControlPlane::Impl::count(const std::string& gateway, int64_t after,
+                                  const std::vector<UsageRecord>& records) {
+  const int64_t counted = ledger.count(gateway, records, after);
   controller->spent_changed();
   return counted;
 }

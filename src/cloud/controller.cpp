@@ -156,8 +156,10 @@ void Controller::read_endpoints(const std::set<std::string>& ids) {
         endpoints_.erase(id), scaler_.forget(id);
     }
   });
+  std::vector<Deployment> changed;
   for (const std::string& id : ids)
-    if (endpoints_.contains(id)) take_endpoint(endpoints_.at(id));
+    if (endpoints_.contains(id)) add_changed(endpoints_.at(id), changed);
+  set_deployments(std::move(changed));
   retiring_ = changed_ = true;
 }
 
@@ -185,24 +187,29 @@ void Controller::read_accounts() {
 // ---- endpoints to deployments
 
 void Controller::take_endpoints() {
-  for (const auto& [id, endpoint] : endpoints_) take_endpoint(endpoint);
+  std::vector<Deployment> changed;
+  for (const auto& [id, endpoint] : endpoints_) add_changed(endpoint, changed);
+  set_deployments(std::move(changed));
   retiring_ = changed_ = true;
 }
 
-// Writes down what differs between an endpoint's deployments as they are wanted and as the reconciler has them.
-void Controller::take_endpoint(const Endpoint& endpoint) {
+// What differs between an endpoint's deployments as they are wanted and as the reconciler has them.
+void Controller::add_changed(const Endpoint& endpoint, std::vector<Deployment>& changed) const {
+  const auto& deployments = reconciler_->state().deployments;
   const auto shares = share_replicas(endpoint, scaler_.replicas(endpoint.id));
-  std::vector<Deployment> changed;
   for (const DeploymentSpec& spec : endpoint.deployments) {
     Deployment next = wanted(endpoint, spec, shares.at(spec.name));
-    const auto known = reconciler_->state().deployments.find(next.id);
-    if (known != reconciler_->state().deployments.end()) next.replicas_made = known->second.replicas_made;
-    if (known == reconciler_->state().deployments.end() ||
-        to_text(to_json(known->second)) != to_text(to_json(next)))
+    const auto known = deployments.find(next.id);
+    if (known != deployments.end()) next.replicas_made = known->second.replicas_made;
+    if (known == deployments.end() || to_text(to_json(known->second)) != to_text(to_json(next)))
       changed.push_back(std::move(next));
   }
-  if (changed.empty()) return;
-  rows_.set(changed, {}, {});
+}
+
+// Written down first, all at once.
+void Controller::set_deployments(std::vector<Deployment> changed, const std::vector<Event>& events) {
+  if (changed.empty() && events.empty()) return;
+  rows_.set(changed, {}, events);
   for (Deployment& deployment : changed) reconciler_->set(std::move(deployment));
 }
 
@@ -277,8 +284,7 @@ void Controller::apply_shares(const std::string& id, std::vector<Event> events) 
     Deployment next = reconciler_->state().deployments.at(deployment_id(endpoint, name));
     if (std::exchange(next.replicas, replicas) != replicas) changed.push_back(std::move(next));
   }
-  rows_.set(changed, {}, events);
-  for (Deployment& deployment : changed) reconciler_->set(std::move(deployment));
+  set_deployments(std::move(changed), events);
 }
 
 // ---- replicas

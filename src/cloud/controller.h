@@ -69,7 +69,8 @@ class Controller {
   void read_changes();
   void read_endpoints(const std::set<std::string>& ids);
   void read_accounts();
-  void take_endpoint(const Endpoint& endpoint);
+  void add_changed(const Endpoint& endpoint, std::vector<Deployment>& changed) const;
+  void set_deployments(std::vector<Deployment> changed, const std::vector<Event>& events = {});
   void take_endpoints();
   Deployment wanted(const Endpoint& endpoint, const DeploymentSpec& spec, int64_t replicas) const;
   void scale();

@@ -31,8 +31,8 @@ struct LinkServices {
   RouteBoard& routes;
   std::function<void(const std::string& gateway, GatewayReport report, std::vector<std::string> wakes)>
       report;
-  // Counts records, and returns up to which sequence number all are counted. On a worker.
-  std::function<int64_t(const std::string& gateway, std::vector<UsageRecord> records)> count;
+  // Counts the records that the gateway's journal has after a sequence number, and returns up to which all are counted. On a worker.
+  std::function<int64_t(const std::string& gateway, int64_t after, std::vector<UsageRecord> records)> count;
 };
 
 class LinkServer {

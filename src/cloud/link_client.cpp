@@ -203,17 +203,18 @@ asio::awaitable<void> GatewayLink::Impl::report_loop() {
 
 // ---- usage
 
-// True if there is more to send.
+// True if there is more to send. What the control plane has counted is its word, also where it is less than what it said before:
+// its database may be a backup's.
 asio::awaitable<bool> GatewayLink::Impl::send_usage() {
   const std::vector<UsageRecord> records = journal.read_after(counted, kUsageRecords);
   if (records.empty()) co_return false;
-  const Answer answer =
-      co_await ask("POST", target("usage"), to_text(value_to_json(records)), milliseconds(30'000));
+  const json::object message{{"after", counted}, {"records", value_to_json(records)}};
+  const Answer answer = co_await ask("POST", target("usage"), to_text(message), milliseconds(30'000));
   if (answer.status != 200) co_return false;
-  const int64_t sequence = parse_json(answer.body).at("usage_sequence").to_number<int64_t>();
-  counted = std::max(counted, sequence);
+  const int64_t before =
+      std::exchange(counted, parse_json(answer.body).at("usage_sequence").to_number<int64_t>());
   journal.forget(counted);
-  co_return counted >= records.back().sequence;
+  co_return counted != before;
 }
 
 asio::awaitable<void> GatewayLink::Impl::usage_loop() {

@@ -102,9 +102,10 @@ asio::awaitable<void> LinkServer::Impl::report(const Request& request, Response&
 asio::awaitable<void> LinkServer::Impl::usage(const Request& request, Response& response) {
   int64_t counted = 0;
   co_await workers.run([&] {
+    const json::value body = parse_json(request.body);
     std::vector<UsageRecord> records;
-    value_from_json(records, parse_json(request.body), Accept::from_storage, "records");
-    counted = services.count(request.parameter, std::move(records));
+    value_from_json(records, body.at("records"), Accept::from_storage, "records");
+    counted = services.count(request.parameter, body.at("after").to_number<int64_t>(), std::move(records));
   });
   response.send(200, fmt::format(R"({{"usage_sequence":{}}})", counted));
 }

@@ -44,10 +44,11 @@ struct ControlSide {
                   woken.insert(wakes.begin(), wakes.end());
                 },
             .count =
-                [this](const std::string&, const std::vector<UsageRecord>& records) {
+                [this](const std::string&, int64_t after, const std::vector<UsageRecord>& records) {
                   const std::lock_guard lock(mutex);
+                  if (after > known) return known;  // as the ledger does
                   for (const UsageRecord& record : records) counted.insert(record.sequence);
-                  return records.empty() ? int64_t{0} : records.back().sequence;
+                  return known = std::max(known, records.back().sequence);
                 }};
   }
   template <typename F>
@@ -56,7 +57,8 @@ struct ControlSide {
     return f();
   }
 
-  std::mutex mutex;  // of the next three
+  std::mutex mutex;  // of the next four
+  int64_t known = 0;
   int64_t version = 0;
   std::set<std::string> woken;
   std::set<int64_t> counted;
@@ -136,6 +138,17 @@ TEST(Link, AGatewayGoesOnAndStartsAgainWithoutAControlPlane) {
   control.board.publish(table_with_key("sk-two"), {}, 1);
   EXPECT_TRUE(eventually([&] { return gateway.status("sk-two") == 200; }));
   EXPECT_TRUE(eventually([&] { return control.locked([&] { return control.counted.contains(1); }); }));
+}
+
+TEST(Link, AControlPlaneThatKnowsLessThanItDidGetsTheRestAllTheSame) {
+  const TemporaryFolder folder;
+  ControlSide control;
+  GatewaySide gateway(folder.path(), control.server.port(), milliseconds(20));
+  gateway.journal.record({.id = "u1"});
+  ASSERT_TRUE(eventually([&] { return control.locked([&] { return control.known; }) == 1; }));
+  control.locked([&] { return control.known = 0; });  // a backup was restored
+  gateway.journal.record({.id = "u2"});
+  EXPECT_TRUE(eventually([&] { return control.locked([&] { return control.counted.contains(2); }); }));
 }
 
 TEST(Link, AsksForItsToken) {
