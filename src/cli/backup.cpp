@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "cli/cloud_command.h"
 #include "cli/cloud_home.h"

@@ -4,16 +4,15 @@
 #include <filesystem>
 #include <string>
 
-#include "base/file.h"
+#include "cli/cloud_process.h"
 
 namespace neutrino::cli {
 
-inline std::filesystem::path cloud_home() { return neutrino_home() / "cloud"; }
 // A path or "postgres://...", as store::DatabaseOptions takes it.
-inline std::string default_database() { return (cloud_home() / "cloud.db").string(); }
+inline std::string default_database() { return (cloud_folder() / "cloud.db").string(); }
 // Held exclusively by the control plane while it runs, and by a restore.
-inline std::filesystem::path control_plane_lock() { return cloud_home() / "control-plane.lock"; }
+inline std::filesystem::path control_plane_lock() { return cloud_folder() / "control-plane.lock"; }
 // Written by `neutrino up`: {"inference": URL, "api": URL}.
-inline std::filesystem::path addresses_file() { return cloud_home() / "addresses.json"; }
+inline std::filesystem::path addresses_file() { return cloud_folder() / "addresses.json"; }
 
 }  // namespace neutrino::cli

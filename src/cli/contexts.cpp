@@ -71,7 +71,7 @@ std::string local_server() {
   }
 }
 
-std::filesystem::path contexts_path() { return cloud_home() / "contexts.json"; }
+std::filesystem::path contexts_path() { return cloud_folder() / "contexts.json"; }
 
 Contexts load_contexts(const std::filesystem::path& path) {
   struct stat status {};

@@ -9,10 +9,10 @@
 #include "base/log.h"
 #include "cli/cloud_process.h"
 #include "cli/command.h"
+#include "cli/listen_options.h"
 #include "cli/options.h"
 #include "cloud/providers/local.h"
 #include "cloud/supervisor.h"
-#include "net/auth.h"
 
 namespace neutrino::cli {
 namespace {
@@ -22,21 +22,16 @@ namespace fs = std::filesystem;
 constexpr int64_t kDrainSeconds = 5;  // its requests are short, but for watches, which go on elsewhere
 
 struct PlaneConfig {
-  std::string host = "127.0.0.1", folder, database, oidc, tls_cert, tls_key, log_level = "info", kernel_table;
+  ListenOptions listen;
+  std::string folder, database, oidc, kernel_table;
   int port = 8001, link_port = 8002;
   double memory_bandwidth = 0;
-  std::vector<std::string> allowed_hosts, allowed_origins;
-  bool insecure_no_tls = false, new_admin_key = false;
+  bool new_admin_key = false;
 };
 
 cloud::ControlPlaneOptions plane_options(const PlaneConfig& config, const fs::path& folder) {
   cloud::ControlPlaneOptions options{.folder = folder, .database = config.database, .oidc = config.oidc};
-  options.api.host = config.host;
-  options.api.port = config.port;
-  options.api.socket = cloud::inherited_listener("api").value_or(-1);
-  options.api.allowed_hosts = config.allowed_hosts;
-  options.api.allowed_origins = config.allowed_origins;
-  options.api.tls = {.certificate = config.tls_cert, .key = config.tls_key};
+  options.api = config.listen.server(config.port, "api");
   options.link.port = config.link_port;
   options.link.socket = cloud::inherited_listener("link").value_or(-1);
   options.program.command = {own_program(), "serve"};
@@ -56,8 +51,7 @@ int serve(const PlaneConfig& config) {
   const fs::path folder = config.folder.empty() ? cloud_folder() : fs::path(config.folder);
   cloud::ControlPlane plane(plane_options(config, folder));
   plane.listen();
-  std::printf("neutrino control plane ready: %s://%s:%d\n", config.tls_cert.empty() ? "http" : "https",
-              config.host.c_str(), plane.api_port());
+  std::printf("neutrino control plane ready: %s\n", config.listen.url(plane.api_port()).c_str());
   std::fflush(stdout);
   signals.begin(
       [&] {
@@ -78,7 +72,7 @@ int run_control_plane(int argc, char** argv) {
   CLI::App app(
       "The control plane of the cloud; `neutrino up` starts it.\nExample: neutrino control-plane --port 8001",
       "neutrino control-plane");
-  app.add_option("--host", config.host, "address of the API")->capture_default_str();
+  config.listen.add_to(app);
   app.add_option("--port", config.port, "port of the API; 0 picks a free one")
       ->check(CLI::Range(0, 65535))
       ->capture_default_str();
@@ -91,20 +85,9 @@ int run_control_plane(int argc, char** argv) {
   app.add_option("--oidc", config.oidc, "JSON file that describes the OpenID provider for sign-in");
   app.add_option("--kernel-table", config.kernel_table, "of this machine, as a fact to show");
   app.add_option("--memory-bandwidth", config.memory_bandwidth, "likewise, bytes a second");
-  app.add_option("--allowed-host", config.allowed_hosts,
-                 "host name under which clients may come (repeatable)");
-  app.add_option("--allowed-origin", config.allowed_origins, "web origin that may call (repeatable)");
-  app.add_option("--tls-cert", config.tls_cert, "certificate and its chain in PEM");
-  app.add_option("--tls-key", config.tls_key, "its private key in PEM");
   app.add_flag("--new-admin-key", config.new_admin_key, "make a new one-time key for the administrator");
-  app.add_flag("--insecure-no-tls", config.insecure_no_tls, "listen beyond loopback without TLS");
-  app.add_option("--log-level", config.log_level, "trace, debug, info, warn, error or off")
-      ->capture_default_str();
   if (const auto exit_code = parse_options(app, argc, argv)) return *exit_code;
-  init_log(config.log_level);
-  net::check_bind(
-      config.host,
-      {.has_key = true, .has_tls = !config.tls_cert.empty(), .insecure_no_tls = config.insecure_no_tls});
+  config.listen.begin();
   return serve(config);
 }
 

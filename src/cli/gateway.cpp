@@ -12,20 +12,18 @@
 #include "base/log.h"
 #include "cli/cloud_process.h"
 #include "cli/command.h"
+#include "cli/listen_options.h"
 #include "cli/options.h"
 #include "cloud/link.h"
 #include "cloud/supervisor.h"
-#include "net/auth.h"
 
 namespace neutrino::cli {
 namespace {
 
 struct GatewayConfig {
-  std::string host = "127.0.0.1", folder, tls_cert, tls_key, log_level = "info";
+  ListenOptions listen;
   int port = 8000;
-  std::string control_plane = "127.0.0.1:8002";
-  std::vector<std::string> allowed_hosts, allowed_origins;
-  bool insecure_no_tls = false;
+  std::string folder, control_plane = "127.0.0.1:8002";
   int64_t drain_seconds = 60;
 };
 
@@ -53,36 +51,24 @@ net::ClientAddress control_plane_address(const GatewayConfig& config) {
   return {.host = "127.0.0.1", .port = ntohs(address.sin_port)};
 }
 
-cloud::GatewayOptions gateway_options(const GatewayConfig& config, cloud::UsageSink& usage) {
-  cloud::GatewayOptions options{.usage = &usage};
-  options.server.host = config.host;
-  options.server.port = config.port;
-  options.server.socket = cloud::inherited_listener("gateway").value_or(-1);
-  options.server.allowed_hosts = config.allowed_hosts;
-  options.server.allowed_origins = config.allowed_origins;
-  options.server.tls = {.certificate = config.tls_cert, .key = config.tls_key};
-  return options;
-}
-
 int serve(const GatewayConfig& config) {
   StopSignals signals;
   const std::filesystem::path folder =
       config.folder.empty() ? cloud_folder() : std::filesystem::path(config.folder);
   cloud::UsageJournal journal(folder / "gateway" / "usage");
   std::function<void(const std::string&)> wake;
-  cloud::GatewayOptions options = gateway_options(config, journal);
-  options.on_wake = [&wake](const std::string& endpoint) {
-    if (wake) wake(endpoint);
-  };
-  cloud::Gateway gateway(std::move(options));
+  cloud::Gateway gateway({.server = config.listen.server(config.port, "gateway"),
+                          .usage = &journal,
+                          .on_wake = [&wake](const std::string& endpoint) {
+                            if (wake) wake(endpoint);
+                          }});
   cloud::GatewayLink link(gateway, journal,
                           {.control_plane = control_plane_address(config),
                            .token = cloud::file_token(folder / "link-token"),
                            .folder = folder / "gateway"});
   wake = [&link](const std::string& endpoint) { link.wake(endpoint); };
   gateway.listen();
-  std::printf("neutrino gateway ready: %s://%s:%d\n", config.tls_cert.empty() ? "http" : "https",
-              config.host.c_str(), gateway.port());
+  std::printf("neutrino gateway ready: %s\n", config.listen.url(gateway.port()).c_str());
   std::fflush(stdout);
   signals.begin(
       [&] {
@@ -104,28 +90,17 @@ int run_gateway(int argc, char** argv) {
       "The gateway in front of all endpoints; `neutrino up` starts it.\nExample: neutrino gateway --port "
       "8000",
       "neutrino gateway");
-  app.add_option("--host", config.host, "address to listen on")->capture_default_str();
+  config.listen.add_to(app);
   app.add_option("--port", config.port, "port to listen on; 0 picks a free one")
       ->check(CLI::Range(0, 65535))
       ->capture_default_str();
   app.add_option("--control-plane", config.control_plane, "address of the control plane's link")
       ->capture_default_str();
   app.add_option("--folder", config.folder, "for what it keeps (default: cloud/ in the home)");
-  app.add_option("--allowed-host", config.allowed_hosts,
-                 "host name under which clients may come (repeatable)");
-  app.add_option("--allowed-origin", config.allowed_origins, "web origin that may call (repeatable)");
-  app.add_option("--tls-cert", config.tls_cert, "certificate and its chain in PEM");
-  app.add_option("--tls-key", config.tls_key, "its private key in PEM");
-  app.add_flag("--insecure-no-tls", config.insecure_no_tls, "listen beyond loopback without TLS");
   app.add_option("--drain-timeout", config.drain_seconds, "seconds that open requests get after SIGTERM")
       ->capture_default_str();
-  app.add_option("--log-level", config.log_level, "trace, debug, info, warn, error or off")
-      ->capture_default_str();
   if (const auto exit_code = parse_options(app, argc, argv)) return *exit_code;
-  init_log(config.log_level);
-  net::check_bind(
-      config.host,
-      {.has_key = true, .has_tls = !config.tls_cert.empty(), .insecure_no_tls = config.insecure_no_tls});
+  config.listen.begin();
   return serve(config);
 }
 

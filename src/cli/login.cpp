@@ -34,7 +34,7 @@ std::string name_of(const LoginOptions& options) {
   return url.is_loopback() ? "local" : url.host();
 }
 
-std::filesystem::path local_key_file() { return cloud_home() / "one-time-key"; }
+std::filesystem::path local_key_file() { return cloud_folder() / "one-time-key"; }
 
 // What a control plane of this machine wrote at its first start, until somebody has used it.
 std::string local_one_time_key(const Context& context) {
@@ -45,13 +45,13 @@ std::string local_one_time_key(const Context& context) {
   return key;
 }
 
-// A control plane without a provider says so at once; whatever else it answers is for the browser.
+// A control plane without a provider says so; one that has a provider has no use for port 0, and nothing is begun.
 void check_has_provider(const Context& context) {
   try {
-    CloudClient(context).get("/login/oidc");
+    CloudClient(context).get("/login/oidc", {{"port", "0"}});
   } catch (const Error& error) {
-    if (error.reason() != "oidc_not_set_up" && error.code() != ErrorCode::unavailable) return;
-    if (error.code() == ErrorCode::unavailable) throw;
+    if (error.code() == ErrorCode::invalid_argument) return;
+    if (error.code() != ErrorCode::not_found) throw;
     throw make_error(ErrorCode::failed_precondition,
                      "{} has no sign-in by browser: give --one-time-key or --token (`neutrino up "
                      "--new-admin-key` makes a key)",

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/testing/temporary_folder.h"
 #include "cloud/limits.h"
 
 namespace neutrino::cloud {
@@ -16,11 +17,6 @@ namespace {
 
 class UsageJournalTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = ::testing::TempDir() + "journal-XXXXXX";
-    folder = ::mkdtemp(pattern.data());
-  }
-  void TearDown() override { std::filesystem::remove_all(folder); }
   std::vector<std::filesystem::path> segment_files() const {
     std::vector<std::filesystem::path> found;
     for (const auto& entry : std::filesystem::directory_iterator(folder))
@@ -28,7 +24,8 @@ class UsageJournalTest : public ::testing::Test {
     return found;
   }
   int64_t segments() const { return std::ssize(segment_files()); }
-  std::filesystem::path folder;
+  const TemporaryFolder temporary;
+  const std::filesystem::path folder = temporary.path();
 };
 
 UsageRecord usage(int id, int64_t tokens = 1) {
