@@ -20,7 +20,7 @@ ADDRESSES = re.compile(r"inference (\S+)/v1, API (\S+)/api/v1")
 
 class Cloud:
     def __init__(self, home, *flags, ports=(0, 0)):
-        self.home = pathlib.Path(home)
+        self.home, self.flags = pathlib.Path(home), flags
         self.log_path = pathlib.Path(tempfile.mkstemp(prefix="up-", suffix=".log", dir=home)[1])
         command = [str(harness.RELEASE), "up", "--port", str(ports[0]), "--api-port", str(ports[1]), *map(str, flags)]
         with open(self.log_path, "wb") as log:
@@ -168,6 +168,35 @@ def keepers_of(folder):
     """Pids of the keepers whose replicas have their folders in `folder`."""
     pids = [int(entry.name) for entry in pathlib.Path("/proc").iterdir() if entry.name.isdigit()]
     return [pid for pid in pids if command_line(pid)[1:2] == ["keeper"] and str(folder) in " ".join(command_line(pid))]
+
+
+class Terminal:
+    """`neutrino ...` in a home, as a person types it."""
+
+    def __init__(self, home):
+        self.home = home
+
+    def run(self, *arguments, stdin="", timeout_s=60, **environment):
+        settings = os.environ | {"NEUTRINO_HOME": str(self.home), "NO_COLOR": "1"} | environment
+        return subprocess.run([harness.RELEASE, *map(str, arguments)], env=settings, input=stdin, capture_output=True, text=True,
+                              timeout=timeout_s, check=False)
+
+    def __call__(self, *arguments, **options):
+        result = self.run(*arguments, **options)
+        assert result.returncode == 0, (arguments, result.stdout, result.stderr)
+        return result.stdout
+
+    def json(self, *arguments, **options):
+        return json.loads(self(*arguments, "--json", **options))
+
+    def fails(self, code, *arguments, **options):
+        result = self.run(*arguments, **options)
+        assert result.returncode == code and result.stderr.strip(), (arguments, result)
+        return result.stderr
+
+    def start(self, *arguments):
+        settings = os.environ | {"NEUTRINO_HOME": str(self.home), "NO_COLOR": "1"}
+        return subprocess.Popen([harness.RELEASE, *map(str, arguments)], env=settings, stdout=subprocess.PIPE, text=True)
 
 
 class Load:

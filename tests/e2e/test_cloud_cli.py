@@ -54,42 +54,13 @@ amount: 1000000
 """ + ENDPOINT
 
 
-class Terminal:
-    """`neutrino ...` in a home, as a person types it."""
-
-    def __init__(self, home):
-        self.home = home
-
-    def run(self, *arguments, stdin="", timeout_s=60, **environment):
-        settings = os.environ | {"NEUTRINO_HOME": str(self.home), "NO_COLOR": "1"} | environment
-        return subprocess.run([harness.RELEASE, *map(str, arguments)], env=settings, input=stdin, capture_output=True, text=True,
-                              timeout=timeout_s, check=False)
-
-    def __call__(self, *arguments, **options):
-        result = self.run(*arguments, **options)
-        assert result.returncode == 0, (arguments, result.stdout, result.stderr)
-        return result.stdout
-
-    def json(self, *arguments, **options):
-        return json.loads(self(*arguments, "--json", **options))
-
-    def fails(self, code, *arguments, **options):
-        result = self.run(*arguments, **options)
-        assert result.returncode == code and result.stderr.strip(), (arguments, result)
-        return result.stderr
-
-    def start(self, *arguments):
-        settings = os.environ | {"NEUTRINO_HOME": str(self.home), "NO_COLOR": "1"}
-        return subprocess.Popen([harness.RELEASE, *map(str, arguments)], env=settings, stdout=subprocess.PIPE, text=True)
-
-
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory):
     running = clouds.Cloud(tmp_path_factory.mktemp("cloud"))
     try:
         key = running.home / "cloud" / "one-time-key"
         harness.wait_for(key.exists, 30, "there is a one-time key")
-        harness.wait_for(lambda: "login" in Terminal(running.home).fails(1, "whoami"), 30, "the API answers")
+        harness.wait_for(lambda: "login" in clouds.Terminal(running.home).fails(1, "whoami"), 30, "the API answers")
         yield running
         running.end_replicas()
     finally:
@@ -99,7 +70,7 @@ def plane(tmp_path_factory):
 @pytest.fixture(scope="module")
 def cli(plane):
     """Signed in by the key that the first start left on this machine."""
-    terminal = Terminal(plane.home)
+    terminal = clouds.Terminal(plane.home)
     assert "admin@localhost" in terminal("login")
     plane.token = json.loads((plane.home / "cloud" / "contexts.json").read_text())["contexts"][0]["token"]
     return terminal
@@ -144,7 +115,7 @@ def test_every_command_and_verb_explains_itself_with_an_example():
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_completions_are_scripts_of_their_shell(shell, tmp_path):
-    script = Terminal(tmp_path)("completion", shell)
+    script = clouds.Terminal(tmp_path)("completion", shell)
     assert "endpoint" in script and "replicas-max" in script
     if not shutil.which(shell):
         return  # its words are looked at all the same
@@ -158,7 +129,7 @@ def test_completions_are_scripts_of_their_shell(shell, tmp_path):
     (["usage", "summary", "--by", ""], {"key", "member", "endpoint", "model", "day"}), (["serve", "--list-prof"], {"--list-profiles"})])
 def test_bash_completes(words, expected, tmp_path):
     path = tmp_path / "completion"
-    path.write_text(Terminal(tmp_path)("completion", "bash"))
+    path.write_text(clouds.Terminal(tmp_path)("completion", "bash"))
     typed = " ".join(f"'{word}'" for word in ["neutrino", *words])
     lines = f"source {path}; COMP_WORDS=({typed}); COMP_CWORD={len(words)}; _neutrino; printf '%s\\n' \"${{COMPREPLY[@]}}\""
     answer = subprocess.run(["bash", "-c", lines], capture_output=True, text=True, check=True).stdout
@@ -166,7 +137,7 @@ def test_bash_completes(words, expected, tmp_path):
 
 
 def test_nobody_there_is_said_and_a_token_is_not_sent_elsewhere(tmp_path):
-    terminal = Terminal(tmp_path)
+    terminal = clouds.Terminal(tmp_path)
     assert "neutrino up" in terminal.fails(1, "endpoint", "list", "--server", "http://127.0.0.1:1")
     assert "https" in terminal.fails(2, "endpoint", "list", "--server", "http://cloud.test")
 
@@ -175,7 +146,7 @@ def test_nobody_there_is_said_and_a_token_is_not_sent_elsewhere(tmp_path):
 
 def test_a_key_that_was_used_leads_to_the_browser_and_here_to_none(cli, plane, tmp_path):
     assert not (cli.home / "cloud" / "one-time-key").exists()
-    assert "no sign-in by browser" in Terminal(tmp_path).fails(1, "login", plane.api_url)
+    assert "no sign-in by browser" in clouds.Terminal(tmp_path).fails(1, "login", plane.api_url)
     assert "mistyped" in cli.fails(1, "login", "--one-time-key", "-", stdin="no-such-key")
 
 
@@ -262,7 +233,7 @@ def test_keys(cli, plane):
     assert re.fullmatch(r"nk-\w+", key)
     listed = cli("key", "list")
     assert re.search(r"app +nk-\S+ +good +inference, API as viewer +all", listed) and key not in listed
-    viewer = Terminal(plane.home / "elsewhere")
+    viewer = clouds.Terminal(plane.home / "elsewhere")
     assert "signed in" in viewer("login", plane.api_url, "--token", "-", stdin=key)
     assert viewer.json("endpoint", "list") == {"items": []}
     assert "role" in viewer.fails(1, "key", "create", "more")
@@ -315,7 +286,7 @@ def test_backup_while_it_runs_and_restore_elsewhere(cli, tmp_path):
     backup = tmp_path / "cloud.backup"
     rows = cli.json("backup", backup)["rows"]
     assert "stop" in cli.fails(1, "restore", backup, "--replace")
-    other = Terminal(tmp_path / "other")
+    other = clouds.Terminal(tmp_path / "other")
     assert other.json("restore", backup, "--check")["rows"] == rows > 10
     assert "is restored" in other("restore", backup)
     assert other.fails(1, "restore", backup)  # it is not empty now
@@ -338,7 +309,7 @@ def test_nodes(cli):
 
 def test_logging_out_ends_the_session(plane, cli):
     context = json.loads((plane.home / "cloud" / "contexts.json").read_text())["contexts"][0]
-    other = Terminal(plane.home / "other")
+    other = clouds.Terminal(plane.home / "other")
     other("login", plane.api_url, "--token", context["token"])
     token = cli("key", "create", "last", "--api-role", "admin", "--platform").strip()
     assert "signed out" in other("logout")

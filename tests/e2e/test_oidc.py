@@ -13,10 +13,10 @@ import urllib.request
 
 import pytest
 
+import cloud as clouds
 import harness
 
 FOLDER = pathlib.Path(__file__).parent
-PLANE = pathlib.Path(os.environ.get("NEUTRINO_TEST_CLOUD_PROGRAMS", harness.ROOT / "build" / "release" / "tests" / "cloud_test"))
 
 
 def free_port():
@@ -26,21 +26,22 @@ def free_port():
 
 
 class Plane:
-    """The sign-in part of a control plane, and the provider that it believes."""
+    """A cloud, and the provider that it believes."""
 
-    def __init__(self, folder, port=None):
-        self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+    def __init__(self, folder):
+        port = free_port()  # the provider has to know where people come back to
+        self.url = f"http://127.0.0.1:{port}"
         self.provider = subprocess.Popen(["node", FOLDER / "oidc_provider.mjs", f"{self.url}/api/v1/login/oidc/callback"], text=True,
                                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self.issuer = self.provider.stdout.readline().strip()
+        assert self.issuer, f"the provider ended with {self.provider.wait()}"
         settings = {"issuer": self.issuer, "client_id": "neutrino", "client_secret": "open-sesame", "public_url": self.url}
         file = folder / "oidc.json"
         file.touch(0o600)
         file.write_text(json.dumps(settings))
-        self.process = subprocess.Popen([PLANE, "sign-in-plane", folder, str(self.port)], text=True, stdout=subprocess.PIPE)
-        assert self.process.stdout.readline().strip() == self.url
-        self.admin = self.call("POST", "/login/one-time-key", {"key": (folder / "admin.key").read_text().strip()})["token"]
+        self.cloud = clouds.Cloud(folder, "--oidc", file, ports=(0, port))
+        self.cloud.sign_in()
+        self.admin = self.cloud.token
 
     def call(self, method, path, body=None, token=None):
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
@@ -49,9 +50,9 @@ class Plane:
             return json.loads(answer.read() or "null")
 
     def stop(self):
-        for process in (self.process, self.provider):
-            process.terminate()
-            process.wait(30)
+        assert self.cloud.stop() == 0
+        self.provider.terminate()
+        self.provider.wait(30)
 
 
 @pytest.fixture(scope="module")
@@ -156,3 +157,15 @@ def test_a_terminal_gets_a_code_that_is_good_once(plane):
     assert plane.call("GET", "/me", token=session["token"])["email"] == "ada@example.org"
     with pytest.raises(urllib.error.HTTPError, match="401"):
         plane.call("POST", "/login/one-time-key", {"key": query_of(last)["code"]})
+
+
+def test_the_terminal_signs_in_by_way_of_a_browser(plane, tmp_path):
+    environment = {key: value for key, value in os.environ.items() if "DISPLAY" not in key} | {"NEUTRINO_HOME": str(tmp_path)}
+    login = subprocess.Popen([harness.RELEASE, "login", plane.url], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    url = next(line.strip() for line in login.stderr if "/login/oidc?" in line)
+    browser = Browser(plane)
+    browser.sign_in("ada", url[url.index("?"):])
+    assert b"signed in" in urllib.request.urlopen(browser.seen[-1], timeout=30).read()
+    assert login.wait(30) == 0 and "as ada@example.org" in login.stdout.read()
+    me = subprocess.run([harness.RELEASE, "whoami", "--json"], env=environment, capture_output=True, check=True)
+    assert json.loads(me.stdout)["email"] == "ada@example.org"

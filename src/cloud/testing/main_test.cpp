@@ -45,7 +45,6 @@ constexpr struct {
     {"controller", run_controller},
     {"supervisor", run_test_supervisor},
     {"supervised", run_supervised},
-    {"sign-in-plane", run_sign_in_plane},
     {"usage-counter", run_usage_counter},
     {"metered-gateway", run_metered_gateway},
 };

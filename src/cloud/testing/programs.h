@@ -22,9 +22,6 @@ int run_controller(int argc, char** argv);
 int run_test_supervisor(int argc, char** argv);
 int run_supervised(int argc, char** argv);
 
-// Sign-in on a real server: `sign-in-plane FOLDER PORT` (sign_in_plane_test.cpp).
-int run_sign_in_plane(int argc, char** argv);
-
 // Counts the usage in a journal: `usage-counter DATABASE JOURNAL`.
 int run_usage_counter(int argc, char** argv);
 // A gateway with a usage journal, on the listening socket 3: `metered-gateway JOURNAL PORT...`, the ports of replicas.
