@@ -240,6 +240,9 @@ TEST(Process, is_found_by_one_whole_entry_of_its_environment) {
   SpawnOptions options{.argv = {"sleep", "1000"}};
   options.environment = std::vector<std::string>{"MARK=a/b#1", "MARK2=c"};
   const ProcessIdentity process = spawn(options);
+  // The kernel shows a program's environment a moment after it has begun to run.
+  for (int wait_ms = 0; find_by_environment("MARK=a/b#1").empty() && wait_ms < 10'000; ++wait_ms)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   EXPECT_THAT(find_by_environment("MARK=a/b#1"), ElementsAre(process));
   EXPECT_THAT(find_by_environment("MARK=a/b#"), IsEmpty());
   EXPECT_THAT(find_by_environment("MARK2=c"), ElementsAre(process));
