@@ -183,28 +183,9 @@ def streams(options):
     return {"streams_mib": used}
 
 
-async def dribble(port, count, stop):
-    """Clients that send a header's bytes one by one, and come back when they are cut off."""
-    async def one(number):
-        while not stop.is_set():
-            with contextlib.suppress(OSError, asyncio.TimeoutError):
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
-                try:
-                    while not stop.is_set():
-                        writer.write(b"a")
-                        if await asyncio.wait_for(reader.read(1), 2 + number % 100 / 100) == b"":
-                            break
-                except asyncio.TimeoutError:
-                    continue
-                finally:
-                    writer.transport.abort()
-    await asyncio.gather(*(one(i) for i in range(count)))
-
-
 def slowloris(options):
     resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
-    script = f"import sys; sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r}); import gateway; gateway.attack(%d, %d)"
+    script = pathlib.Path(__file__).with_name("slow_clients.py")
     ratios = []
     with running(options.build) as (ports, process):
         for pair in range(options.pairs):
@@ -212,7 +193,7 @@ def slowloris(options):
             for kind in ("attacked", "quiet") if pair % 2 else ("quiet", "attacked"):
                 attacker = None
                 if kind == "attacked":
-                    attacker = subprocess.Popen([sys.executable, "-c", script % (ports["gateway"], 2000)], stdout=subprocess.PIPE, text=True)
+                    attacker = subprocess.Popen([sys.executable, script, str(ports["gateway"]), "2000"], stdout=subprocess.PIPE, text=True)
                     attacker.stdout.readline()
                 p99[kind] = wrk(ports["gateway"], 8, options.seconds * 2)[2]
                 if attacker:
@@ -222,17 +203,6 @@ def slowloris(options):
             print(f"p99 quiet {p99['quiet']:.3f} ms, with 2,000 slow clients {p99['attacked']:.3f} ms")
     print(f"p99 with slow clients / without: median {statistics.median(ratios):.3f} of {', '.join(f'{r:.3f}' for r in ratios)}")
     return {"slowloris_p99_ratio": statistics.median(ratios)}
-
-
-def attack(port, count):
-    resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
-
-    async def run():
-        task = asyncio.create_task(dribble(port, count, asyncio.Event()))
-        await asyncio.sleep(2)
-        print("under way", flush=True)
-        await task
-    asyncio.run(run())
 
 
 def main():
