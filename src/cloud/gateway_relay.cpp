@@ -47,12 +47,8 @@ asio::awaitable<void> GatewayRequest::relay(net::ClientExchange& upstream) {
     note_first_token();
     response_.send(upstream.status(), std::string(body), type);
   } else {
-    if (!stream_begun_) {
-      stream_begun_ = true;
-      response_.set_stream_status(upstream.status());
-      co_await response_.begin_stream(type);
-    }
-    co_await relay_stream(upstream, meter);
+    response_.set_stream_status(upstream.status());
+    co_await relay_stream(upstream, meter, type);
   }
   const std::string_view rest = meter.finish();
   if (!rest.empty()) co_await response_.write(rest);
@@ -72,13 +68,23 @@ asio::awaitable<void> GatewayRequest::relay(net::ClientExchange& upstream) {
   settle();
 }
 
-asio::awaitable<void> GatewayRequest::relay_stream(net::ClientExchange& upstream, AnswerMeter& meter) {
+// The head goes out with the first piece where that is here already, the last piece with the end.
+asio::awaitable<void> GatewayRequest::relay_stream(net::ClientExchange& upstream, AnswerMeter& meter,
+                                                   std::string_view type) {
   for (;;) {
+    const bool begins = !std::exchange(stream_begun_, true);
+    const bool waits = upstream.ready().empty() && !upstream.done();
+    if (begins && waits) co_await response_.begin_stream(type);
     const std::string_view piece = co_await upstream.read();
+    const std::string_view out = piece.empty() ? piece : meter.feed(piece);
+    if (!piece.empty() && (meter.events() > 0 || out.size() == piece.size())) note_first_token();
+    if (begins && !waits) {
+      if (!out.empty()) response_.hold_next();
+      co_await response_.begin_stream(type);
+    }
     if (piece.empty()) co_return;
-    const std::string_view out = meter.feed(piece);
-    if (meter.events() > 0 || out.size() == piece.size()) note_first_token();
     if (out.empty()) continue;
+    if (upstream.done()) response_.hold_next();
     const bool read = co_await response_.write(out);
     if (!read) upstream.cancel();
   }

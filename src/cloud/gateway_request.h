@@ -49,7 +49,8 @@ class GatewayRequest {
   asio::awaitable<bool> converse(const Pick& pick, net::ClientExchange& upstream);
   bool is_elsewhere(const net::ClientExchange& upstream);
   asio::awaitable<void> relay(net::ClientExchange& upstream);
-  asio::awaitable<void> relay_stream(net::ClientExchange& upstream, AnswerMeter& meter);
+  asio::awaitable<void> relay_stream(net::ClientExchange& upstream, AnswerMeter& meter,
+                                     std::string_view type);
   void set_answer_headers(const net::ClientExchange& upstream);
   void start_shadow();
 

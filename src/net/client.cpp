@@ -19,6 +19,7 @@
 
 #include "base/error.h"
 #include "base/limits.h"
+#include "net/read_buffer.h"
 
 namespace neutrino::net {
 namespace {
@@ -171,8 +172,7 @@ struct ClientExchange::Impl {
   tcp::socket socket;
   size_t index = 0;  // among the pool's exchanges
   std::optional<AnswerParser> parser;
-  std::string buffer;  // received; [0, consumed) is parsed
-  size_t consumed = 0;
+  ReadBuffer buffer;
   std::string piece;  // handed out
   Waiting waiting = Waiting::nothing;
   SteadyClock::time_point deadline{};
@@ -271,7 +271,7 @@ ClientExchange::~ClientExchange() {
   Impl& my = *impl_;
   my.pool.leave(&my);
   const bool whole = my.whole_request && my.parser && my.parser->is_done() && my.fault == ClientFault::none;
-  const bool clean = whole && my.consumed == my.buffer.size() && my.parser->keep_alive();
+  const bool clean = whole && my.buffer.unread().empty() && my.parser->keep_alive();
   if (clean && !my.cancelled && my.socket.is_open()) my.pool.keep(my.address, std::move(my.socket));
 }
 
@@ -376,18 +376,15 @@ asio::awaitable<void> ClientExchange::Impl::read_header(bool head) {
 
 // Takes one read's worth into the buffer. False: `fault` says why, or the answer ended with the connection.
 asio::awaitable<bool> ClientExchange::Impl::receive(milliseconds at_most) {
-  buffer.erase(0, std::exchange(consumed, 0));
-  const size_t had = buffer.size();
   if (!socket.is_open()) {
     fail(ClientFault::closed);
     co_return false;
   }
-  buffer.resize(had + kReadBytes);
   wait_for(at_most);
   const auto [error, bytes] =
-      co_await socket.async_read_some(asio::buffer(buffer.data() + had, kReadBytes), kAwait);
+      co_await socket.async_read_some(asio::buffer(buffer.room(kReadBytes), kReadBytes), kAwait);
   waiting = Waiting::nothing;
-  buffer.resize(had + bytes);
+  buffer.received(bytes);
   begun = begun || bytes > 0;
   if (!error && bytes > 0) co_return true;
   if (error == asio::error::eof)
@@ -408,10 +405,10 @@ void ClientExchange::Impl::at_end_of_stream() {
 }
 
 void ClientExchange::Impl::parse() {
-  while (consumed < buffer.size() && !parser->is_done()) {
+  while (!buffer.unread().empty() && !parser->is_done()) {
     ErrorCodeOf error;
-    const size_t used = parser->put(asio::buffer(buffer.data() + consumed, buffer.size() - consumed), error);
-    consumed += used;
+    const size_t used = parser->put(asio::buffer(buffer.unread()), error);
+    buffer.consume(used);
     if (error == http::error::need_more) return;
     if (error) return fail(ClientFault::malformed);
     if (used == 0) return;

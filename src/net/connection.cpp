@@ -9,8 +9,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
+#include <boost/beast/http/basic_parser.hpp>
 
 #include <algorithm>
 #include <ctime>
@@ -82,8 +81,39 @@ void notice_dead_peer(int fd) {
 
 }  // namespace
 
-struct Connection::Parser {
-  http::request_parser<http::string_body> http;
+// Header and body into our own strings.
+class Connection::Parser final : public http::basic_parser<true> {
+ public:
+  Method method = Method::other;
+  int version = 11;  // 10 or 11
+  std::string target;
+  std::vector<Header> headers;  // names in lower case
+  std::string body;
+
+ private:
+  using View = boost::beast::string_view;
+  using ErrorCodeOf = boost::system::error_code;
+  void on_request_impl(http::verb verb, View, View path, int http_version, ErrorCodeOf&) override {
+    method = method_of(verb);
+    target.assign(path);
+    version = http_version;
+  }
+  void on_response_impl(int, View, int, ErrorCodeOf&) override {}
+  void on_field_impl(http::field, View name, View value, ErrorCodeOf&) override {
+    Header& header = headers.emplace_back(Header{std::string(name), std::string(value)});
+    std::transform(header.name.begin(), header.name.end(), header.name.begin(),
+                   [](unsigned char c) { return std::tolower(c); });
+  }
+  void on_header_impl(ErrorCodeOf&) override {}
+  void on_body_init_impl(const boost::optional<std::uint64_t>& length, ErrorCodeOf&) override {
+    if (length) body.reserve(std::min<size_t>(*length, kReadBytes));
+  }
+  size_t on_body_impl(View bytes, ErrorCodeOf&) override { return body.append(bytes), bytes.size(); }
+  void on_chunk_header_impl(std::uint64_t, View, ErrorCodeOf&) override {}
+  size_t on_chunk_body_impl(std::uint64_t, View bytes, ErrorCodeOf&) override {
+    return body.append(bytes), bytes.size();
+  }
+  void on_finish_impl(ErrorCodeOf&) override {}
 };
 
 // ---- one request and its answer
@@ -93,7 +123,10 @@ class Connection::Exchange final : public Response {
   Exchange(Connection& connection, const Request& request)
       : connection_(connection), request_(request), signal_(connection.stream_->executor()) {}
 
-  Signal& signal() override { return signal_; }
+  Signal& signal() override {
+    connection_.start_watching();
+    return signal_;
+  }
   Interruption interruption() const override { return interruption_; }
   void interrupt(Interruption interruption) {
     if (interruption_ == Interruption::none) interruption_ = interruption;
@@ -109,6 +142,8 @@ class Connection::Exchange final : public Response {
     co_await send_bytes(head(framing));
     streaming_ = true;  // from here on an error is an event
   }
+
+  void hold_next() override { hold_next_ = true; }
 
   asio::awaitable<bool> write(std::string_view piece) override {
     if (piece.empty()) co_return interruption_ != Interruption::client_gone;
@@ -159,7 +194,8 @@ class Connection::Exchange final : public Response {
       return head(fmt::format("Content-Length: {}\r\n", body_.size())) + body_;
     }
     const std::string event = error_event(error, request_.id, shape);
-    return connection_.http_1_0_ ? event : fmt::format("{:x}\r\n{}\r\n0\r\n\r\n", event.size(), event);
+    return held_ +
+           (connection_.http_1_0_ ? event : fmt::format("{:x}\r\n{}\r\n0\r\n\r\n", event.size(), event));
   }
   const Request& request() const { return request_; }
   bool owes_completion() const { return !completed_; }
@@ -185,6 +221,10 @@ class Connection::Exchange final : public Response {
     sent_all_ = false;
     if (interruption_ == Interruption::client_gone) co_return false;
     bytes_sent_ += static_cast<int64_t>(bytes.size());
+    if (hold_next_ || !held_.empty()) bytes = held_.append(bytes);
+    if (std::exchange(hold_next_, false)) co_return true;
+    const std::string joined = std::exchange(held_, {});
+    if (!joined.empty()) bytes = joined;
     sent_all_ = co_await connection_.write_all(bytes);
     if (!sent_all_) interrupt(Interruption::client_gone);
     co_return sent_all_;
@@ -220,6 +260,8 @@ class Connection::Exchange final : public Response {
   bool sent_all_ = false;  // the last write reached the kernel
   bool truncated_ = false;
   bool completed_ = false;  // on_complete was called already
+  bool hold_next_ = false;
+  std::string held_;  // goes out with what is sent next
   std::string error_;
   int64_t bytes_sent_ = 0;
 };
@@ -266,6 +308,7 @@ void Connection::wait_for(Waiting what, milliseconds at_most) {
 }
 
 void Connection::check_deadline(SteadyClock::time_point now) {
+  start_watching();
   if (waiting_ == Waiting::nothing || now < deadline_) return;
   timed_out_ = true;
   if (waiting_ == Waiting::reading)
@@ -313,17 +356,9 @@ void Connection::end_with(std::string bytes) {
 
 void Connection::close() { stream_->close(); }
 
-void Connection::consume(size_t bytes) {
-  consumed_ += bytes;
-  if (consumed_ == buffer_.size()) buffer_.clear(), consumed_ = 0;
-}
-
 asio::awaitable<bool> Connection::read_more() {
-  buffer_.erase(0, std::exchange(consumed_, 0));
-  const size_t had = buffer_.size();
-  buffer_.resize(had + kReadBytes);
-  const size_t bytes = co_await stream_->read_some(buffer_.data() + had, kReadBytes);
-  buffer_.resize(had + bytes);
+  const size_t bytes = co_await stream_->read_some(buffer_.room(kReadBytes), kReadBytes);
+  buffer_.received(bytes);
   co_return bytes > 0;
 }
 
@@ -350,7 +385,7 @@ asio::awaitable<bool> Connection::read_header(Request& request, Parser& parser) 
   if (unread().empty()) open = co_await read_more();
   if (!open) co_return false;
   wait_for(Waiting::reading, timeouts.header);
-  if (unread().starts_with("\r\n")) consume(2);  // some clients send one too many after a body
+  if (unread().starts_with("\r\n")) buffer_.consume(2);  // some clients send one too many after a body
 
   HeaderScan scan;
   std::optional<Error> fault;
@@ -374,12 +409,12 @@ asio::awaitable<bool> Connection::read_header(Request& request, Parser& parser) 
   request.received_ns = now_ns();
   if (!fault) {
     boost::system::error_code error;
-    parser.http.body_limit(boost::none);  // known with the route
-    parser.http.header_limit(static_cast<uint32_t>(limits::kHeaderBytes));
-    parser.http.eager(false);
-    parser.http.put(asio::buffer(unread().data(), scan.size()), error);
-    consume(scan.size());
-    if (error || !parser.http.is_header_done())
+    parser.body_limit(boost::none);  // known with the route
+    parser.header_limit(static_cast<uint32_t>(limits::kHeaderBytes));
+    parser.eager(false);
+    parser.put(asio::buffer(unread().data(), scan.size()), error);
+    buffer_.consume(scan.size());
+    if (error || !parser.is_header_done())
       fault = http_error("invalid_http", "the request header is malformed: " + error.message());
   }
   if (fault) {
@@ -417,15 +452,10 @@ asio::awaitable<void> Connection::conclude(Exchange& exchange, std::optional<Err
 }
 
 asio::awaitable<void> Connection::serve(Request& request, Parser& parser) {
-  const auto& message = parser.http.get();
-  http_1_0_ = message.version() < 11;
-  keep_alive_ = message.keep_alive();
-  request.method = method_of(message.method());
-  for (const auto& field : message)
-    request.headers.push_back({std::string(field.name_string()), std::string(field.value())});
-  for (Header& header : request.headers)
-    std::transform(header.name.begin(), header.name.end(), header.name.begin(),
-                   [](unsigned char c) { return std::tolower(c); });
+  http_1_0_ = parser.version < 11;
+  keep_alive_ = parser.keep_alive();
+  request.method = parser.method;
+  request.headers = std::move(parser.headers);
   request.id = request_id(request.header("x-request-id"));
   framing_ = body_framing(request.headers);
   body_read_ = !framing_.chunked && framing_.content_length == 0;
@@ -434,7 +464,7 @@ asio::awaitable<void> Connection::serve(Request& request, Parser& parser) {
   begin_request(exchange);
   std::optional<Error> failure;
   try {
-    const bool target_ok = split_target(std::string_view(message.target()), request);
+    const bool target_ok = split_target(parser.target, request);
     if (!framing_.fault.empty()) throw http_error("invalid_http", framing_.fault);
     if (!target_ok) throw http_error("invalid_http", "the request target must be a path");
     if (static_cast<int64_t>(request.headers.size()) > limits::kHeaderFields)
@@ -550,16 +580,16 @@ asio::awaitable<void> Connection::read_body(Request& request, Parser& parser) {
   if (request.header("expect") == "100-continue" && unread().empty())
     co_await write_all("HTTP/1.1 100 Continue\r\n\r\n");
 
-  parser.http.body_limit(static_cast<uint64_t>(limit));
-  parser.http.eager(true);
+  parser.body_limit(static_cast<uint64_t>(limit));
+  parser.eager(true);
   int64_t counted = 0;
   wait_for(Waiting::reading, state_.options.timeouts.body);
-  while (!parser.http.is_done()) {
+  while (!parser.is_done()) {
     boost::system::error_code error;
     const std::string_view bytes = unread();
-    const size_t used = parser.http.put(asio::buffer(bytes.data(), bytes.size()), error);
-    consume(used);
-    const int64_t size = static_cast<int64_t>(parser.http.get().body().size());
+    const size_t used = parser.put(asio::buffer(bytes.data(), bytes.size()), error);
+    buffer_.consume(used);
+    const int64_t size = static_cast<int64_t>(parser.body.size());
     state_.body_bytes += size - std::exchange(counted, size);
     std::optional<Error> fault;
     if (error == http::error::body_limit)
@@ -570,7 +600,7 @@ asio::awaitable<void> Connection::read_body(Request& request, Parser& parser) {
       fault = Error(ErrorCode::unavailable, "too many large requests at once").with_reason("server_busy");
     bool open = true;
     const bool starved = error == http::error::need_more || unread().empty();
-    if (!fault && !parser.http.is_done() && starved) open = co_await read_more();
+    if (!fault && !parser.is_done() && starved) open = co_await read_more();
     if (!open) {
       if (!timed_out_) exchange_->interrupt(Interruption::client_gone);
       fault = http_error("request_timeout", "the request body did not arrive in time");
@@ -583,38 +613,43 @@ asio::awaitable<void> Connection::read_body(Request& request, Parser& parser) {
   }
   waiting_ = Waiting::nothing;
   body_read_ = true;
-  request.body = std::move(parser.http.get().body());
+  request.body = std::move(parser.body);
 }
 
-// The handler runs beside a watcher that reads ahead, which is how a client's leaving is noticed at once.
 asio::awaitable<void> Connection::run_handler(const Route& route, const Request& request,
                                               Exchange& exchange) {
-  watching_ = true;
-  handler_done_ = false;
-  asio::co_spawn(stream_->executor(), watch(),
-                 asio::bind_cancellation_slot(stop_watching_.slot(), [this](std::exception_ptr) {
-                   watching_ = false;
-                   watcher_ended_.notify();
-                 }));
+  handling_ = true;
   std::exception_ptr thrown;
   try {
     co_await route.handle(request, exchange);
   } catch (...) {
     thrown = std::current_exception();
   }
-  handler_done_ = true;
-  stop_watching_.emit(asio::cancellation_type::terminal);
+  handling_ = false;
+  if (watching_) stop_watching_.emit(asio::cancellation_type::terminal);
   while (watching_) co_await watcher_ended_.wait(milliseconds(1000));
   if (thrown) std::rethrow_exception(thrown);
+}
+
+// A watcher reads ahead, which is how a client's leaving is noticed: at once for a handler that waits on the response's signal, else
+// when it has taken a tick of the server. Most answers are through before.
+void Connection::start_watching() {
+  if (!handling_ || watching_ || exchange_->interruption() == Interruption::client_gone) return;
+  watching_ = true;
+  asio::co_spawn(stream_->executor(), watch(),
+                 asio::bind_cancellation_slot(stop_watching_.slot(), [this](std::exception_ptr) {
+                   watching_ = false;
+                   watcher_ended_.notify();
+                 }));
 }
 
 // A client that sends more than a little ahead of its answer cannot be watched any more, so it is treated as gone.
 asio::awaitable<void> Connection::watch() {
   bool open = true;
-  while (open && !handler_done_ && unread().size() < static_cast<size_t>(limits::kReadAheadBytes)) {
+  while (open && handling_ && unread().size() < static_cast<size_t>(limits::kReadAheadBytes)) {
     open = co_await read_more();
   }
-  if (!handler_done_) interrupt(Interruption::client_gone);
+  if (handling_) interrupt(Interruption::client_gone);
 }
 
 // Says that nothing more comes, then reads a little on, so that the last answer is not lost to a reset.
@@ -631,8 +666,8 @@ asio::awaitable<void> Connection::linger() {
   const auto end = SteadyClock::now() + milliseconds(1000);
   for (int reads = 0; reads < 64 && SteadyClock::now() < end; ++reads) {
     wait_for(Waiting::reading, milliseconds(1000));
-    buffer_.resize(kReadBytes);
-    const auto [failure, bytes] = co_await socket.async_read_some(asio::buffer(buffer_), kAwait);
+    const auto [failure, bytes] =
+        co_await socket.async_read_some(asio::buffer(buffer_.room(kReadBytes), kReadBytes), kAwait);
     if (failure) break;
   }
   waiting_ = Waiting::nothing;

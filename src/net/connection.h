@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "net/http_syntax.h"
 #include "net/rate_limit.h"
+#include "net/read_buffer.h"
 #include "net/server.h"
 #include "net/signal.h"
 #include "net/stream.h"
@@ -59,7 +60,7 @@ class Connection {
 
  private:
   class Exchange;
-  struct Parser;
+  class Parser;
   enum class Waiting : uint8_t { nothing, reading, writing };
 
   asio::awaitable<bool> handshake();
@@ -70,14 +71,14 @@ class Connection {
   void authorize(const Route* route, Request& request) const;
   void limit_rate(const Route& route, Request& request, Exchange& exchange) const;
   asio::awaitable<void> run_handler(const Route& route, const Request& request, Exchange& exchange);
+  void start_watching();
   asio::awaitable<void> watch();
   asio::awaitable<void> refuse(Request& request, const Error& error);
   asio::awaitable<void> conclude(Exchange& exchange, std::optional<Error> failure);
   asio::awaitable<void> linger();
   asio::awaitable<bool> read_more();
   asio::awaitable<bool> write_all(std::string_view bytes);
-  std::string_view unread() const { return std::string_view(buffer_).substr(consumed_); }
-  void consume(size_t bytes);
+  std::string_view unread() const { return buffer_.unread(); }
   void end_with(std::string bytes);
   void wait_for(Waiting what, milliseconds at_most);
   void begin_request(Exchange& exchange);
@@ -87,8 +88,7 @@ class Connection {
   std::unique_ptr<Stream> stream_;
   std::string peer_;  // address and port
   std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
-  std::string buffer_;  // received; [0, consumed_) is used up
-  size_t consumed_ = 0;
+  ReadBuffer buffer_;
   BodyFraming framing_;
   bool fresh_ = true;  // no request yet
   bool keep_alive_ = true;
@@ -100,8 +100,8 @@ class Connection {
   std::string last_words_;        // while they are sent
   Exchange* exchange_ = nullptr;  // the request being answered, else null
   asio::cancellation_signal stop_watching_;
-  bool watching_ = false;
-  bool handler_done_ = false;
+  bool handling_ = false;  // a handler runs
+  bool watching_ = false;  // and a watcher beside it
   Signal watcher_ended_;
 };
 

@@ -47,6 +47,8 @@ class Response {
   // nobody reads any more.
   virtual asio::awaitable<void> begin_stream(std::string_view content_type) = 0;
   virtual asio::awaitable<bool> write(std::string_view piece) = 0;
+  // The next head or piece, or both, go out in one write with what follows: for a handler that has that already.
+  virtual void hold_next() = 0;
   void set_stream_status(int status) { stream_status_ = status; }
 
   // Notified when interruption() changes; a handler that waits for something else subscribes it there too.

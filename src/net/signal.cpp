@@ -18,17 +18,18 @@ struct Signal::Timer {
   asio::steady_timer timer;
 };
 
-Signal::Signal(const asio::any_io_executor& executor) : timer_(new Timer{asio::steady_timer(executor)}) {}
+Signal::Signal(const asio::any_io_executor& executor) : executor_(executor) {}
 Signal::~Signal() = default;
 
 void Signal::notify() {
   notified_ = true;
-  timer_->timer.cancel();
+  if (timer_) timer_->timer.cancel();
 }
 
 asio::awaitable<void> Signal::wait(std::chrono::milliseconds at_most) {
   if (!notified_) {
     boost::system::error_code ignored;
+    if (!timer_) timer_.reset(new Timer{asio::steady_timer(executor_)});
     timer_->timer.expires_after(at_most);
     co_await timer_->timer.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
   }

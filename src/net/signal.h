@@ -25,7 +25,8 @@ class Signal {
 
  private:
   struct Timer;
-  std::unique_ptr<Timer> timer_;
+  asio::any_io_executor executor_;
+  std::unique_ptr<Timer> timer_;  // made by the first wait that waits
   bool notified_ = false;
 };
 
