@@ -194,6 +194,14 @@ void scale(const ApiCall& call, const ScaleBody& body, Endpoint& endpoint) {
     throw make_error(ErrorCode::invalid_argument, "replicas must be 0 to {}, got {}",
                      limits::kEndpointReplicas, *body.replicas)
         .with_param("replicas");
+  const bool all_fixed = std::ranges::all_of(
+      endpoint.deployments, [](const DeploymentSpec& deployment) { return deployment.replicas.has_value(); });
+  if (body.replicas && all_fixed)
+    throw make_error(ErrorCode::invalid_argument,
+                     "replicas cannot be set for endpoint {}: its deployments have a fixed number each "
+                     "(deployments[].replicas), which scaling does not change",
+                     endpoint.name)
+        .with_param("replicas");
   endpoint.scaled_to = body.replicas;
   endpoint.scaled_ms = call.now_ms;
 }

@@ -194,6 +194,8 @@ TEST_P(EndpointsTest, an_operator_scales_and_pauses) {
   EXPECT_EQ(text(server->get(act("scale", R"({"replicas": null})")), "scaled_to"), "null");
   EXPECT_EQ(refusal(act("scale")), "422 invalid_field replicas");
   EXPECT_EQ(refusal(act("scale", R"({"replicas": 1001})")), "422 invalid_field replicas");
+  call("PATCH", "/api/v1/endpoints/chat", R"({"deployments": [{"model": "m-1000", "replicas": 2}]})");
+  EXPECT_EQ(refusal(act("scale", R"({"replicas": 3})")), "422 invalid_field replicas");
   EXPECT_EQ(server->get(act("pause")).at("status").at("state").as_string(), "Paused");
   EXPECT_EQ(text(server->get(act("resume", "{}")), "paused"), "false");
   EXPECT_EQ(refusal(act("resume", R"({"now": true})")), "422 invalid_field now");
