@@ -60,8 +60,9 @@ bool read_both(const Pipe& out, const Pipe& err, std::string& output, std::strin
 
 std::string last_line(std::string text) {
   while (!text.empty() && text.back() == '\n') text.pop_back();
-  const size_t newline = text.rfind('\n');
-  return newline == std::string::npos ? text : text.substr(newline + 1);
+  text.erase(0, text.rfind('\n') + 1);
+  constexpr std::string_view kProgram = "neutrino: ";  // how every error begins that it prints
+  return text.starts_with(kProgram) ? text.substr(kProgram.size()) : text;
 }
 
 std::string value_of(const std::vector<std::string>& arguments, const std::string& flag) {

@@ -18,6 +18,7 @@ namespace neutrino::cloud {
 namespace {
 
 constexpr auto kSyncPause = std::chrono::milliseconds(10);  // what comes meanwhile shares the next sync
+constexpr int64_t kBlockBytes = 1 << 20;                    // of one look into a segment; a line has far less
 constexpr std::string_view kPrefix = "usage-", kSuffix = ".jsonl";
 
 // Plain text as it is; else through the JSON library, without what is not UTF-8: a line must be readable whatever a client sent.
@@ -54,24 +55,48 @@ void append_line(std::string& line, char kind, const UsageRecord& record) {
   line.append("}\n");
 }
 
-// Calls take(kind, record) for each whole line; a torn last line, of a power cut, is left out.
+// Calls take(kind, JSON) for each whole line until it returns false; how many bytes the lines have that it took. A torn last line, of a
+// power cut, is left out.
 template <typename Take>
-void read_segment(const std::filesystem::path& path, Take take) {
-  const std::string text = read_file(path, static_cast<size_t>(2 * limits::kUsageSegmentBytes));
+int64_t for_each_line(std::string_view text, Take take) {
   size_t at = 0;
-  for (size_t end = text.find('\n'); end != std::string::npos; end = text.find('\n', at)) {
-    const std::string_view line = std::string_view(text).substr(at, end - at);
+  for (size_t end = text.find('\n'); end != std::string_view::npos; end = text.find('\n', at)) {
+    const std::string_view line = text.substr(at, end - at);
+    if (line.size() >= 3 && !take(line[0], line.substr(2))) break;
     at = end + 1;
-    try {
-      UsageRecord record;
-      if (line.size() < 3) continue;
-      read_json(record, parse_json(line.substr(2)), Accept::from_storage);
-      take(line[0], std::move(record));
-    } catch (const Error& error) {
-      spdlog::error("usage journal: a line is unreadable file={} error=\"{}\"", path.string(),
-                    error.message());
-    }
   }
+  return static_cast<int64_t>(at);
+}
+
+// A line that is damaged says so, and is passed over.
+template <typename Use>
+void use_line(const std::filesystem::path& path, std::string_view text, Use use) {
+  try {
+    const json::value line = parse_json(text);
+    if (!line.is_object()) throw Error(ErrorCode::data_loss, "it is no object");
+    use(line);
+  } catch (const std::exception& error) {
+    spdlog::error("usage journal: a line is unreadable file={} error=\"{}\"", path.string(), error.what());
+  }
+}
+
+UsageRecord record_of(const json::value& line) {
+  UsageRecord record;
+  read_json(record, line, Accept::from_storage);
+  return record;
+}
+
+int64_t sequence_of(const json::value& line) { return line.get_object().at("sequence").to_number<int64_t>(); }
+
+// At most a block's bytes of a file, up to an offset.
+std::string read_block(const std::filesystem::path& path, int64_t from, int64_t to) {
+  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) throw system_error("open", path);
+  std::string block(static_cast<size_t>(std::clamp<int64_t>(to - from, 0, kBlockBytes)), '\0');
+  const ssize_t got = ::pread(file.get(), block.data(), block.size(), from);
+  if (got < 0) throw system_error("read", path);
+  block.resize(static_cast<size_t>(got));
+  return block;
 }
 
 // The folder's name for all time.
@@ -127,13 +152,15 @@ void UsageJournal::recover() {
   if (!paths.empty()) sync_file(paths.back());  // the last gateway may have been killed before it did
   for (const auto& path : paths) {
     sequence_ = std::max(sequence_, first_sequence(path) - 1);
-    read_segment(path, [&](char kind, UsageRecord record) {
-      if (kind == 'b') {
-        open_.insert_or_assign(record.id, std::move(record));
-      } else {
-        sequence_ = std::max(sequence_, record.sequence);
-        open_.erase(record.id);
-      }
+    const std::string text = read_file(path, static_cast<size_t>(2 * limits::kUsageSegmentBytes));
+    for_each_line(text, [&](char kind, std::string_view line) {
+      use_line(path, line, [&](const json::value& value) {
+        const std::string id(value.get_object().at("id").as_string());
+        if (kind == 'b') return void(open_.insert_or_assign(id, record_of(value)));
+        sequence_ = std::max(sequence_, sequence_of(value));
+        open_.erase(id);
+      });
+      return true;
     });
   }
   open_segment();
@@ -194,18 +221,41 @@ int64_t UsageJournal::record(UsageRecord record) {
   return sequence_;
 }
 
+// Who asks for what follows on what was read last, goes on where that ended.
 std::vector<UsageRecord> UsageJournal::read_after(int64_t sequence, size_t most) {
-  sync();
-  std::vector<UsageRecord> records;
+  const std::lock_guard one_reader(reading_);
+  const Place end = sync_all();
   const auto paths = segments();
-  for (size_t i = 0; i < paths.size() && records.size() < most; ++i) {
-    if (i + 1 < paths.size() && first_sequence(paths[i + 1]) <= sequence + 1) continue;
-    read_segment(paths[i], [&](char kind, UsageRecord record) {
-      if (kind == 'e' && record.sequence > sequence && records.size() < most)
-        records.push_back(std::move(record));
+  const bool goes_on = read_upto_ == sequence && std::ranges::find(paths, read_place_.path) != paths.end();
+  if (!goes_on) {
+    const auto begins_later = [&](const auto& path) { return first_sequence(path) > sequence + 1; };
+    const auto later = std::ranges::find_if(paths, begins_later);
+    read_place_ = {later == paths.begin() ? paths.front() : *std::prev(later), 0};
+  }
+  std::vector<UsageRecord> records;
+  for (const auto& path : paths) {
+    if (path < read_place_.path || path > end.path || records.size() >= most) continue;
+    if (path != read_place_.path) read_place_ = {path, 0};
+    read_segment(path == end.path ? end.offset : static_cast<int64_t>(std::filesystem::file_size(path)),
+                 sequence, most, records);
+  }
+  read_upto_ = records.empty() ? sequence : records.back().sequence;
+  return records;
+}
+
+// From the place of reading on.
+void UsageJournal::read_segment(int64_t size, int64_t after, size_t most, std::vector<UsageRecord>& records) {
+  for (int64_t used = 1; used > 0 && records.size() < most; read_place_.offset += used) {
+    const std::string block = read_block(read_place_.path, read_place_.offset, size);
+    used = for_each_line(block, [&](char kind, std::string_view line) {
+      if (records.size() >= most) return false;
+      if (kind == 'e')
+        use_line(read_place_.path, line, [&](const json::value& value) {
+          if (sequence_of(value) > after) records.push_back(record_of(value));
+        });
+      return true;
     });
   }
-  return records;
 }
 
 void UsageJournal::forget(int64_t sequence) {
@@ -220,14 +270,19 @@ int64_t UsageJournal::last_sequence() const {
   return sequence_;
 }
 
-void UsageJournal::sync() {
+void UsageJournal::sync() { sync_all(); }
+
+// Returns where the journal ended then.
+UsageJournal::Place UsageJournal::sync_all() {
   std::unique_lock lock(mutex_);
   write_lines();
+  const Place end{path_, size_};
   const int64_t wanted = written_;
-  if (on_disk_ >= wanted) return;
+  if (on_disk_ >= wanted) return end;
   changed_.notify_one();
   synced_.wait(lock, [&] { return on_disk_ >= wanted || stopping_ || !failure_.empty(); });
   if (!failure_.empty()) throw make_error(ErrorCode::data_loss, "{}", failure_);
+  return end;
 }
 
 // The descriptor is duplicated, so that neither a new segment nor a writer waits for the disk.

@@ -99,11 +99,20 @@ class UsageJournal final : public UsageSink {
   void open_segment();
   void write_lines();
   void recover();
+  struct Place {
+    std::filesystem::path path;
+    int64_t offset = 0;
+  };
   std::vector<std::filesystem::path> segments() const;
+  void read_segment(int64_t size, int64_t after, size_t most, std::vector<UsageRecord>& records);
+  Place sync_all();
   void sync_loop();
 
   std::filesystem::path folder_;
   std::string id_;
+  std::mutex reading_;        // of the next two, and taken before the other
+  Place read_place_;          // where reading ended
+  int64_t read_upto_ = -1;    // the record before it
   mutable std::mutex mutex_;  // of all below
   std::condition_variable changed_, synced_;
   FileDescriptor file_;

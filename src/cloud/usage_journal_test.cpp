@@ -105,6 +105,25 @@ TEST_F(UsageJournalTest, ALineIsReadableWhateverAClientSent) {
   EXPECT_EQ(journal.read_after(0, 10).at(0).model, "a\"b\\c????");
 }
 
+TEST_F(UsageJournalTest, ReadingGoesOnWhereItEndedAndBeginsAnewWhereAsked) {
+  { UsageJournal(folder).record(usage(1)); }
+  std::ofstream(segment_files().at(0), std::ios::app) << "e {\"sequence\":damaged\n";
+  UsageJournal journal(folder);
+  for (int i = 2; i <= 50; ++i) journal.record(usage(i));
+  int64_t upto = 0;
+  for (size_t most = 1; upto < 50; most = most % 7 + 1) {
+    const auto records = journal.read_after(upto, most);
+    ASSERT_FALSE(records.empty());
+    EXPECT_LE(records.size(), most);
+    for (const UsageRecord& record : records) EXPECT_EQ(record.sequence, ++upto);
+  }
+  EXPECT_TRUE(journal.read_after(50, 10).empty());
+  journal.record(usage(51));
+  EXPECT_EQ(journal.read_after(50, 10).at(0).sequence, 51);
+  EXPECT_EQ(journal.read_after(7, 10).at(0).sequence, 8);
+  EXPECT_EQ(journal.read_after(0, 100).size(), 51u);
+}
+
 TEST_F(UsageJournalTest, ATornLineIsLeftOut) {
   { UsageJournal(folder).record(usage(1)); }
   std::ofstream(segment_files().at(0), std::ios::app) << "e {\"sequence\":2,\"id\":\"half";
