@@ -36,8 +36,8 @@ struct SupervisorOptions {
   std::vector<ListenAddress> listeners;
   std::filesystem::path lock_file;    // one supervisor each; holds its pid
   int64_t bind_patience_ms = 60'000;  // for children of a killed supervisor to let go of the ports
-  // Starts again at once, but not for ever: runs shorter than a second count as failures.
-  RestartPolicy restarts{.free_restarts = 3, .delay_ms = 500, .delay_max_ms = 10'000, .healthy_ms = 1000};
+  // At once; one that keeps ending within a second waits a little, but is back within one too: nothing works without it.
+  RestartPolicy restarts{.free_restarts = 3, .delay_ms = 250, .delay_max_ms = 500, .healthy_ms = 1000};
   std::function<void(const std::vector<int>& ports)> on_listening;  // of the listeners, in their order
   std::function<void(const std::string& child, pid_t pid)> on_start;
 };
