@@ -91,7 +91,8 @@ Moves next_moves(const Deployment& deployment, const Replicas& replicas,
   int64_t spare = serving - std::max<int64_t>(0, wanted - deployment.rollout.unavailable_max);
   drain(sorted.old, old, spare, load, moves);
   // Scaling in: nothing keeps what is beyond the wanted number, but that the old ones go first.
-  int64_t beyond = serving - wanted;
+  const int64_t going = std::ranges::count_if(moves.drain, [](const Replica* r) { return can_serve(*r); });
+  int64_t beyond = serving - going - wanted;
   drain(sorted.fresh, std::max<int64_t>(0, fresh - wanted), beyond, load, moves);
   return moves;
 }

@@ -56,6 +56,7 @@ TEST(Rollout, MovesOneAtATime) {
       {"surge: its room is waited for", 3, surge, "rrdR", 0, ""},
       {"surge: and the next", 3, surge, "rrR", 1, ""},
       {"surge: the last one", 3, surge, "rRRR", 0, "r"},
+      {"surge: what an old one leaves is not there for a second to leave", 2, surge, "rRRU", 0, "r"},
       {"an old one that cannot serve goes at once", 3, surge, "rrl", 1, "l"},
       {"a new revision that never gets ready changes nothing", 2, surge, "rrL", 0, ""},
 
