@@ -6,6 +6,7 @@
 #include "base/random.h"
 #include "cloud/gateway_headers.h"
 #include "cloud/gateway_request.h"
+#include "net/presented_key.h"
 
 namespace neutrino::cloud {
 namespace {
@@ -52,8 +53,7 @@ void GatewayRequest::find_endpoint(const std::string& name) {
   endpoint_ = state_.endpoints.at(found.endpoint->id);
   if (record_.model.empty()) record_.model = called;
   const EndpointRoute& route = *endpoint_->route;
-  const std::string_view peer = request_.peer;
-  if (!address_allowed(route.limits.addresses, peer.substr(0, peer.rfind(':'))))
+  if (!address_allowed(route.limits.addresses, net::peer_address(request_)))
     throw Error(ErrorCode::permission_denied, "this endpoint may not be called from there")
         .with_reason("address_not_allowed");
 }

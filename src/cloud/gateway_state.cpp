@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/sha256.h"
+#include "net/presented_key.h"
 #include "net/response.h"
 
 namespace neutrino::cloud {
@@ -11,20 +12,6 @@ namespace {
 
 constexpr int64_t kSecondNs = 1'000'000'000;
 constexpr int64_t kLatencyNs = 10 * kSecondNs;
-
-std::string_view key_text(const net::Request& request) {
-  const std::string_view authorization = request.header("authorization");
-  constexpr std::string_view kBearer = "bearer ";
-  const bool bearer = authorization.size() > kBearer.size() &&
-                      std::equal(kBearer.begin(), kBearer.end(), authorization.begin(),
-                                 [](char a, unsigned char b) { return a == std::tolower(b); });
-  return bearer ? authorization.substr(kBearer.size()) : request.header("x-api-key");
-}
-
-std::string_view address_of(const net::Request& request) {
-  const std::string_view peer = request.peer;
-  return peer.substr(0, peer.rfind(':'));
-}
 
 Error bad_key(std::string message) {
   return Error(ErrorCode::unauthenticated, std::move(message)).with_reason("invalid_api_key");
@@ -73,7 +60,7 @@ int64_t MinuteCounter::count(int64_t now_ns) const {
 }
 
 const KeyRoute& authenticate(const RouteIndex& index, net::Request& request) {
-  const std::string_view text = key_text(request);
+  const std::string_view text = net::presented_key(request);
   if (text.empty()) throw bad_key("an API key is needed: Authorization: Bearer KEY");
   request.key_digest = sha256(text);
   return authenticate_again(index, request);
@@ -87,9 +74,9 @@ const KeyRoute& authenticate_again(const RouteIndex& index, const net::Request& 
   if (!key->inference)
     throw Error(ErrorCode::permission_denied, "this API key is not for inference")
         .with_reason("insufficient_scope");
-  if (!address_allowed(key->limits.addresses, address_of(request)))
+  if (!address_allowed(key->limits.addresses, net::peer_address(request)))
     throw make_error(ErrorCode::permission_denied, "this API key may not be used from {}",
-                     address_of(request))
+                     net::peer_address(request))
         .with_reason("address_not_allowed");
   return *key;
 }
@@ -97,7 +84,7 @@ const KeyRoute& authenticate_again(const RouteIndex& index, const net::Request& 
 bool is_valid(const RouteIndex& index, const net::Request& request) {
   const KeyRoute* key = index.key(request.key_digest);
   return key && !key->revoked && key->inference && (key->expires_ms == 0 || unix_ms() < key->expires_ms) &&
-         address_allowed(key->limits.addresses, address_of(request));
+         address_allowed(key->limits.addresses, net::peer_address(request));
 }
 
 void take_request(net::RateLimit& rate, net::Response& response) {

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "net/limits.h"
+#include "net/presented_key.h"
 
 namespace neutrino::net {
 namespace {
@@ -25,16 +26,6 @@ bool is_bearer(std::string_view scheme) {
   constexpr std::string_view kBearer = "bearer";
   return std::equal(scheme.begin(), scheme.end(), kBearer.begin(), kBearer.end(),
                     [](unsigned char a, char b) { return std::tolower(a) == b; });
-}
-
-std::string_view presented_key(const Request& request) {
-  const std::string_view authorization = request.header("authorization");
-  if (authorization.empty()) return request.header("x-api-key");
-  const size_t space = authorization.find(' ');
-  if (space == std::string_view::npos || !is_bearer(authorization.substr(0, space))) return {};
-  std::string_view key = authorization.substr(space + 1);
-  key.remove_prefix(std::min(key.find_first_not_of(' '), key.size()));
-  return key;
 }
 
 bool is_printable(std::string_view text) {
@@ -126,6 +117,21 @@ std::optional<ApiKey> parse_line(std::string_view line, KeyLimits defaults) {
 }
 
 }  // namespace
+
+std::string_view presented_key(const Request& request) {
+  const std::string_view authorization = request.header("authorization");
+  if (authorization.empty()) return request.header("x-api-key");
+  const size_t space = authorization.find(' ');
+  if (space == std::string_view::npos || !is_bearer(authorization.substr(0, space))) return {};
+  std::string_view key = authorization.substr(space + 1);
+  key.remove_prefix(std::min(key.find_first_not_of(' '), key.size()));
+  return key;
+}
+
+std::string_view peer_address(const Request& request) {
+  const std::string_view peer = request.peer;
+  return peer.substr(0, peer.rfind(':'));
+}
 
 std::string_view scope_name(Scope scope) {
   for (const auto& [name, value] : kScopes)

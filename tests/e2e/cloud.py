@@ -1,5 +1,6 @@
 """A cloud of our own for a test: `neutrino up` in a home of its own, its API, and a steady load of streams on its gateway."""
 import asyncio
+import contextlib
 import http.client
 import json
 import os
@@ -137,13 +138,20 @@ class Cloud:
         harness.wait_for(lambda: not keepers_of(folder), 60, "all replicas have ended")
 
     def stop(self, timeout_s=60):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
+        return harness.stop(self.process, timeout_s)
+
+
+@contextlib.contextmanager
+def signed_in(home, *flags):
+    """A cloud for a while; what is left of replicas ends with it."""
+    cloud = Cloud(home, *flags)
+    try:
+        cloud.sign_in()
+        yield cloud
+        cloud.end_replicas()
+        assert cloud.stop() == 0, cloud.log()[-4000:]
+    finally:
+        cloud.stop()
 
 
 def stub_command(*flags):

@@ -58,11 +58,5 @@ def client(server):
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory):
     """A cloud that a module's tests share, signed in as its administrator. What they make, they remove."""
-    shared = clouds.Cloud(tmp_path_factory.mktemp("cloud"))
-    try:
-        shared.sign_in()
+    with clouds.signed_in(tmp_path_factory.mktemp("cloud")) as shared:
         yield shared
-        shared.end_replicas()
-        assert shared.stop() == 0, shared.log()[-4000:]
-    finally:
-        shared.stop()

@@ -122,13 +122,18 @@ class Server:
         return {state: self.metric("neutrino_kv_blocks", metrics, state=state) for state in ("referenced", "cached", "free")}
 
     def stop(self, timeout_s=60):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
+        return stop(self.process, timeout_s)
+
+
+def stop(process, timeout_s=60):
+    """Ends it as a supervisor does, and returns its exit code."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        return process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
 
 
 def user(text):

@@ -25,14 +25,8 @@ def database():
 
 @pytest.fixture(scope="module")
 def on_postgres(tmp_path_factory, database):
-    shared = clouds.Cloud(tmp_path_factory.mktemp("cloud"), "--database", database.url)
-    try:
-        shared.sign_in()
+    with clouds.signed_in(tmp_path_factory.mktemp("cloud"), "--database", database.url) as shared:
         yield shared
-        shared.end_replicas()
-        assert shared.stop() == 0, shared.log()[-4000:]
-    finally:
-        shared.stop()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -4,6 +4,7 @@
 #include "cloud/api_key.h"
 #include "cloud/limits.h"
 #include "net/error_body.h"
+#include "net/presented_key.h"
 
 namespace neutrino::cloud {
 namespace {
@@ -25,7 +26,7 @@ void note_call(store::Transaction& transaction, const Tables& tables, const ApiC
                .workspace = call.caller.workspace,
                .at_ms = call.now_ms,
                .actor = call.caller.actor,
-               .address = std::string(address_of(call.http)),
+               .address = std::string(net::peer_address(call.http)),
                .method = std::string(net::method_name(call.http.method)),
                .path = net::bounded_text(call.http.path, kTextBytes),
                .status = end.status,
@@ -37,7 +38,7 @@ void note_call(store::Transaction& transaction, const Tables& tables, const ApiC
 }
 
 Caller holder_of(store::Transaction& transaction, const Tables& tables, const net::Request& request) {
-  const std::string digest = key_digest(presented_token(request));
+  const std::string digest = key_digest(net::presented_key(request));
   const auto found = tables.keys.list(transaction, {.filters = {{.field = "digest", .value = digest}}});
   if (found.rows.empty()) return {};
   const KeyRow& key = found.rows.front();

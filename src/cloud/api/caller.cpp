@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cloud/api_key.h"
+#include "net/presented_key.h"
 
 namespace neutrino::cloud {
 namespace {
@@ -118,20 +119,6 @@ std::vector<Member> members_of(store::Transaction& transaction, const Tables& ta
       .rows;
 }
 
-std::string_view address_of(const net::Request& request) {
-  const std::string_view peer = request.peer;
-  return peer.substr(0, peer.rfind(':'));
-}
-
-std::string_view presented_token(const net::Request& request) {
-  const std::string_view authorization = request.header("authorization");
-  constexpr std::string_view kBearer = "bearer ";
-  const bool bearer = authorization.size() > kBearer.size() &&
-                      std::equal(kBearer.begin(), kBearer.end(), authorization.begin(),
-                                 [](char a, unsigned char b) { return a == std::tolower(b); });
-  return bearer ? authorization.substr(kBearer.size()) : request.header("x-api-key");
-}
-
 bool allows(const Caller& caller, Needs needs) {
   if (needs == Needs::nothing) return true;
   if (caller.workspace.empty()) return false;
@@ -142,7 +129,7 @@ bool allows(const Caller& caller, Needs needs) {
 
 Caller find_caller(const net::Request& request, store::Transaction& transaction, const Tables& tables,
                    int64_t now_ms, std::string_view peer_address) {
-  const std::string_view token = presented_token(request);
+  const std::string_view token = net::presented_key(request);
   if (token.empty())
     throw refused("an API key or a session token is needed: Authorization: Bearer KEY", "missing_key");
   switch (key_kind(token).value_or(KeyKind::one_time)) {

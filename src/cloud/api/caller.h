@@ -23,12 +23,6 @@ Caller find_caller(const net::Request& request, store::Transaction& transaction,
 
 bool allows(const Caller& caller, Needs needs);
 
-// "10.0.0.1" of "10.0.0.1:4711".
-std::string_view address_of(const net::Request& request);
-
-// The token that a request carries; empty: none.
-std::string_view presented_token(const net::Request& request);
-
 // Members with this email, in all workspaces, the oldest first.
 std::vector<Member> members_of(store::Transaction& transaction, const Tables& tables, std::string_view email);
 

@@ -4,6 +4,7 @@
 #include "cloud/api/caller.h"
 #include "cloud/api/struct_schema.h"
 #include "cloud/api_key.h"
+#include "net/presented_key.h"
 
 namespace neutrino::cloud {
 namespace {
@@ -37,11 +38,11 @@ ApiAnswer use_key(const Tables& tables, ApiCall& call, Transaction& tx) {
 }
 
 ApiAnswer sign_out(const Tables& tables, ApiCall& call, Transaction& tx) {
-  call.caller = find_caller(call.http, tx, tables, call.now_ms, address_of(call.http));
+  call.caller = find_caller(call.http, tx, tables, call.now_ms, net::peer_address(call.http));
   if (!call.caller.key.empty())
     throw Error(ErrorCode::failed_precondition, "an API key has no session to end: revoke it instead")
         .with_reason("no_session");
-  tables.sessions.erase(tx, tables.sessions.get(tx, key_digest(presented_token(call.http))));
+  tables.sessions.erase(tx, tables.sessions.get(tx, key_digest(net::presented_key(call.http))));
   return {.status = 204};
 }
 
@@ -65,7 +66,7 @@ json::array memberships(const Tables& tables, Transaction& tx, const std::string
 }
 
 ApiAnswer who_am_i(const Tables& tables, ApiCall& call, Transaction& tx) {
-  const Caller caller = find_caller(call.http, tx, tables, call.now_ms, address_of(call.http));
+  const Caller caller = find_caller(call.http, tx, tables, call.now_ms, net::peer_address(call.http));
   const auto member = tables.members.find(tx, caller.member);
   const json::value workspace = workspace_json(tables, tx, caller.workspace);
   return {.body = json::object{

@@ -13,6 +13,7 @@
 #include "cloud/limits.h"
 #include "cloud/secret_box.h"
 #include "net/error_body.h"
+#include "net/presented_key.h"
 #include "store/idempotency.h"
 
 // g++ 12 at -O1 takes a coroutine frame's own operator delete for a stranger's.
@@ -171,7 +172,7 @@ void Frame::check_caller(const ApiRoute& route, ApiCall& call) const {
   if (route.needs == Needs::nothing) return;
   call.caller = services_.database.read([&](Transaction& transaction) {
     return find_caller_(call.http, transaction, services_.tables, services_.clock.unix_ms(),
-                        address_of(call.http));
+                        net::peer_address(call.http));
   });
   if (allows(call.caller, route.needs)) return;
   throw make_error(ErrorCode::permission_denied, "this needs {}, which {} has not", role_wanted(route.needs),
@@ -233,7 +234,7 @@ void Frame::note_refusal(const ApiCall& call, const Error& error) const {
 
 // Before the body is read: who brings no key gets nothing read. Whether it is a good one is asked on a worker.
 void require_token(Request& request, Response&) {
-  if (presented_token(request).empty())
+  if (net::presented_key(request).empty())
     throw Error(ErrorCode::unauthenticated, "an API key is required: Authorization: Bearer KEY")
         .with_reason("missing_key");
 }

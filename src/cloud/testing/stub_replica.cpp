@@ -158,7 +158,7 @@ std::vector<net::Route> StubReplica::Impl::routes() {
 // False: the client left or the server stops.
 asio::awaitable<bool> StubReplica::Impl::sleep(SteadyClock::time_point until, Response& response) {
   while (response.interruption() == Interruption::none) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(until - SteadyClock::now());
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - SteadyClock::now());
     if (left.count() <= 0) co_return true;
     co_await response.signal().wait(left);
   }
