@@ -150,7 +150,11 @@ TEST_F(MeteringTest, UsageIsWhatTheReplicasLogsSayAcrossKills) {
   std::vector<std::thread> clients;
   for (uint64_t i = 0; i < 8; ++i) clients.emplace_back([this, i] { be_a_client(i); });
   for (int i = 0; i < kills; ++i) {
-    std::this_thread::sleep_for(milliseconds(250));
+    // Work is under way, at a moment of it that is another each time.
+    const int64_t before = answered;
+    for (int waited_ms = 0; answered < before + 6 && waited_ms < 60'000; ++waited_ms)
+      std::this_thread::sleep_for(milliseconds(1));
+    std::this_thread::sleep_for(milliseconds(37 * i % 50));
     kill_gateway();
     start_gateway();
   }
