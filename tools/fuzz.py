@@ -27,6 +27,7 @@ PACKED = ROOT / "tests" / "fuzz"
 INPUT_BYTES = {"gguf": 65536, "safetensors": 8192, "tokenizer_json": 16384, "http_header": 2048, "sse": 2048,
                "tool_parser": 512, "adapter": 8192, "grammar": 2048}
 INPUT_BYTES_DEFAULT = 4096
+SEEDS = {"gguf": ["tests/golden/tiny/llama-q4_1.gguf"]}  # whole files that are too large for a packed corpus
 CAMPAIGN_RUNS = {"http_header": 3_000_000, "safetensors": 2_500_000, "http_body": 1_000_000, "sse": 750_000}
 CAMPAIGN_RUNS_DEFAULT = 500_000
 HANG_SECONDS = 120  # of the clock, in which a machine may do other work; a target itself counts the processor's
@@ -78,6 +79,8 @@ def fill_corpus(name):
     packed = PACKED / f"{name}.corpus"
     for data in unpack(packed.read_bytes()) if packed.exists() else ():
         write_input(name, data)
+    for path in SEEDS.get(name, ()):
+        write_input(name, (ROOT / path).read_bytes())
 
 
 def figures(report):
