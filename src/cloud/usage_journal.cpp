@@ -149,20 +149,23 @@ std::vector<std::filesystem::path> UsageJournal::segments() const {
 
 void UsageJournal::recover() {
   const auto paths = segments();
-  if (!paths.empty()) sync_file(paths.back());  // the last gateway may have been killed before it did
+  if (!paths.empty()) sync_file(paths.back());         // the last gateway may have been killed before it did
+  std::unordered_map<std::string, std::string> lines;  // of what was begun, by id
   for (const auto& path : paths) {
     sequence_ = std::max(sequence_, first_sequence(path) - 1);
     const std::string text = read_file(path, static_cast<size_t>(2 * limits::kUsageSegmentBytes));
     for_each_line(text, [&](char kind, std::string_view line) {
       use_line(path, line, [&](const json::value& value) {
         const std::string id(value.get_object().at("id").as_string());
-        if (kind == 'b') return void(open_.insert_or_assign(id, record_of(value)));
+        if (kind == 'b') return void(lines.insert_or_assign(id, line));
         sequence_ = std::max(sequence_, sequence_of(value));
-        open_.erase(id);
+        lines.erase(id);
       });
       return true;
     });
   }
+  for (const auto& [id, line] : lines)
+    use_line(path_, line, [&](const json::value& value) { open_.emplace(id, record_of(value)); });
   open_segment();
   const std::unordered_map<std::string, UsageRecord> lost = std::exchange(open_, {});
   for (auto [id, begun] : lost) {
