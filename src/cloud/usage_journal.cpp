@@ -165,7 +165,7 @@ void UsageJournal::recover() {
     });
   }
   for (const auto& [id, line] : lines)
-    use_line(path_, line, [&](const json::value& value) { open_.emplace(id, record_of(value)); });
+    use_line(folder_, line, [&](const json::value& value) { open_.emplace(id, record_of(value)); });
   open_segment();
   const std::unordered_map<std::string, UsageRecord> lost = std::exchange(open_, {});
   for (auto [id, begun] : lost) {
