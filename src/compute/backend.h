@@ -216,7 +216,7 @@ class Backend {
   virtual int64_t adapter_scratch_bytes(int64_t rows, int64_t rank) const = 0;
   virtual std::unique_ptr<KvCache> make_kv_cache(const KvCacheShape& shape) = 0;
   // Scratch for the results of a step that are alive at once (Model::scratch_bytes). A Tensor takes 4 bytes an element, an
-  // Activation at most 5 bytes an element and 256 a row; each is aligned to 64 bytes.
+  // Activation at most 7 bytes an element and 512 a row; each is aligned to 64 bytes.
   virtual void reserve(int64_t scratch_bytes) = 0;
 
   // ---- in a step
@@ -227,6 +227,10 @@ class Backend {
   virtual Tensor embed(const Matrix& table,
                        std::span<const int32_t> tokens) = 0;  // (tokens, columns), dequantised rows
   virtual Tensor select_rows(const Tensor& x, std::span<const int32_t> rows) = 0;
+  // From here on the step goes on with the rows alone whose logits are wanted: moves them to the front of these tensors, which
+  // forget the others. Returns the batch that they are, in the step's scratch: of each sequence the runs of rows at
+  // consecutive positions.
+  virtual Batch narrow(const Batch& batch, std::span<Tensor* const> tensors) = 0;
   // x / sqrt(mean(x^2) + eps) * weight, ready for products.
   virtual Activation rms_norm(const Tensor& x, std::span<const float> weight, float eps) = 0;
   virtual Activation layer_norm(

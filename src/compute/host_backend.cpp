@@ -14,8 +14,12 @@ namespace neutrino::compute {
 void HostBackend::begin_step(const Batch& batch) {
   scratch_.release(0);
   set_float_mode();
+  set_adapter_rows(batch.sequences);
+}
+
+void HostBackend::set_adapter_rows(std::span<const SequenceRows> sequences) {
   adapter_rows_.clear();
-  for (const SequenceRows& sequence : batch.sequences) {
+  for (const SequenceRows& sequence : sequences) {
     if (sequence.adapter == nullptr) continue;
     const auto* adapter = static_cast<const HostAdapter*>(sequence.adapter);
     check(adapter->is_for(products_), "an adapter runs on the backend that loaded it");
@@ -67,6 +71,36 @@ Tensor HostBackend::select_rows(const Tensor& x, std::span<const int32_t> rows) 
     std::copy_n(x.row(rows[r]), out.columns, out.row(r));
   }
   return out;
+}
+
+Batch HostBackend::narrow(const Batch& batch, std::span<Tensor* const> tensors) {
+  const std::span<const int32_t> wanted = batch.output_rows;
+  if (std::ssize(wanted) == tensors[0]->rows) return batch;
+  const auto bytes = static_cast<int64_t>(wanted.size() * sizeof(SequenceRows));
+  auto* const runs = reinterpret_cast<SequenceRows*>(scratch_.take(bytes));
+  size_t count = 0, sequence = 0;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    check(i == 0 || wanted[i] > wanted[i - 1], "narrow: the rows that are wanted ascend");
+    const auto end = [&] { return batch.sequences[sequence].first_row + batch.sequences[sequence].rows; };
+    while (sequence < batch.sequences.size() && wanted[i] >= end()) ++sequence;
+    check(sequence < batch.sequences.size(), "narrow: a row that does not exist");
+    const SequenceRows& of = batch.sequences[sequence];
+    if (i > 0 && wanted[i] == wanted[i - 1] + 1 && wanted[i] > of.first_row) {
+      ++runs[count - 1].rows;
+      continue;
+    }
+    SequenceRows& run = runs[count++] = of;
+    run.first_row = static_cast<int64_t>(i), run.rows = 1;
+    run.first_position += wanted[i] - of.first_row;
+  }
+  for (Tensor* const x : tensors) {
+    for (size_t i = 0; i < wanted.size(); ++i)
+      if (wanted[i] != static_cast<int64_t>(i))
+        std::copy_n(x->row(wanted[i]), x->columns, x->row(static_cast<int64_t>(i)));
+    x->rows = std::ssize(wanted);
+  }
+  set_adapter_rows({runs, count});
+  return {.sequences = {runs, count}};
 }
 
 // ---- norms and activations

@@ -33,6 +33,7 @@ class HostBackend : public Backend {
   void scratch_release(int64_t mark) override { scratch_.release(mark); }
 
   Tensor select_rows(const Tensor& x, std::span<const int32_t> rows) override;
+  Batch narrow(const Batch& batch, std::span<Tensor* const> tensors) override;
   Activation rms_norm(const Tensor& x, std::span<const float> weight, float eps) override;
   Activation layer_norm(const Tensor& x, std::span<const float> weight, std::span<const float> bias,
                         float eps) override;
@@ -79,6 +80,7 @@ class HostBackend : public Backend {
     return matrix;
   }
   std::span<const AdapterRows> adapter_rows() const { return adapter_rows_; }  // of this step
+  void set_adapter_rows(std::span<const SequenceRows> sequences);
 
   // Room for rows in the form that the products read, and one row's way there.
   virtual Activation make_activation(int64_t rows, int64_t columns) = 0;

@@ -69,6 +69,7 @@ class Sizing final : public SizingBackend {
   void scratch_release(int64_t) override { computes_nothing(); }
   Tensor embed(const Matrix&, std::span<const int32_t>) override { computes_nothing(); }
   Tensor select_rows(const Tensor&, std::span<const int32_t>) override { computes_nothing(); }
+  Batch narrow(const Batch&, std::span<Tensor* const>) override { computes_nothing(); }
   Activation rms_norm(const Tensor&, std::span<const float>, float) override { computes_nothing(); }
   Activation layer_norm(const Tensor&, std::span<const float>, std::span<const float>, float) override {
     computes_nothing();

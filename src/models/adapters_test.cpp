@@ -69,8 +69,9 @@ class Served {
   std::vector<float> run(const compute::Adapter* adapter, std::vector<int64_t> chunks = {}) const {
     return run_tokens(*model_, *backend_, golden_.tokens, {.chunks = std::move(chunks), .adapter = adapter});
   }
-  // All sequences in one batch, the case's tokens each: the logits of all rows of each.
-  std::vector<std::vector<float>> run_together(const std::vector<const compute::Adapter*>& adapters) const;
+  // All sequences in one batch, the case's tokens each: the logits of every `step`th row of each.
+  std::vector<std::vector<float>> run_together(const std::vector<const compute::Adapter*>& adapters,
+                                               int64_t step = 1) const;
 
   // The largest difference from PEFT's logits.
   double difference(const std::string& name, const std::vector<float>& logits) const {
@@ -100,21 +101,22 @@ class Served {
   std::unique_ptr<Model> model_;
 };
 
-std::vector<std::vector<float>> Served::run_together(
-    const std::vector<const compute::Adapter*>& adapters) const {
+std::vector<std::vector<float>> Served::run_together(const std::vector<const compute::Adapter*>& adapters,
+                                                     int64_t step) const {
   const auto length = std::ssize(golden_.tokens), count = std::ssize(adapters), rows = length * count;
   const int64_t blocks = ceil_div(length, compute::kBlockPositions);
   const auto cache = backend_->make_kv_cache(model_->kv_cache_shape(blocks * count));
   backend_->reserve(model_->scratch_bytes(rows, rows) +
                     backend_->adapter_scratch_bytes(rows, kLimits.rank_max));
-  std::vector<int32_t> tokens, positions, outputs(static_cast<size_t>(rows)),
-      table(static_cast<size_t>(blocks * count));
-  std::iota(outputs.begin(), outputs.end(), 0);
+  std::vector<int32_t> tokens, positions, outputs, table(static_cast<size_t>(blocks * count));
   std::iota(table.begin(), table.end(), 0);
   std::vector<compute::SequenceRows> sequences;
   for (int64_t i = 0; i < count; ++i) {
     tokens.insert(tokens.end(), golden_.tokens.begin(), golden_.tokens.end());
-    for (int64_t p = 0; p < length; ++p) positions.push_back(static_cast<int32_t>(p));
+    for (int64_t p = 0; p < length; ++p) {
+      positions.push_back(static_cast<int32_t>(p));
+      if ((p + 1) % step == 0) outputs.push_back(static_cast<int32_t>(i * length + p));
+    }
     sequences.push_back({.first_row = i * length,
                          .rows = length,
                          .block_table = std::span(table).subspan(static_cast<size_t>(i * blocks),
@@ -123,9 +125,10 @@ std::vector<std::vector<float>> Served::run_together(
   }
   const compute::Tensor out = model_->forward(*backend_, {tokens, positions, sequences, outputs}, *cache);
   std::vector<std::vector<float>> results(adapters.size());
-  for (int64_t r = 0; r < out.rows; ++r)
-    results[static_cast<size_t>(r / length)].insert(results[static_cast<size_t>(r / length)].end(),
-                                                    out.row(r), out.row(r) + out.columns);
+  for (int64_t r = 0; r < out.rows; ++r) {
+    auto& result = results[static_cast<size_t>(outputs[static_cast<size_t>(r)] / length)];
+    result.insert(result.end(), out.row(r), out.row(r) + out.columns);
+  }
   return results;
 }
 
@@ -182,6 +185,14 @@ TEST(ServedAdapters, EightInOneBatch) {
       }
     }
     EXPECT_EQ(results[4], single.run(nullptr)) << "the base among adapters";
+    const auto some =
+        served.run_together(batch, 5);  // behind the last layer's attention only those rows go on
+    const int64_t columns = served.golden().columns;
+    for (size_t i = 0; i < some.size(); ++i) {
+      ASSERT_EQ(std::ssize(some[i]), std::ssize(served.golden().tokens) / 5 * columns);
+      for (int64_t k = 0; k < std::ssize(some[i]); ++k)
+        ASSERT_EQ(some[i][k], results[i][(k / columns * 5 + 4) * columns + k % columns]) << i << ' ' << k;
+    }
   }
 }
 

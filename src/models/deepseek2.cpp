@@ -258,7 +258,10 @@ void DeepSeek2::add_attention(Backend& backend, const Layer& layer, int64_t inde
   const float eps = static_cast<float>(config_.rms_norm_eps);
   Tensor qkv = latent_qkv(backend, layer, backend.rms_norm(x, layer.attention_norm, eps));
   backend.rope_and_store(qkv, rope_->table(), attention_, batch, cache, index);
-  const Tensor latent = backend.attention_values(qkv, attention_, batch, cache, index);
+  Tensor* const tensors[] = {&qkv, &x};
+  const bool last = index + 1 == config_.num_hidden_layers;
+  const Tensor latent =
+      backend.attention_values(qkv, attention_, last ? backend.narrow(batch, tensors) : batch, cache, index);
   const int64_t heads = config_.num_attention_heads, value = dims_.v_head_dim;
   const Tensor values = backend.zeros(x.rows, heads * value);
   for (int64_t head = 0; head < heads; ++head) {

@@ -139,14 +139,15 @@ Layer Gemma::load_layer(const weights::WeightFile& file, Backend& backend, int64
 
 Tensor Gemma::forward(Backend& backend, const Batch& batch, KvCache& cache) const {
   backend.begin_step(batch);
-  const Tensor x = backend.embed(*embeddings_.input, batch.tokens);  // (rows, hidden_size)
+  Tensor x = backend.embed(*embeddings_.input, batch.tokens);  // (rows, hidden_size)
   backend.scale(x, std::sqrt(static_cast<float>(config_.hidden_size)));
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
     const Layer& layer = layers_[i];
     const compute::ScratchScope scope(backend);
     const auto normed = backend.rms_norm(x, layer.attention_norm, eps_);
-    const Tensor attended =
-        linear(backend, attend(backend, layer.attention, normed, batch, cache, i), layer.attention.output);
+    Tensor* const last = i + 1 == config_.num_hidden_layers ? &x : nullptr;
+    const auto heads = attend(backend, layer.attention, normed, batch, cache, i, last);
+    const Tensor attended = linear(backend, heads, layer.attention.output);
     backend.rms_normalize(attended, layer.attention_post_norm, eps_);
     backend.add(x, attended);
     const Tensor mlp =

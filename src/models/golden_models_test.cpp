@@ -107,6 +107,23 @@ TEST_P(GoldenModel, ChunksDoNotChangeBits) {
   }
 }
 
+// Behind the last layer's keys and values only the rows go on whose outputs are wanted, if there are any.
+TEST_P(GoldenModel, RowsThatNobodyReadsDoNotChangeTheOthers) {
+  for (const Arithmetic arithmetic : {Arithmetic::integer, Arithmetic::float32}) {
+    const Loaded loaded(folder_.path(), arithmetic, golden_.context);
+    const auto whole = loaded.run(golden_.tokens);
+    const auto count = static_cast<int64_t>(golden_.tokens.size());
+    const auto columns = static_cast<int64_t>(whole.size()) / count;
+    const std::vector<int64_t> wanted = {9, 10, 13, count - 1};
+    std::vector<float> expected;
+    for (const int64_t row : wanted)
+      expected.insert(expected.end(), whole.begin() + row * columns, whole.begin() + (row + 1) * columns);
+    EXPECT_EQ(loaded.run(golden_.tokens, {.wanted = wanted}), expected);
+    if (loaded.model->config().bidirectional) continue;
+    EXPECT_EQ(loaded.run(golden_.tokens, {.chunks = {9, count - 11, 1, 1}, .wanted = wanted}), expected);
+  }
+}
+
 // The negative control of the comparison, and proof that no tensor is forgotten.
 TEST_P(GoldenModel, EveryCorruptTensorShows) {
   for (const GoldenTensor& tensor : golden_.tensors) {

@@ -80,13 +80,14 @@ Granite::Granite(const weights::WeightFile& file, Backend& backend, int64_t cont
 
 Tensor Granite::forward(Backend& backend, const Batch& batch, KvCache& cache) const {
   backend.begin_step(batch);
-  const Tensor x = backend.embed(*embeddings_.input, batch.tokens);  // (rows, hidden_size)
+  Tensor x = backend.embed(*embeddings_.input, batch.tokens);  // (rows, hidden_size)
   backend.scale(x, embedding_multiplier_);
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
     const Layer& layer = layers_[i];
     const compute::ScratchScope scope(backend);
     const auto normed = backend.rms_norm(x, layer.attention_norm, eps_);
-    const auto heads = attend(backend, layer.attention, normed, batch, cache, i);
+    Tensor* const last = i + 1 == config_.num_hidden_layers ? &x : nullptr;
+    const auto heads = attend(backend, layer.attention, normed, batch, cache, i, last);
     add_scaled(backend, x, linear(backend, heads, layer.attention.output));
     const auto hidden = gated(backend, layer.mlp, backend.rms_norm(x, layer.mlp_norm, eps_));
     add_scaled(backend, x, linear(backend, hidden, layer.mlp.down));

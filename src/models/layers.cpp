@@ -138,7 +138,7 @@ Attention load_attention(const weights::WeightFile& file, Backend& backend, int6
 }
 
 Activation attend(Backend& backend, const Attention& attention, const Activation& x,
-                  const compute::Batch& batch, compute::KvCache& cache, int64_t cache_layer) {
+                  const compute::Batch& batch, compute::KvCache& cache, int64_t cache_layer, Tensor* last) {
   const AttentionShape& shape = attention.shape;
   Tensor qkv = linear(backend, x, attention.qkv);
   if (!attention.q_norm.empty()) {
@@ -149,7 +149,9 @@ Activation attend(Backend& backend, const Attention& attention, const Activation
   }
   const compute::RopeTable table = attention.rope ? attention.rope->table() : compute::RopeTable{};
   backend.rope_and_store(qkv, table, shape, batch, cache, cache_layer);
-  return backend.attention(qkv, shape, batch, cache, cache_layer);
+  if (last == nullptr || !shape.causal) return backend.attention(qkv, shape, batch, cache, cache_layer);
+  Tensor* const tensors[] = {&qkv, last};
+  return backend.attention(qkv, shape, backend.narrow(batch, tensors), cache, cache_layer);
 }
 
 // ---- gated MLP
@@ -208,16 +210,19 @@ Embeddings load_embeddings(const weights::WeightFile& file, Backend& backend, co
   return embeddings;
 }
 
+Tensor wanted_rows(Backend& backend, const Tensor& x, const compute::Batch& batch) {
+  return x.rows == std::ssize(batch.output_rows) ? x : backend.select_rows(x, batch.output_rows);
+}
+
 Tensor logits(Backend& backend, const Embeddings& embeddings, const Tensor& x, const compute::Batch& batch,
               float eps) {
-  const Activation last =
-      backend.rms_norm(backend.select_rows(x, batch.output_rows), embeddings.final_norm, eps);
+  const Activation last = backend.rms_norm(wanted_rows(backend, x, batch), embeddings.final_norm, eps);
   return backend.matmul(last, embeddings.output ? *embeddings.output : *embeddings.input);
 }
 
 Tensor final_states(Backend& backend, const Embeddings& embeddings, const Tensor& x,
                     const compute::Batch& batch, float eps) {
-  const Tensor states = backend.select_rows(x, batch.output_rows);
+  const Tensor states = wanted_rows(backend, x, batch);
   backend.rms_normalize(states, embeddings.final_norm, eps);
   return states;
 }

@@ -71,9 +71,11 @@ Attention load_attention(const weights::WeightFile& file, compute::Backend& back
                          float norm_eps, const AttentionOptions& options = {});
 
 // The heads' values for rows x, whose keys and values go to the cache; what the output projection is multiplied with.
+// `last` is the running sum, in the last layer that mixes rows: all rows' keys and values are stored, but from there on only
+// those whose logits are wanted go on, in the sum, too. A part of a prompt that is not its end has none.
 compute::Activation attend(compute::Backend& backend, const Attention& attention,
                            const compute::Activation& x, const compute::Batch& batch, compute::KvCache& cache,
-                           int64_t cache_layer);
+                           int64_t cache_layer, compute::Tensor* last = nullptr);
 
 // ---- down(f(gate x) * (up x))
 struct GatedMlp {
@@ -99,7 +101,10 @@ struct Embeddings {
 
 Embeddings load_embeddings(const weights::WeightFile& file, compute::Backend& backend,
                            const ModelConfig& config);
-// The head's product with RMSNorm of the rows whose logits are wanted. The batch has output rows.
+// The rows of the running sum whose logits are wanted. The batch has some.
+compute::Tensor wanted_rows(compute::Backend& backend, const compute::Tensor& x, const compute::Batch& batch);
+
+// The head's product with RMSNorm of those rows.
 compute::Tensor logits(compute::Backend& backend, const Embeddings& embeddings, const compute::Tensor& x,
                        const compute::Batch& batch, float eps);
 

@@ -112,7 +112,9 @@ Tensor LlamaMoe::forward(Backend& backend, const Batch& batch, KvCache& cache) c
     const Layer& layer = layers_[i];
     const compute::ScratchScope scope(backend);
     const auto normed = backend.rms_norm(x, layer.attention_norm, eps_);
-    linear_add(backend, x, attend(backend, layer.attention, normed, batch, cache, i), layer.attention.output);
+    Tensor* const last = i + 1 == config_.num_hidden_layers ? &x : nullptr;
+    linear_add(backend, x, attend(backend, layer.attention, normed, batch, cache, i, last),
+               layer.attention.output);
     add_feed_forward(backend, layer.feed_forward, x, eps_);
   }
   if (batch.output_rows.empty()) return {};

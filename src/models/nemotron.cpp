@@ -88,13 +88,15 @@ Tensor Nemotron::forward(Backend& backend, const Batch& batch, KvCache& cache) c
     const Layer& layer = layers_[i];
     const compute::ScratchScope scope(backend);
     const Activation input = normed(backend, x, layer.attention_norm);
-    linear_add(backend, x, attend(backend, layer.attention, input, batch, cache, i), layer.attention.output);
+    Tensor* const last = i + 1 == config_.num_hidden_layers ? &x : nullptr;
+    linear_add(backend, x, attend(backend, layer.attention, input, batch, cache, i, last),
+               layer.attention.output);
     const Tensor up = linear(backend, normed(backend, x, layer.mlp_norm), layer.up);
     backend.apply(up, compute::Function::relu_squared);
     linear_add(backend, x, backend.activation(up), layer.down);
   }
   if (batch.output_rows.empty()) return {};
-  const Activation last = normed(backend, backend.select_rows(x, batch.output_rows), final_norm_);
+  const Activation last = normed(backend, wanted_rows(backend, x, batch), final_norm_);
   return backend.matmul(last, head_ ? *head_ : *embedding_);
 }
 

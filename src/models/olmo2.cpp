@@ -71,11 +71,12 @@ Olmo2::Olmo2(const weights::WeightFile& file, Backend& backend, int64_t context)
 
 Tensor Olmo2::forward(Backend& backend, const Batch& batch, KvCache& cache) const {
   backend.begin_step(batch);
-  const Tensor x = backend.embed(*embeddings_.input, batch.tokens);  // (rows, hidden_size)
+  Tensor x = backend.embed(*embeddings_.input, batch.tokens);  // (rows, hidden_size)
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
     const Layer& layer = layers_[i];
     const compute::ScratchScope scope(backend);
-    const auto heads = attend(backend, layer.attention, backend.activation(x), batch, cache, i);
+    Tensor* const last = i + 1 == config_.num_hidden_layers ? &x : nullptr;
+    const auto heads = attend(backend, layer.attention, backend.activation(x), batch, cache, i, last);
     const Tensor attended = linear(backend, heads, layer.attention.output);
     backend.rms_normalize(attended, layer.attention_post_norm, eps_);
     backend.add(x, attended);

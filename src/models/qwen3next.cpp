@@ -172,11 +172,14 @@ void Qwen3Next::add_attention(Backend& backend, const Layer& layer, Tensor& x, c
   const Tensor all = backend.matmul(backend.rms_norm(x, layer.mixer_norm, eps_), *attention.input);
   const int64_t q = heads_columns(), k = config_.num_key_value_heads * config_.head_dim;
   Tensor qkv = columns(all, 0, q + 2 * k);
-  const Tensor gate = columns(all, q + 2 * k, q);
+  Tensor gate = columns(all, q + 2 * k, q);
   backend.rms_normalize(columns(qkv, 0, q), attention.q_norm, eps_);
   backend.rms_normalize(columns(qkv, q, k), attention.k_norm, eps_);
   backend.rope_and_store(qkv, rope_->table(), attention_, batch, cache, layer.cache_layer);
-  const Tensor values = backend.attention_values(qkv, attention_, batch, cache, layer.cache_layer);
+  Tensor* const tensors[] = {&qkv, &gate, &x};
+  const bool last = &layer == &layers_.back();
+  const Tensor values = backend.attention_values(
+      qkv, attention_, last ? backend.narrow(batch, tensors) : batch, cache, layer.cache_layer);
   backend.apply(gate, compute::Function::sigmoid);
   backend.multiply(values, gate);
   backend.matmul_add(x, backend.activation(values), *attention.output);

@@ -84,6 +84,10 @@ class CpuBackend final : public HostBackend {
     flush();
     return HostBackend::select_rows(x, rows);
   }
+  Batch narrow(const Batch& batch, std::span<Tensor* const> tensors) override {
+    if (std::ssize(batch.output_rows) < tensors[0]->rows) flush();
+    return HostBackend::narrow(batch, tensors);
+  }
   Tensor zeros(int64_t rows, int64_t columns) override {
     flush();
     return HostBackend::zeros(rows, columns);
@@ -213,15 +217,12 @@ std::unique_ptr<KvCache> CpuBackend::make_kv_cache(const KvCacheShape& shape) {
 
 Activation CpuBackend::make_activation(int64_t rows, int64_t columns) {
   const int64_t blocks = ceil_div(columns, kColumnBlock);
-  const int64_t block_bytes = arithmetic_ == Arithmetic::float32
-                                  ? kColumnBlock * static_cast<int64_t>(sizeof(float))
-                                  : static_cast<int64_t>(sizeof(XBlock) + kColumnBlock * sizeof(int16_t));
-  const int64_t header =
-      arithmetic_ == Arithmetic::float32 ? 0 : static_cast<int64_t>(sizeof(ActivationHeader));
-  int64_t bytes = ceil_div(header + blocks * block_bytes, 64) * 64;
-  // An odd number of cache lines: the rows of a tile lie in different sets of the cache.
-  if (arithmetic_ == Arithmetic::integer && kernels_.planes)
-    bytes = (planes_offset(blocks) + ceil_div(blocks, 2) * kPlanePairBytes) | 64;
+  int64_t bytes = blocks * kColumnBlock * static_cast<int64_t>(sizeof(float));
+  if (arithmetic_ == Arithmetic::integer) {
+    bytes = planes_offset(blocks);
+    // An odd number of cache lines: the rows of a tile lie in different sets of the cache.
+    if (kernels_.planes) bytes = (bytes + ceil_div(blocks, 2) * kPlanePairBytes) | 64;
+  }
   return {.data = scratch_.take(rows * bytes), .rows = rows, .columns = columns, .row_bytes = bytes};
 }
 
@@ -358,6 +359,7 @@ void CpuBackend::matmul_add(Tensor& sum, const Activation& x, const Matrix& w) {
 
 void CpuBackend::multiply_panels(const Activation& x, const PanelMatrix& w, const Tensor& out, bool add) {
   check(x.columns == w.columns(), "a product needs as many activations as the matrix has columns");
+  if (x.rows == 0) return;
   int64_t panels = 0;
   for (const Section& section : w.sections()) panels += section.panels;
   const int64_t mark = scratch_.mark();
@@ -447,6 +449,7 @@ Activation CpuBackend::gated_matmul(const Activation& x, const Matrix& gate_up, 
   check(x.columns == w.columns(), "a product needs as many activations as the matrix has columns");
   const int64_t columns = w.rows() / 2;
   const Activation out = make_activation(x.rows, columns);
+  if (x.rows == 0) return out;
   const bool direct = arithmetic_ == Arithmetic::float32;
   const Tensor gated = direct ? float_rows(out) : scratch_.tensor(x.rows, columns);
   const int64_t mark = scratch_.mark();
@@ -479,8 +482,8 @@ void CpuBackend::gate_panels(const Activation& x, const PanelMatrix& w, Updates 
       add_gate_updates(kernels_, updates, static_cast<size_t>(part), panel, panels, row, rows, task.out,
                        stride);
     }
-    kernels_.gate(function, tiles, ups, rows * stride, tiles);
-    for (int64_t r = 0; r < rows; ++r) std::copy_n(tiles + r * stride, width, gated.row(row + r) + column);
+    for (int64_t r = 0; r < rows; ++r)
+      kernels_.gate(function, tiles + r * stride, ups + r * stride, width, gated.row(row + r) + column);
   }
 }
 
@@ -589,6 +592,7 @@ std::span<RangeGroup> group_ranges(std::span<const RowRange> ranges, const KvTil
 void CpuBackend::attend_rows(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
                              const PagedKvCache& cache, int64_t layer, const Tensor& out) {
   check_shapes(qkv, shape, cache, layer);
+  if (qkv.rows == 0) return;
   const KvTiles& place = cache.layer(layer);
   const int64_t kv_heads = shape.num_key_value_heads, group = shape.num_attention_heads / kv_heads;
   const int64_t mark = scratch_.mark();

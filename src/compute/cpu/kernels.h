@@ -20,9 +20,9 @@
 //   word block,  1024 bytes: int16 W[16][16 rows][2] (column 2j+i)
 //   float block, 2048 bytes: the panel is row-major, float w[16 rows][padded columns]
 //
-// An integer activation row: ActivationHeader, then one XBlock per 32 columns, then int16 x[padded columns]. A float one:
-// float x[padded columns]. Padding is zero. Where the table asks for planes, they follow at planes_offset(): the upper bytes of
-// 64 columns' x, then their lower bytes, and so on.
+// An integer activation row: ActivationHeader, then one XBlock per 32 columns, then int16 x[padded columns], then of each block
+// float sum of the squares of x. A float row: float x[padded columns]. Padding is zero. Where the table asks for planes, they
+// follow at planes_offset(): the upper bytes of 64 columns' x, then their lower bytes, and so on.
 #pragma once
 
 #include <stddef.h>
@@ -47,7 +47,7 @@ static_assert(kSixFactorsAt + 64 == kSixBlocks * kSixBlockBytes);
 
 struct alignas(64) ActivationHeader {
   float scale;
-  float norm_16, norm_64;  // at least the largest Euclidean norms of x over 16 and 64 columns
+  float norm_16;  // at least the largest Euclidean norm of x over 16 columns
 };
 
 // x = 128 h + l, and the sums that cancel the weights' zero point and carry f, ready to broadcast.
@@ -58,14 +58,19 @@ struct XBlock {
   int16_t minus_16h[2], minus_16l[2];  // -16 * sum over each half of the columns
 };
 
+// Sums of the squares of each half of a block's x.
+struct HalfSquares {
+  float first, second;
+};
+
 // Of an activation row, for each 64 columns: their upper bytes, their lower bytes.
 constexpr int64_t kPlanePairBytes = 128;
 
-// Where the planes of a row of `blocks` blocks begin: at a cache line.
+// Bytes of an activation row of `blocks` blocks without its planes: whole cache lines.
 constexpr int64_t planes_offset(int64_t blocks) {
-  const auto bytes = static_cast<int64_t>(sizeof(ActivationHeader)) +
-                     blocks * static_cast<int64_t>(sizeof(XBlock) + kColumnBlock * sizeof(int16_t));
-  return (bytes + 63) / 64 * 64;
+  const auto block_bytes =
+      static_cast<int64_t>(sizeof(XBlock) + kColumnBlock * sizeof(int16_t) + sizeof(float));
+  return (static_cast<int64_t>(sizeof(ActivationHeader)) + blocks * block_bytes + 63) / 64 * 64;
 }
 
 // out[m][16 i + r] (+)= sum over columns of x[m] * W[r], for the 16 rows r of each panel i.

@@ -46,20 +46,13 @@ inline I add(I x, I y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.
 inline I both(I x, I y) { return {_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)}; }
 inline I maximum(I x, I y) { return {_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)}; }
 inline I to_int(V x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }
-inline I shift_right_7(I x) { return {_mm256_srai_epi32(x.a, 7), _mm256_srai_epi32(x.b, 7)}; }
 inline I shift_right_3(I x) { return {_mm256_srai_epi32(x.a, 3), _mm256_srai_epi32(x.b, 3)}; }
-inline I low_7_bits(I x) { return both(x, splat_int(127)); }
 inline I magnitude_bits(V x) { return both(as_ints(x), splat_int(0x7FFFFFFF)); }
 inline __m256i pack_words(I x) {
   return _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), _MM_SHUFFLE(3, 1, 2, 0));
 }
 inline void store_words(int16_t* p, I x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), pack_words(x));
-}
-inline void store_bytes(int8_t* p, I x) {
-  const __m256i words = pack_words(x);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
-                   _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
 }
 inline V to_floats(I x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 // 16 pairs of int8, and sum + pair . x[0..1].
@@ -152,12 +145,6 @@ inline float tree_maximum(V x) {
   const __m128 pair = _mm_max_ps(quarter, _mm_movehl_ps(quarter, quarter));
   return _mm_cvtss_f32(_mm_max_ss(pair, _mm_shuffle_ps(pair, pair, 1)));
 }
-inline int32_t tree_sum(I x) {
-  const __m256i half = _mm256_add_epi32(x.a, x.b);
-  const __m128i quarter = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
-  const __m128i pair = _mm_add_epi32(quarter, _mm_unpackhi_epi64(quarter, quarter));
-  return _mm_cvtsi128_si32(pair) + _mm_extract_epi32(pair, 1);
-}
 inline int32_t tree_maximum(I x) {
   const __m256i half = _mm256_max_epi32(x.a, x.b);
   const __m128i quarter = _mm_max_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
@@ -165,6 +152,8 @@ inline int32_t tree_maximum(I x) {
   return _mm_cvtsi128_si32(_mm_max_epi32(pair, _mm_shuffle_epi32(pair, 1)));
 }
 
+#include "compute/cpu/quantize_block.inl"
+//
 #include "compute/cpu/rows.inl"
 //
 #include "compute/cpu/attention.inl"

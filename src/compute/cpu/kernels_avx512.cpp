@@ -13,6 +13,8 @@ namespace {
 
 #include "compute/cpu/vectors_avx512.inl"
 //
+#include "compute/cpu/quantize_block.inl"
+//
 #include "compute/cpu/rows.inl"
 //
 #include "compute/cpu/attention.inl"

@@ -98,23 +98,14 @@ inline I maximum(const I& a, const I& b) {
 inline I to_int(const V& v) {
   return each<I>([&](int i) { return static_cast<int32_t>(bits_of(v.lane[i] + kRound) - bits_of(kRound)); });
 }
-inline I shift_right_7(const I& v) {
-  return each<I>([&](int i) { return v.lane[i] >> 7; });
-}
 inline I shift_right_3(const I& v) {
   return each<I>([&](int i) { return v.lane[i] >> 3; });
 }
 inline V as_floats(const I& v) {
   return each<V>([&](int i) { return __builtin_bit_cast(float, v.lane[i]); });
 }
-inline I low_7_bits(const I& v) {
-  return each<I>([&](int i) { return v.lane[i] & 127; });
-}
 inline I magnitude_bits(const V& v) {
   return each<I>([&](int i) { return static_cast<int32_t>(bits_of(v.lane[i]) & 0x7FFFFFFFu); });
-}
-inline void store_bytes(int8_t* p, const I& v) {
-  for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(v.lane[i]);
 }
 inline void store_words(int16_t* p, const I& v) {
   for (int i = 0; i < 16; ++i) p[i] = static_cast<int16_t>(v.lane[i]);
@@ -166,11 +157,32 @@ inline float tree_sum(const V& v) {
 inline float tree_maximum(const V& v) {
   return tree(v.lane, [](float a, float b) { return a > b ? a : b; });
 }
-inline int32_t tree_sum(const I& v) {
-  return tree(v.lane, [](int32_t a, int32_t b) { return a + b; });
-}
 inline int32_t tree_maximum(const I& v) {
   return tree(v.lane, [](int32_t a, int32_t b) { return a > b ? a : b; });
+}
+
+inline float put_half(const I& v, int half, XBlock& block, int16_t* words) {
+  int32_t h = 0, l = 0;
+  float squares = 0;
+  for (int i = 0; i < 16; ++i) {
+    const int32_t x = v.lane[i];
+    block.h[16 * half + i] = static_cast<int8_t>(x >> 7);
+    block.l[16 * half + i] = static_cast<int8_t>(x & 127);
+    words[16 * half + i] = static_cast<int16_t>(x);
+    h += x >> 7, l += x & 127;
+    squares += static_cast<float>(x * x);
+  }
+  block.minus_16h[half] = static_cast<int16_t>(-16 * h);
+  block.minus_16l[half] = static_cast<int16_t>(-16 * l);
+  block.minus_8h -= 8 * h, block.high_h += h * 65536;
+  block.minus_8l -= 8 * l, block.high_l += l * 65536;
+  return squares;
+}
+
+inline HalfSquares put_block(const I& first, const I& second, XBlock& block, int16_t* words) {
+  block.minus_8h = block.high_h = block.minus_8l = block.high_l = 0;
+  const float squares = put_half(first, 0, block, words);
+  return {squares, put_half(second, 1, block, words)};
 }
 
 #include "compute/cpu/rows.inl"

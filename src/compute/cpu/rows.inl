@@ -1,5 +1,5 @@
 // Kernels over single rows: norms, functions, gates, quantisation, rotation: the bits of arithmetic.cpp. Included by each table's file inside its unnamed
-// namespace, after the sixteen-lane vector V (floats) and I (int32) of that instruction set.
+// namespace, after the sixteen-lane vector V (floats) and I (int32) of that instruction set and its put_block().
 
 // The first n of 16 floats, the others zero; n may be 0 or less, or more than 16.
 inline V load_some(const float* p, int64_t n) {
@@ -165,66 +165,52 @@ inline float largest_magnitude(const float* x, int64_t n) {
   return __builtin_bit_cast(float, largest);
 }
 
-struct HalfSums {
-  int32_t h, l;
-  float squares;
-};
-inline HalfSums quantize_half(const float* x, int64_t n, float inverse, int half, XBlock& block,
-                              int16_t* out) {
-  const V y = multiply(load_some(x, n), splat(inverse));
-  const I v = to_int(y);
-  const I h = shift_right_7(v), l = low_7_bits(v);
-  store_bytes(block.h + 16 * half, h);
-  store_bytes(block.l + 16 * half, l);
-  store_words(out + 16 * half, v);
-  return {tree_sum(h), tree_sum(l), tree_sum(multiply(y, y))};
-}
+// At least the norm of integers, of which `squares` is the sum of squares in float32.
+inline float norm_of_squares(float squares) { return __builtin_sqrtf(squares) * 1.0001f; }
 
 void quantize(const float* x, int64_t n, uint8_t* row) {
   const int64_t blocks = (n + kColumnBlock - 1) / kColumnBlock;
   auto* header = reinterpret_cast<ActivationHeader*>(row);
   auto* block = reinterpret_cast<XBlock*>(row + sizeof(ActivationHeader));
   auto* words = reinterpret_cast<int16_t*>(block + blocks);
+  auto* squares = reinterpret_cast<float*>(words + blocks * kColumnBlock);
   const float largest = largest_magnitude(x, n);
   if (!(largest < __builtin_inff()) || largest < kActivationTiny) {
     header->scale = largest < kActivationTiny ? 0.0f : __builtin_nanf("");
-    header->norm_16 = header->norm_64 = 0;
-    __builtin_memset(block, 0,
-                     static_cast<size_t>(blocks) * (sizeof(XBlock) + kColumnBlock * sizeof(int16_t)));
+    header->norm_16 = 0;
+    __builtin_memset(block, 0, static_cast<size_t>(planes_offset(blocks)) - sizeof(ActivationHeader));
     return;
   }
   header->scale = largest / kActivationMax;
   const float inverse = kActivationMax / largest;
-  float largest_16 = 0, largest_64 = 0, sum_64 = 0;  // of squares
+  float largest_16 = 0;  // of sums of squares
+  const auto integers = [&](int64_t at) {
+    return to_int(multiply(load_some(x + at, n - at), splat(inverse)));
+  };
   for (int64_t b = 0; b < blocks; ++b, x += kColumnBlock, n -= kColumnBlock) {
-    int32_t h = 0, l = 0;
-    if (b % 2 == 0) sum_64 = 0;
-    for (int half = 0; half < 2; ++half) {
-      const HalfSums sums =
-          quantize_half(x + 16 * half, n - 16 * half, inverse, half, block[b], words + b * kColumnBlock);
-      block[b].minus_16h[half] = static_cast<int16_t>(-16 * sums.h);
-      block[b].minus_16l[half] = static_cast<int16_t>(-16 * sums.l);
-      h += sums.h, l += sums.l;
-      sum_64 += sums.squares;
-      largest_16 = sums.squares > largest_16 ? sums.squares : largest_16;
-      largest_64 = sum_64 > largest_64 ? sum_64 : largest_64;
-    }
-    block[b].minus_8h = -8 * h, block[b].high_h = h * 65536;
-    block[b].minus_8l = -8 * l, block[b].high_l = l * 65536;
+    const HalfSquares sums = put_block(integers(0), integers(16), block[b], words + b * kColumnBlock);
+    const float larger = sums.first > sums.second ? sums.first : sums.second;
+    squares[b] = sums.first + sums.second;
+    largest_16 = larger > largest_16 ? larger : largest_16;
   }
-  // Rounding to integers has moved every value by half at most.
-  header->norm_16 = __builtin_sqrtf(largest_16) * 1.0001f + 2.0f;
-  header->norm_64 = __builtin_sqrtf(largest_64) * 1.0001f + 4.0f;
+  header->norm_16 = norm_of_squares(largest_16);
+}
+
+// Pair i: at first[step * i] and second[step * i]. With the step known, compilers make vectors of it.
+template <int step>
+inline void rotate_pairs(const RopeTask& task, float* first, float* second) {
+  for (int64_t i = 0; i < task.pairs; ++i) {
+    const float a = first[step * i], b = second[step * i];
+    first[step * i] = a * task.cosine[i] - b * task.sine[i];
+    second[step * i] = a * task.sine[i] + b * task.cosine[i];
+  }
 }
 
 void rotate(const RopeTask& task) {
-  float* head = task.head;
-  const int64_t pairs = task.pairs, first = task.adjacent ? 2 : 1, second = task.adjacent ? 1 : pairs;
-  for (int64_t i = 0; i < pairs; ++i) {
-    const float a = head[i * first], b = head[i * first + second];
-    head[i * first] = a * task.cosine[i] - b * task.sine[i];
-    head[i * first + second] = a * task.sine[i] + b * task.cosine[i];
-  }
+  if (task.adjacent)
+    rotate_pairs<2>(task, task.head, task.head + 1);
+  else
+    rotate_pairs<1>(task, task.head, task.head + task.pairs);
 }
 
 void round_to_bf16(const float* x, int64_t n, uint16_t* out) {

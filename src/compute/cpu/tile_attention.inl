@@ -6,6 +6,8 @@ namespace vectors {
 
 #include "compute/cpu/vectors_avx512.inl"
 //
+#include "compute/cpu/quantize_block.inl"
+//
 #include "compute/cpu/rows.inl"
 //
 #include "compute/cpu/attention.inl"

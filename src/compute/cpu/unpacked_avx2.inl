@@ -7,8 +7,8 @@
 // fit int32 for fewer than 2^15 groups. With float factors, which are integers of 18 bits, the groups' sums times their factors are
 // summed in int64 (|S| < 2^53).
 
-constexpr int64_t kUnpackedRowsMax = 192;        // that pass over one unpacked segment
-constexpr int64_t kUnpackedBlocksMax = 1 << 13;  // 2^15 groups of eight columns
+constexpr int64_t kUnpackedRowsMax = 384;        // that pass over one unpacked segment
+constexpr int64_t kUnpackedBlocksMax = 1 << 11;  // 2^13 groups of eight columns, 2^9 runs of words
 
 // Of an activation row with both halves of a panel.
 struct RowSums {
@@ -23,7 +23,19 @@ struct RowSums {
 struct UnpackedWork {
   UnpackedMemory memory;
   RowSums sums[kUnpackedRowsMax];
+  alignas(32) float norms[kUnpackedBlocksMax];  // of each block, of the activation row where it is largest
+  float norm_16;                                // of 16 columns
 };
+
+// Where the groups of columns of a segment end.
+struct Groups {
+  int64_t count = 0;
+  int16_t ends[kSegmentBlocks * 4];  // groups of eight columns at least
+
+  void add(int64_t end) { ends[count++] = static_cast<int16_t>(end); }
+};
+
+constexpr float kGroupLimit = 0x1.fffp30f;  // of what a group's sum can be
 
 // Eight columns, from column k on: the first ones of a group start its sum.
 template <int rows, bool start>
@@ -53,16 +65,39 @@ template <int rows>
   for (k += 8; k < end; k += 8) add_columns_8<rows, false>(w, x, k, sum);
 }
 
-inline int64_t end_of_group(int64_t k, int64_t group, int64_t columns) {
-  return k + group < columns ? k + group : columns;
+// Groups as long as their sums are sure to fit, by |sum| <= |W| |x|, and within the columns that share a factor. Eight columns
+// always fit: |W| is at most 16392 and 8 * 16392 * 16256 < 2^31. With factors a block fits.
+template <typename Kind>
+inline void make_groups(const Segment& segment, const UnpackedWork& work, Groups& groups) {
+  const int64_t columns = segment.blocks * kColumnBlock;
+  if constexpr (!Kind::has_norms) {
+    constexpr int64_t group = Kind::factor_blocks > 0 ? kColumnBlock : kWordRun;
+    for (int64_t k = group; k < columns; k += group) groups.add(k);
+    groups.add(columns);
+  } else {
+    int64_t first = 0;  // of the columns that have no group yet, before k
+    float sum = 0;      // of theirs, at most
+    for (int64_t b = 0; b < segment.blocks; ++b) {
+      const int64_t k = b * kColumnBlock;
+      const float most = segment.norms[b] * work.norms[segment.first + b];
+      const bool other_factor = Kind::factor_blocks > 0 && b % Kind::factor_blocks == 0;
+      if (first < k && (sum + most >= kGroupLimit || other_factor)) groups.add(k), first = k, sum = 0;
+      sum += most;
+      if (Kind::factor_blocks > 0 || most < kGroupLimit) continue;
+      const int64_t few = segment.norms[b] * work.norm_16 < kGroupLimit ? 16 : 8;
+      for (int64_t i = few; i <= kColumnBlock; i += few) groups.add(k + i);
+      first = k + kColumnBlock, sum = 0;
+    }
+    if (first < columns) groups.add(columns);
+  }
 }
 
 template <int rows>
-inline void add_groups(const Segment& segment, int64_t group, const int16_t* const (&x)[rows], RowSums* out) {
-  const int64_t columns = segment.blocks * kColumnBlock;
-  for (int64_t k = 0; k < columns; k += group) {
+inline void add_groups(const int16_t* weights, const Groups& groups, const int16_t* const (&x)[rows],
+                       RowSums* out) {
+  for (int64_t g = 0, k = 0; g < groups.count; k = groups.ends[g++]) {
     __m256i sum[rows][2];
-    sum_group<rows>(segment.weights, x, k, end_of_group(k, group, columns), sum);
+    sum_group<rows>(weights, x, k, groups.ends[g], sum);
 #pragma GCC unroll 8
     for (int m = 0; m < rows; ++m)
 #pragma GCC unroll 2
@@ -81,27 +116,26 @@ inline void add_groups(const Segment& segment, int64_t group, const int16_t* con
 }
 
 template <typename Kind, int rows>
-inline void add_scaled_groups(const Segment& segment, int64_t group, const int16_t* const (&x)[rows],
-                              RowSums* out) {
-  const int64_t columns = segment.blocks * kColumnBlock;
-  for (int64_t k = 0; k < columns; k += group) {
+inline void add_scaled_groups(const int16_t* weights, const int32_t* factors, const Groups& groups,
+                              const int16_t* const (&x)[rows], RowSums* out) {
+  for (int64_t g = 0, k = 0; g < groups.count; k = groups.ends[g++]) {
     __m256i sum[rows][2];
-    sum_group<rows>(segment.weights, x, k, end_of_group(k, group, columns), sum);
-    const int32_t* factors = segment.factors + k / (Kind::factor_blocks * kColumnBlock) * kFactors;
+    sum_group<rows>(weights, x, k, groups.ends[g], sum);
+    const int32_t* e = factors + k / (Kind::factor_blocks * kColumnBlock) * kFactors;
 #pragma GCC unroll 8
     for (int m = 0; m < rows; ++m)
 #pragma GCC unroll 2
-      for (int half = 0; half < 2; ++half) add_scaled(sum[m][half], factors + 16 * half, out[m].wide[half]);
+      for (int half = 0; half < 2; ++half) add_scaled(sum[m][half], e + 16 * half, out[m].wide[half]);
   }
 }
 
+// S = 2^16 h + l with 0 <= l < 2^16: both are exact in float32 (|S| < 2^40), so the sum is rounded once.
 inline void finish_narrow(const PanelTask& task, int64_t row, int64_t first, __m256i total, __m256i high) {
   const __m256i low = _mm256_sub_epi32(total, _mm256_slli_epi32(high, 16));
-  const auto join = [](__m128i h, __m128i l) {
-    return _mm256_fmadd_pd(_mm256_cvtepi32_pd(h), _mm256_set1_pd(65536), _mm256_cvtepi32_pd(l));
-  };
-  finish(task, row, first, join(_mm256_castsi256_si128(high), _mm256_castsi256_si128(low)),
-         join(_mm256_extracti128_si256(high, 1), _mm256_extracti128_si256(low, 1)));
+  const __m256i h = _mm256_add_epi32(high, _mm256_srai_epi32(low, 16));
+  const __m256i l = _mm256_and_si256(low, _mm256_set1_epi32(0xFFFF));
+  finish(task, row, first,
+         _mm256_fmadd_ps(_mm256_cvtepi32_ps(h), _mm256_set1_ps(65536), _mm256_cvtepi32_ps(l)));
 }
 
 // int64 below 2^53 as float64. The lower 32 bits l become 2^52 + l by their place in its bits, the upper ones h, plus 2^31 to be
@@ -130,58 +164,74 @@ inline void finish_row(const PanelTask& task, int64_t row, int64_t panel, const 
   }
 }
 
-// While rows pass over a panel they ask for the next one, each for its share.
-inline void prefetch_share(const PanelTask& task, int64_t panel, int64_t row, int64_t rows) {
-  const uint8_t* const next = task.panel + (panel + 1) * task.panel_bytes;
-  const int64_t end = task.panel_bytes * (row + rows) / task.rows;
-  for (int64_t at = task.panel_bytes * row / task.rows; at < end; at += 64)
-    _mm_prefetch(reinterpret_cast<const char*>(next + at), _MM_HINT_T1);
-}
+// Asks for the panel that is computed next, a share at a time while rows pass over this one.
+struct Ahead {
+  const uint8_t *at, *end;
+  int64_t share;
 
-template <int rows>
-[[gnu::always_inline]] inline void start_sums(RowSums* sums) {
-#pragma GCC unroll 8
-  for (int m = 0; m < rows; ++m)
-#pragma GCC unroll 2
-    for (int half = 0; half < 2; ++half) sums[m].total[half] = sums[m].high[half] = _mm256_setzero_si256();
-}
+  Ahead(const uint8_t* panel, int64_t bytes, int64_t shares)
+      : at(panel), end(panel + bytes), share((bytes / shares + 64) / 64 * 64) {}
+  void ask() {
+    const uint8_t* const stop = end - at < share ? end : at + share;
+    for (; at < stop; at += 64) _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T1);
+  }
+};
 
+// A segment on its way through the rows of a panel.
+struct Pass {
+  int64_t panel;
+  const Segment* segment;
+  const int32_t* factors;
+  const Groups* groups;
+  RowSums* sums;  // of row 0
+  bool first, last;
+  Ahead* ahead;
+};
+
+// Rows [row, row + rows). A row has sums of its own only where there is more than one segment.
 template <typename Kind, int rows>
-inline void unpacked_tile(const PanelTask& task, int64_t panel, int64_t row, const Segment& segment,
-                          int64_t group, UnpackedWork& work) {
+inline void unpacked_tile(const PanelTask& task, int64_t row, const Pass& pass) {
+  RowSums* const sums = pass.sums + (pass.first && pass.last ? 0 : row);
   const int16_t* x[rows];
 #pragma GCC unroll 8
-  for (int m = 0; m < rows; ++m) x[m] = x_words(task, row + m) + segment.first * kColumnBlock;
-  RowSums* const sums = work.sums + row;
-  if (segment.first == 0) {
-    prefetch_share(task, panel, row, rows);
-    start_sums<rows>(sums);
+  for (int m = 0; m < rows; ++m) {
+    x[m] = x_words(task, row + m) + pass.segment->first * kColumnBlock;
+    if (pass.last) __builtin_prefetch(task.out + (row + m) * task.out_stride + pass.panel * kPanelRows, 1);
+    if (pass.first)
+      for (int half = 0; half < 2; ++half) sums[m].total[half] = sums[m].high[half] = _mm256_setzero_si256();
   }
+  pass.ahead->ask();
   if constexpr (Kind::factor_blocks > 0)
-    add_scaled_groups<Kind, rows>(segment, group, x, sums);
+    add_scaled_groups<Kind, rows>(pass.segment->weights, pass.factors, *pass.groups, x, sums);
   else
-    add_groups<rows>(segment, group, x, sums);
-  if (segment.first + segment.blocks == task.blocks)
-    for (int m = 0; m < rows; ++m) finish_row<Kind>(task, row + m, panel, sums[m]);
+    add_groups<rows>(pass.segment->weights, *pass.groups, x, sums);
+  if (pass.last)
+    for (int m = 0; m < rows; ++m) finish_row<Kind>(task, row + m, pass.panel, sums[m]);
 }
 
-// `norms`: of all activation rows. All tiles have groups of one length: taking a length tile by tile was measured slower than
-// groups half as long for all.
 template <typename Kind>
-inline void unpacked_panel(const PanelTask& task, int64_t panel, Norms norms, UnpackedWork& work) {
+inline void unpacked_panel(const PanelTask& task, int64_t panel, UnpackedWork& work) {
   const uint8_t* w = task.panel + panel * task.panel_bytes;
+  Ahead ahead(w + task.panel_bytes, task.panel_bytes, task.rows / 4 + 1);
   for (int64_t first = 0; first < task.blocks; first += kSegmentBlocks) {
-    Segment segment = {.first = first,
-                       .blocks = task.blocks - first < kSegmentBlocks ? task.blocks - first : kSegmentBlocks,
-                       .weights = work.memory.weights,
+    Segment segment;
+    segment.first = first;
+    segment.blocks = task.blocks - first < kSegmentBlocks ? task.blocks - first : kSegmentBlocks;
+    Kind::unpack(task, w + first * Kind::block_bytes, segment, work.memory.weights, work.memory.factors);
+    Groups groups;
+    make_groups<Kind>(segment, work, groups);
+    const Pass pass = {.panel = panel,
+                       .segment = &segment,
                        .factors = work.memory.factors,
-                       .norms = {}};
-    Kind::unpack(task, w + first * Kind::block_bytes, segment, work.memory);
-    const int64_t group = Kind::group(segment.norms, norms);
+                       .groups = &groups,
+                       .sums = work.sums,
+                       .first = first == 0,
+                       .last = first + segment.blocks == task.blocks,
+                       .ahead = &ahead};
     int64_t row = 0;
-    for (; task.rows - row >= 4; row += 4) unpacked_tile<Kind, 4>(task, panel, row, segment, group, work);
-    for (; task.rows - row >= 2; row += 2) unpacked_tile<Kind, 2>(task, panel, row, segment, group, work);
-    if (task.rows - row >= 1) unpacked_tile<Kind, 1>(task, panel, row, segment, group, work);
+    for (; task.rows - row >= 4; row += 4) unpacked_tile<Kind, 4>(task, row, pass);
+    for (; task.rows - row >= 2; row += 2) unpacked_tile<Kind, 2>(task, row, pass);
+    if (task.rows - row >= 1) unpacked_tile<Kind, 1>(task, row, pass);
   }
 }
 
@@ -191,19 +241,24 @@ inline bool unpack_pays(const PanelTask& task) {
   return task.rows >= Kind::rows_min && task.rows <= kUnpackedRowsMax && task.blocks <= kUnpackedBlocksMax;
 }
 
-inline Norms largest_norms(const PanelTask& task) {
-  Norms norms = {0, 0};
+// The largest norms of the activation rows.
+inline void take_norms(const PanelTask& task, UnpackedWork& work) {
+  const int64_t blocks = task.blocks;
+  for (int64_t b = 0; b < blocks; ++b) work.norms[b] = 0;
+  work.norm_16 = 0;
   for (int64_t row = 0; row < task.rows; ++row) {
     const auto* header = reinterpret_cast<const ActivationHeader*>(task.x + row * task.x_stride);
-    norms.of_16 = header->norm_16 > norms.of_16 ? header->norm_16 : norms.of_16;
-    norms.of_64 = header->norm_64 > norms.of_64 ? header->norm_64 : norms.of_64;
+    const auto* squares = reinterpret_cast<const float*>(x_words(task, row) + blocks * kColumnBlock);
+    work.norm_16 = header->norm_16 > work.norm_16 ? header->norm_16 : work.norm_16;
+    for (int64_t b = 0; b < blocks; ++b)
+      work.norms[b] = squares[b] > work.norms[b] ? squares[b] : work.norms[b];
   }
-  return norms;
+  for (int64_t b = 0; b < blocks; ++b) work.norms[b] = norm_of_squares(work.norms[b]);
 }
 
 template <typename Kind>
 inline void unpacked_panels(const PanelTask& task) {
-  const Norms norms = largest_norms(task);
-  for (int64_t panel = 0; panel < task.panels; ++panel)
-    unpacked_panel<Kind>(task, panel, norms, *reinterpret_cast<UnpackedWork*>(task.work));
+  auto& work = *reinterpret_cast<UnpackedWork*>(task.work);
+  take_norms(task, work);
+  for (int64_t panel = 0; panel < task.panels; ++panel) unpacked_panel<Kind>(task, panel, work);
 }

@@ -33,16 +33,12 @@ inline I splat_int(int32_t x) { return _mm512_set1_epi32(x); }
 inline I add(I a, I b) { return _mm512_add_epi32(a, b); }
 inline I maximum(I a, I b) { return _mm512_max_epi32(a, b); }
 inline I to_int(V v) { return _mm512_cvtps_epi32(v); }
-inline I shift_right_7(I v) { return _mm512_srai_epi32(v, 7); }
 inline I shift_right_3(I v) { return _mm512_srai_epi32(v, 3); }
 inline V as_floats(I v) { return _mm512_castsi512_ps(v); }
-inline I low_7_bits(I v) { return _mm512_and_si512(v, splat_int(127)); }
 inline I magnitude_bits(V v) { return _mm512_and_si512(_mm512_castps_si512(v), splat_int(0x7FFFFFFF)); }
-inline void store_bytes(int8_t* p, I v) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
-}
+inline __m256i pack_words(I v) { return _mm512_cvtepi32_epi16(v); }
 inline void store_words(int16_t* p, I v) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(v));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), pack_words(v));
 }
 // sum += q . v, as an instruction: for the intrinsic, g++ 12 copies its accumulators around and spills a tile of 24.
 inline void add_pairs(I& sum, I q, I v) { asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(q), "v"(v)); }
@@ -97,5 +93,4 @@ inline float tree_sum(V v) {
   return _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps(pair, pair, 1)));
 }
 inline float tree_maximum(V v) { return _mm512_reduce_max_ps(v); }
-inline int32_t tree_sum(I v) { return _mm512_reduce_add_epi32(v); }
 inline int32_t tree_maximum(I v) { return _mm512_reduce_max_epi32(v); }

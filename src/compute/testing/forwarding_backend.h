@@ -44,6 +44,9 @@ class ForwardingBackend : public Backend {
   Tensor select_rows(const Tensor& x, std::span<const int32_t> rows) override {
     return inner_.select_rows(x, rows);
   }
+  Batch narrow(const Batch& batch, std::span<Tensor* const> tensors) override {
+    return inner_.narrow(batch, tensors);
+  }
   Activation rms_norm(const Tensor& x, std::span<const float> weight, float eps) override {
     return inner_.rms_norm(x, weight, eps);
   }

@@ -196,9 +196,11 @@ std::vector<float> run_tokens(const Model& model, compute::Backend& backend,
       cache->clear_state(0);
       slot = 1;
     }
-    std::vector<int32_t> positions(chunks[i]), rows(chunks[i]);
+    std::vector<int32_t> positions(chunks[i]), rows;
     std::iota(positions.begin(), positions.end(), static_cast<int32_t>(done));
-    std::iota(rows.begin(), rows.end(), 0);
+    for (int32_t row = 0; row < chunks[i]; ++row)
+      if (options.wanted.empty() || std::ranges::binary_search(options.wanted, done + row))
+        rows.push_back(row);
     const compute::SequenceRows sequence{.rows = chunks[i],
                                          .first_position = done,
                                          .block_table = table,

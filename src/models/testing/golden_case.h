@@ -68,6 +68,7 @@ struct RunOptions {
   std::vector<int64_t> chunks = {};  // empty: one
   size_t resume_at = 0;
   const compute::Adapter* adapter = nullptr;
+  std::vector<int64_t> wanted = {};  // positions whose outputs are wanted, ascending; empty: all
 };
 std::vector<float> run_tokens(const Model& model, compute::Backend& backend,
                               const std::vector<int32_t>& tokens, const RunOptions& options = {});
