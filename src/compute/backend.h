@@ -228,8 +228,8 @@ class Backend {
                        std::span<const int32_t> tokens) = 0;  // (tokens, columns), dequantised rows
   virtual Tensor select_rows(const Tensor& x, std::span<const int32_t> rows) = 0;
   // From here on the step goes on with the rows alone whose logits are wanted: moves them to the front of these tensors, which
-  // forget the others. Returns the batch that they are, in the step's scratch: of each sequence the runs of rows at
-  // consecutive positions.
+  // forget the others. Returns their batch: its sequences, in the step's scratch, are the runs of rows at consecutive
+  // positions. Where all rows are wanted: the batch itself.
   virtual Batch narrow(const Batch& batch, std::span<Tensor* const> tensors) = 0;
   // x / sqrt(mean(x^2) + eps) * weight, ready for products.
   virtual Activation rms_norm(const Tensor& x, std::span<const float> weight, float eps) = 0;
