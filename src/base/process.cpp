@@ -112,6 +112,8 @@ std::optional<ProcessIdentity> identify(pid_t pid) {
   return ProcessIdentity{.pid = pid, .start_ticks = stat->start_ticks};
 }
 
+std::string own_program() { return fs::read_symlink("/proc/self/exe").string(); }
+
 ProcessIdentity this_process() {
   const auto self = identify(::getpid());
   check(self.has_value(), "/proc must be there");

@@ -61,6 +61,7 @@ ExitStatus wait_for(pid_t pid);  // throws Error{not_found} for a stranger
 // Nothing if there is no such process. One that ended but is not reaped yet still counts here.
 std::optional<ProcessIdentity> identify(pid_t pid);
 ProcessIdentity this_process();
+std::string own_program();  // the path of the binary that this process runs
 
 bool is_running(const ProcessIdentity& process);  // exists, is the one that is meant, and has not ended
 

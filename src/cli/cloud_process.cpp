@@ -37,6 +37,4 @@ void StopSignals::wait(const std::function<void()>& drain, const std::function<v
 
 std::filesystem::path cloud_folder() { return neutrino_home() / "cloud"; }
 
-std::string own_program() { return std::filesystem::read_symlink("/proc/self/exe").string(); }
-
 }  // namespace neutrino::cli

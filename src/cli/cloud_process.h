@@ -24,6 +24,5 @@ class StopSignals {
 };
 
 std::filesystem::path cloud_folder();  // $NEUTRINO_HOME/cloud
-std::string own_program();             // the path of this binary
 
 }  // namespace neutrino::cli

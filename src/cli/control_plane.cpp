@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "cli/cloud_process.h"
 #include "cli/command.h"
 #include "cli/listen_options.h"
@@ -34,7 +35,7 @@ cloud::ControlPlaneOptions plane_options(const PlaneConfig& config, const fs::pa
   options.api = config.listen.server(config.port, "api");
   options.link.port = config.link_port;
   options.link.socket = cloud::inherited_listener("link").value_or(-1);
-  options.program.command = {own_program(), "serve"};
+  options.program.command = {std::string(cloud::kOwnProgram), "serve"};
   options.new_admin_key = config.new_admin_key;
   options.on_admin_key = [](const fs::path& file) {
     std::printf("neutrino sign in once as administrator with the key in %s\n", file.c_str());

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/process.h"
 #include "cli/cloud_process.h"
 #include "cli/command.h"
 #include "cli/listen_options.h"

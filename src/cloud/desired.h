@@ -15,7 +15,7 @@ namespace neutrino::cloud {
 
 // How a replica of a model is started.
 struct ServeProgram {
-  std::vector<std::string> command;  // {"/…/neutrino", "serve"}
+  std::vector<std::string> command;  // {kOwnProgram, "serve"}
 };
 
 using Shapes = std::map<std::string, Shape, std::less<>>;

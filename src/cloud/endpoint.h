@@ -51,7 +51,8 @@ struct DeploymentSpec {
         field("name", &D::name), field("model", &D::model, {.help = "served by neutrino serve"}),
         field("arguments", &D::arguments, {.help = "further ones of neutrino serve"}),
         field("command", &D::command,
-              {.help = "instead of a model: a program that serves HTTP; {host} and {port} are filled in"}),
+              {.help = "instead of a model: a program that serves HTTP; {host}, {port} and {neutrino} are "
+                       "filled in"}),
         field("environment", &D::environment), field("shape", &D::shape),
         field("memory_bytes", &D::memory_bytes, {.help = "0: the shape's, or what the model needs"}),
         field("cores", &D::cores, {.help = "0: the shape's, or no limit"}),

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/process.h"
+#include "cloud/provider.h"
 #include "cloud/providers/local.h"
 
 namespace neutrino::cloud {
@@ -94,6 +95,7 @@ int64_t predict_memory(const ServeProgram& program, const std::string& model,
                        const std::vector<std::string>& arguments) {
   Pipe out, err;
   SpawnOptions options{.argv = program.command, .environment = harmless_environment()};
+  std::ranges::replace(options.argv, kOwnProgram, own_program());
   options.argv.push_back(model);
   options.argv.insert(options.argv.end(), arguments.begin(), arguments.end());
   options.argv.insert(options.argv.end(), {"--list-profiles", "--json"});

@@ -295,6 +295,14 @@ constexpr store::Migration kMigrations[] = {
         seen_ms BIGINT NOT NULL
       );
     )"},
+    // Replicas of models were told by which path to run neutrino; `at` looks for the end of that path.
+    {5, "commands without neutrino's path", R"(
+      UPDATE replicas SET template = '{"command":["{neutrino}' || substr(template, (
+        WITH RECURSIVE at(i) AS (SELECT 14 UNION ALL SELECT i + 1 FROM at WHERE i < 5000)
+        SELECT MIN(i) FROM at WHERE substr(template, i, 9) = '","serve"'
+      ))
+      WHERE template LIKE '{"command":["/%","serve",%' AND template LIKE '%"NEUTRINO_API_KEY=@replica-key"%';
+    )"},
 };
 
 }  // namespace

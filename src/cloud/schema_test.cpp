@@ -1,12 +1,16 @@
 // The migrations make the tables that the structs describe, on both engines.
 #include "cloud/schema.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "cloud/provider.h"
 #include "store/testing/test_database.h"
 
 namespace neutrino::cloud {
 namespace {
+
+using ::testing::ElementsAre;
 
 class SchemaTest : public store::testing::OnBothEngines {};
 
@@ -40,6 +44,29 @@ TEST_P(SchemaTest, an_endpoint_comes_back_as_it_was) {
       database.read([&](store::Transaction& tx) { return tables.endpoints.get(tx, "chat-1"); });
   EXPECT_EQ(to_text(to_json(found)), to_text(to_json(made)));
   EXPECT_GT(found.etag, 0);
+}
+
+TEST_P(SchemaTest, replicas_forget_by_which_path_they_ran_neutrino) {
+  store::Database database({.url = new_url()});
+  migrate(database, kCloudComponent, cloud_migrations().first(4));
+  const Tables tables;
+  const std::string key = "NEUTRINO_API_KEY=@replica-key";
+  std::vector<Replica> replicas{
+      {.id = "ours",
+       .replica_template = {.command = {"/opt/a \"b\"/neutrino", "serve", "m", "{port}"}, .secrets = {key}}},
+      {.id = "theirs", .replica_template = {.command = {"/opt/server", "serve", "m"}}},
+      {.id = "plain", .replica_template = {.command = {"neutrino", "serve", "m"}, .secrets = {key}}}};
+  database.write([&](store::Transaction& tx) {
+    for (Replica& replica : replicas) tables.replicas.insert(tx, replica);
+  });
+  migrate(database, kCloudComponent, cloud_migrations());
+  const auto command = [&](const char* id) {
+    return database.read(
+        [&](store::Transaction& tx) { return tables.replicas.get(tx, id).replica_template.command; });
+  };
+  EXPECT_THAT(command("ours"), ElementsAre(kOwnProgram, "serve", "m", "{port}"));
+  EXPECT_THAT(command("theirs"), ElementsAre("/opt/server", "serve", "m"));
+  EXPECT_THAT(command("plain"), ElementsAre("neutrino", "serve", "m"));
 }
 
 NEUTRINO_ON_BOTH_ENGINES(SchemaTest);

@@ -20,10 +20,10 @@ ADDRESSES = re.compile(r"inference (\S+)/v1, API (\S+)/api/v1")
 
 
 class Cloud:
-    def __init__(self, home, *flags, ports=(0, 0)):
+    def __init__(self, home, *flags, ports=(0, 0), binary=harness.RELEASE):
         self.home, self.flags = pathlib.Path(home), flags
         self.log_path = pathlib.Path(tempfile.mkstemp(prefix="up-", suffix=".log", dir=home)[1])
-        command = [str(harness.RELEASE), "up", "--port", str(ports[0]), "--api-port", str(ports[1]), *map(str, flags)]
+        command = [str(binary), "up", "--port", str(ports[0]), "--api-port", str(ports[1]), *map(str, flags)]
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=self.environment())
         self.inference, self.api_url = self._read_addresses()

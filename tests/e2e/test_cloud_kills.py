@@ -1,7 +1,9 @@
 """Whoever of the cloud dies: streams go on, replicas live, and who died comes back and finds everything."""
 import os
 import random
+import shutil
 import signal
+import subprocess
 import time
 
 import pytest
@@ -111,6 +113,35 @@ def test_the_supervisor_dies(tmp_path):
         second.wait_ready("left", 2)
         assert processes(second) == before
         assert second.chat(key, "left", max_tokens=3).status == 200
+        second.end_replicas()
+    finally:
+        assert second.stop() == 0
+
+
+def test_the_machine_starts_again_with_neutrino_in_another_folder(tmp_path, model_path):
+    """Replicas that are down run the binary that is there now, and not the path of the one that made them."""
+    old, new, home = (tmp_path / name for name in ("old", "new", "home"))
+    for folder in (old, new, home):
+        folder.mkdir()
+    shutil.copy(harness.RELEASE, old / "neutrino")
+    first = clouds.Cloud(home, binary=old / "neutrino")
+    first.sign_in()
+    subprocess.run([harness.RELEASE, "model", "import", model_path, "--name", "smol"], check=True, env=first.environment(), capture_output=True)
+    deployment = {"name": "main", "model": "smol", "arguments": ["--context", "2048"], "replicas": 1}
+    first.api("POST", "/endpoints", {"name": "smol", "deployments": [deployment]}, expect=201)
+    key, _ = first.make_key("k")
+    first.wait_ready("smol", 1)
+    assert first.stop() == 0
+    for keeper in clouds.keepers_of(home):
+        os.kill(keeper, signal.SIGKILL)
+    (old / "neutrino").rename(new / "neutrino")
+    second = clouds.Cloud(home, ports=first.ports, binary=new / "neutrino")
+    second.token = first.token
+    try:
+        second.wait_ready("smol", 1)
+        assert second.chat(key, "smol", max_tokens=3).status == 200
+        running = clouds.children_of(clouds.keepers_of(home)[0])
+        assert [clouds.command_line(pid)[:2] for pid in running] == [[str(new / "neutrino"), "serve"]]
         second.end_replicas()
     finally:
         assert second.stop() == 0

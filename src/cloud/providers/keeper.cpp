@@ -21,6 +21,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/process.h"
 #include "base/sha256.h"
 #include "cloud/provider.h"
 #include "cloud/providers/cgroup.h"
@@ -163,7 +164,9 @@ void Keeper::start_program(const Port& port) {
                        .enter = group_.enter()};
   for (const std::string& word : spec_.command)
     options.argv.push_back(
-        replace_all(replace_all(word, "{port}", std::to_string(port.number)), "{host}", kHost));
+        word == kOwnProgram
+            ? own_program()
+            : replace_all(replace_all(word, "{port}", std::to_string(port.number)), "{host}", kHost));
   options.environment = environment_;
   options.environment->push_back(folder_.mark());
   options.environment->push_back(fmt::format("NEUTRINO_GENERATION={}", spec_.generation));
