@@ -196,12 +196,28 @@ void bench_attention(Backend& backend, const Options& options, KvType type) {
       .num_attention_heads = 32, .num_key_value_heads = 8, .head_dim = 128, .scale = 0.088388f};
   constexpr AttentionShape kLatent = {
       .num_attention_heads = 16, .num_key_value_heads = 1, .head_dim = 576, .scale = 0.04f, .value_dim = 512};
+  constexpr AttentionShape kManyLatent = {.num_attention_heads = 128,
+                                          .num_key_value_heads = 1,
+                                          .head_dim = 576,
+                                          .scale = 0.04f,
+                                          .value_dim = 512};
+  constexpr AttentionShape kSmall = {
+      .num_attention_heads = 4, .num_key_value_heads = 1, .head_dim = 256, .scale = 0.0625f};
   const Case cases[] = {
-      {"9/3 heads of 64", kAttention, 1, 2048}, {"9/3 heads of 64", kAttention, 8, 2048},
-      {"9/3 heads of 64", kAttention, 512, 0},  {"9/3 heads of 64", kAttention, 512, 1536},
-      {"9/3 heads of 64", kAttention, 2048, 0}, {"12/12 of 32, encoder", kEncoder, 64, 0},
-      {"32/8 heads of 128", kWide, 1, 2048},    {"32/8 heads of 128", kWide, 256, 1792},
-      {"16/1 of 576, 512", kLatent, 1, 2048},   {"16/1 of 576, 512", kLatent, 128, 896},
+      {"9/3 heads of 64", kAttention, 1, 2048},
+      {"9/3 heads of 64", kAttention, 8, 2048},
+      {"9/3 heads of 64", kAttention, 512, 0},
+      {"9/3 heads of 64", kAttention, 512, 1536},
+      {"9/3 heads of 64", kAttention, 2048, 0},
+      {"12/12 of 32, encoder", kEncoder, 64, 0},
+      {"32/8 heads of 128", kWide, 1, 2048},
+      {"32/8 heads of 128", kWide, 256, 1792},
+      {"16/1 of 576, 512", kLatent, 1, 2048},
+      {"16/1 of 576, 512", kLatent, 128, 896},
+      {"128/1 of 576, 512", kManyLatent, 1, 2048},
+      {"128/1 of 576, 512", kManyLatent, 128, 896},
+      {"4/1 of 256", kSmall, 1, 512},
+      {"4/1 of 256", kSmall, 1, 2048},
   };
   for (const Case& c : cases) {
     const AttentionShape& shape = c.shape;

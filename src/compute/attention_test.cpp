@@ -134,6 +134,32 @@ TEST_P(AttentionOnEveryTable, EveryTypeOfCacheHasTheBitsOfTheReferenceInAnyChunk
     }
 }
 
+// The query heads of a key/value head are cut into parts where they fit no batch, and where threads would have nothing to do.
+TEST_P(AttentionOnEveryTable, PartsOfTheHeadsHaveTheBitsOfTheReference) {
+  constexpr AttentionShape kMany = {
+      .num_attention_heads = 60, .num_key_value_heads = 1, .head_dim = 512, .scale = 0.04f, .value_dim = 4};
+  constexpr AttentionShape kFew = {
+      .num_attention_heads = 35, .num_key_value_heads = 1, .head_dim = 16, .scale = 0.25f};
+  const int64_t heads_min = GetParam() == "amx" || GetParam() == "amx_emulated" ? 16 : 2;
+  for (const Arithmetic arithmetic : kArithmetics)
+    for (const AttentionShape& shape : {kFew, kMany, kShapes[6]}) {
+      const std::vector<float> want = attend(*reference(arithmetic), shape, {kPositions});
+      int64_t alone = 0;  // blocks that one thread reads for three rows, one at a time
+      for (const int64_t threads : {1, 2, 5}) {
+        const auto fast = cpu(GetParam(), arithmetic, threads);
+        EXPECT_TRUE(same_bits(attend(*fast, shape, {97, 1, 2}), want)) << threads;
+        const int64_t before = cpu::block_reads(*fast);
+        attend(*fast, shape, {1, 1, 1});
+        const int64_t reads = cpu::block_reads(*fast) - before;
+        if (threads == 1) alone = reads;
+        const int64_t parts = std::max<int64_t>(1, std::min(threads, shape.num_attention_heads / heads_min));
+        if (shape.head_dim < 100) {
+          EXPECT_EQ(reads, alone * parts) << threads;
+        }
+      }
+    }
+}
+
 // Queries share a batch and a softmax with their neighbours, but no bit of their own.
 TEST_P(AttentionOnEveryTable, ANaNStaysInItsRow) {
   const AttentionShape& shape = kShapes[6];

@@ -601,34 +601,41 @@ void CpuBackend::attend_rows(const Tensor& qkv, const AttentionShape& shape, con
   const std::span<RowRange> ranges =
       cut_rows(batch, std::clamp<int64_t>(kQueryBatchMax / group, 1, rows), scratch_);
   const bool exact = arithmetic_ == Arithmetic::float32;
+  const int64_t queries_max =
+      std::min(kQueryBatchFloats / (place.key_width + place.value_width + kBlockPositions), kQueryBatchMax);
+  // Query heads go through the blocks in parts: as many as fit, and fewer where threads would have nothing to do.
+  const int64_t idle_parts = ceil_div(threads(), std::ssize(ranges) * kv_heads);
+  const int64_t parts =
+      std::max(ceil_div(group, queries_max), std::min(idle_parts, group / kernels_.attention_heads_min));
   // Not so many in a group that threads would have nothing to do.
   const int64_t siblings_max = exact || !shape.causal || shape.window > 0
                                    ? 1
                                    : std::min(kSiblingsMax, std::ssize(ranges) * kv_heads / threads());
-  const int64_t queries_max =
-      std::min(kQueryBatchFloats / (place.key_width + place.value_width + kBlockPositions), kQueryBatchMax);
-  const std::span<RangeGroup> groups =
-      group_ranges(ranges, place, siblings_max, queries_max / kRowTiles * kRowTiles / group, scratch_);
+  const std::span<RangeGroup> groups = group_ranges(
+      ranges, place, siblings_max, queries_max / kRowTiles * kRowTiles / ceil_div(group, parts), scratch_);
   for (const RangeGroup& one : groups) {
-    block_reads_ += kv_heads * one.shared_positions / kBlockPositions;
+    block_reads_ += parts * kv_heads * one.shared_positions / kBlockPositions;
     for (const RowRange& range : ranges.subspan(one.first, one.count))
-      block_reads_ += kv_heads * (ceil_div(positions_before(range) + range.rows, kBlockPositions) -
-                                  one.shared_positions / kBlockPositions);
+      block_reads_ += parts * kv_heads *
+                      (ceil_div(positions_before(range) + range.rows, kBlockPositions) -
+                       one.shared_positions / kBlockPositions);
   }
   // Head by head, so that a head's keys and values stay in the cache; the last rows, which see most, first.
   const auto count = static_cast<int64_t>(groups.size());
-  fork(count * kv_heads, [&](int64_t item, int64_t thread) {
-    const RangeGroup& one = groups[count - 1 - item % count];
-    const int64_t head = item / count;
+  fork(count * kv_heads * parts, [&](int64_t item, int64_t thread) {
+    const int64_t part = item % parts, head = item / parts / count;
+    const RangeGroup& one = groups[count - 1 - item / parts % count];
+    const int64_t begin = group * part / parts, end = group * (part + 1) / parts;
+    const int64_t first = head * group + begin;  // query head
     const auto task = [&](const RowRange& range) {
       const SequenceRows& sequence = *range.sequence;
       const int64_t row = sequence.first_row + range.first;
-      return AttentionTask{.q = qkv.row(row) + head * group * place.key_dim,
+      return AttentionTask{.q = qkv.row(row) + first * place.key_dim,
                            .q_stride = qkv.stride,
-                           .out = out.row(row) + head * group * place.value_dim,
+                           .out = out.row(row) + first * place.value_dim,
                            .out_stride = out.stride,
                            .rows = range.rows,
-                           .group = group,
+                           .group = end - begin,
                            .first_position = sequence.first_position + range.first,
                            .positions = sequence.first_position + sequence.rows,
                            .window = shape.window,
@@ -644,7 +651,7 @@ void CpuBackend::attend_rows(const Tensor& qkv, const AttentionShape& shape, con
                            .value_width = place.value_width,
                            .scale = shape.scale,
                            .softcap = shape.softcap,
-                           .sinks = shape.sinks.empty() ? nullptr : shape.sinks.data() + head * group,
+                           .sinks = shape.sinks.empty() ? nullptr : shape.sinks.data() + first,
                            .work = exact ? scores_[thread]->data : work(thread),
                            .siblings = one.count - 1,
                            .shared_positions = one.shared_positions};

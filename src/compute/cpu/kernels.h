@@ -180,6 +180,7 @@ struct Kernels {
   int64_t product_work_bytes;  // that each thread has for integer products; aligned to 64 bytes
   int64_t product_rows =
       96;  // of a PanelTask, at most: activation rows that stay in the L2 cache while panels pass by
+  int64_t attention_heads_min = 2;  // of an attention item, if not all query heads of a key/value head
 };
 
 // What a table of matrix tiles puts in the place of kAvx512Kernels' (select.h: with_tiles()).

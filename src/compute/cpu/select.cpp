@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "compute/backend.h"
+#include "compute/cpu/tiles.h"
 
 namespace neutrino::compute {
 namespace cpu {
@@ -97,6 +98,7 @@ Kernels with_tiles(const TileKernels& tiles) {
   table.word_panels = tiles.word_panels;
   table.attend = tiles.attend;
   table.planes = true;
+  table.attention_heads_min = kTileRows;
   table.product_work_bytes = tiles.product_work_bytes;
   return table;
 }
