@@ -21,6 +21,7 @@
 #include "compute/attention_query.h"
 #include "compute/cpu/cpu_backend.h"
 #include "compute/cpu/repack.h"
+#include "compute/cpu/row_ranges.h"
 #include "compute/cpu/select.h"
 #include "compute/cpu/thread_team.h"
 #include "compute/cpu/updates.h"
@@ -33,9 +34,7 @@ namespace {
 constexpr int64_t kRowTiles = 12;         // rows that every table's tiles divide
 constexpr int64_t kGatePanels = 2;        // whose gates and ups are computed side by side
 constexpr int64_t kAttentionRowsMin = 8;  // rows of one sequence in an attention item, where it has so many
-constexpr int64_t kSharedPositionsMin =
-    2 * kBlockPositions;              // that sequences have in common to go through them together
-constexpr int64_t kSiblingsMax = 32;  // of such a group, its first included
+constexpr int64_t kSiblingsMax = 32;      // of such a group, its first included
 
 struct Floats {
   explicit Floats(int64_t count)
@@ -487,28 +486,6 @@ void CpuBackend::gate_panels(const Activation& x, const PanelMatrix& w, Updates 
   }
 }
 
-// Some rows of one sequence: the rows whose positions share a KV block, or a piece of an attention.
-struct RowRange {
-  const SequenceRows* sequence;
-  int64_t first, rows;  // row first_row + first ... of the batch
-};
-
-// Cuts every sequence's rows where positions reach a multiple of `positions`.
-std::span<RowRange> cut_rows(const Batch& batch, int64_t positions, Scratch& scratch) {
-  int64_t count = 0;
-  for (const SequenceRows& sequence : batch.sequences) count += sequence.rows / positions + 2;
-  auto* ranges = reinterpret_cast<RowRange*>(scratch.take(count * static_cast<int64_t>(sizeof(RowRange))));
-  count = 0;
-  for (const SequenceRows& sequence : batch.sequences)
-    for (int64_t first = 0; first < sequence.rows;) {
-      const int64_t rows =
-          std::min(sequence.rows - first, positions - (sequence.first_position + first) % positions);
-      ranges[count++] = {.sequence = &sequence, .first = first, .rows = rows};
-      first += rows;
-    }
-  return {ranges, static_cast<size_t>(count)};
-}
-
 void CpuBackend::rope_and_store(Tensor& qkv, const RopeTable& rope, const AttentionShape& shape,
                                 const Batch& batch, KvCache& cache, int64_t layer) {
   auto& paged = static_cast<PagedKvCache&>(cache);
@@ -548,47 +525,6 @@ void CpuBackend::rope_and_store(Tensor& qkv, const RopeTable& rope, const Attent
   });
 }
 
-// Ranges of rows that go through the blocks together: [first, first + count), of which the first so many positions stand in the
-// same blocks.
-struct RangeGroup {
-  int64_t first, count, shared_positions;
-};
-
-int64_t positions_before(const RowRange& range) { return range.sequence->first_position + range.first; }
-
-// Of the positions before both ranges: those in whole blocks that both tables have in the same place, from the first on.
-int64_t shared_positions(const RowRange& a, const RowRange& b, const KvTiles& place) {
-  const auto one = block_table(*a.sequence, place), other = block_table(*b.sequence, place);
-  const int64_t most = std::min(positions_before(a), positions_before(b)) / kBlockPositions;
-  int64_t blocks = 0;
-  while (blocks < most && one[blocks] == other[blocks]) ++blocks;
-  return blocks * kBlockPositions;
-}
-
-// Neighbours that have most of their past in common: choices of one prompt, behind a common one. At most `count_max` of them,
-// with at most `rows_max` rows; none, if that is 1.
-std::span<RangeGroup> group_ranges(std::span<const RowRange> ranges, const KvTiles& place, int64_t count_max,
-                                   int64_t rows_max, Scratch& scratch) {
-  const auto bytes = static_cast<int64_t>(ranges.size() * sizeof(RangeGroup));
-  auto* groups = reinterpret_cast<RangeGroup*>(scratch.take(bytes));
-  const auto size = static_cast<int64_t>(ranges.size());
-  int64_t count = 0;
-  for (int64_t first = 0; first < size; first += groups[count++].count) {
-    RangeGroup group = {first, 1, positions_before(ranges[first]) / kBlockPositions * kBlockPositions};
-    int64_t rows = ranges[first].rows;
-    for (int64_t next = first + 1; next < size && group.count < count_max; ++next) {
-      const int64_t shared =
-          std::min(group.shared_positions, shared_positions(ranges[first], ranges[next], place));
-      rows += ranges[next].rows;
-      if (rows > rows_max || shared < kSharedPositionsMin || 2 * shared < group.shared_positions) break;
-      group.shared_positions = shared;
-      ++group.count;
-    }
-    groups[count] = group;
-  }
-  return {groups, static_cast<size_t>(count)};
-}
-
 void CpuBackend::attend_rows(const Tensor& qkv, const AttentionShape& shape, const Batch& batch,
                              const PagedKvCache& cache, int64_t layer, const Tensor& out) {
   check_shapes(qkv, shape, cache, layer);
@@ -617,7 +553,7 @@ void CpuBackend::attend_rows(const Tensor& qkv, const AttentionShape& shape, con
     block_reads_ += parts * kv_heads * one.shared_positions / kBlockPositions;
     for (const RowRange& range : ranges.subspan(one.first, one.count))
       block_reads_ += parts * kv_heads *
-                      (ceil_div(positions_before(range) + range.rows, kBlockPositions) -
+                      (ceil_div(range.positions_before() + range.rows, kBlockPositions) -
                        one.shared_positions / kBlockPositions);
   }
   // Head by head, so that a head's keys and values stay in the cache; the last rows, which see most, first.
