@@ -195,6 +195,7 @@ CpuBackend::CpuBackend(const BackendOptions& options, const Kernels& kernels, in
       name_(std::string("cpu/") + kernels_.name),
       team_(threads),
       cache_(options.arithmetic == Arithmetic::integer ? options.weight_cache : std::filesystem::path()) {
+  check(kernels.product_rows % kRowTiles == 0, "a table takes a multiple of the rows of every tile");
   const int64_t product_floats = kernels.product_work_bytes / static_cast<int64_t>(sizeof(float));
   const int64_t tile_floats = 2 * kernels.product_rows * kGatePanels * kPanelRows;
   for (int64_t i = 0; i < threads; ++i) {

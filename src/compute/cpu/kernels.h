@@ -178,8 +178,8 @@ struct Kernels {
 
   bool planes;                 // whether quantize() writes them behind an activation row
   int64_t product_work_bytes;  // that each thread has for integer products; aligned to 64 bytes
-  int64_t product_rows =
-      96;  // of a PanelTask, at most: activation rows that stay in the L2 cache while panels pass by
+  // Of a PanelTask, at most: activation rows that stay in the L2 cache while panels pass by. A multiple of cpu_backend.cpp's kRowTiles.
+  int64_t product_rows = 96;
   int64_t attention_heads_min = 2;  // of an attention item, if not all query heads of a key/value head
 };
 
