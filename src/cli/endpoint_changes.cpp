@@ -141,7 +141,8 @@ void add_endpoint_flags(CLI::App& app, EndpointFlags& flags) {
       ->take_all()
       ->group(replica);
   app.add_option("--command", flags.command,
-                 "instead of a model: a word of a command that serves HTTP (repeatable); {port} is filled in")
+                 "instead of a model: a word of a command that serves HTTP (repeatable); {port}, {host} and "
+                 "{neutrino} are filled in")
       ->expected(1)
       ->take_all()
       ->group(replica);

@@ -26,7 +26,7 @@ inline constexpr std::string_view kOwnProgram = "{neutrino}";
 struct ReplicaSpec {
   std::string id;          // lower-case letters, digits, dashes; at most 63; never used again for another
   int64_t generation = 1;  // which attempt of this replica; a restart is the next one
-  std::vector<std::string> command;      // "{host}" and "{port}" become where it has to listen; kOwnProgram
+  std::vector<std::string> command;      // "{host}" and "{port}" become where it listens; kOwnProgram
   std::vector<std::string> environment;  // "NAME=value" beside the provider's own; not stored in the clear
   std::string working_directory;         // empty: the provider's choice
   int64_t memory_bytes = 0;              // it gets no more; 0: no limit

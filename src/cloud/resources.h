@@ -17,7 +17,7 @@ namespace neutrino::cloud {
 
 // How one replica is made.
 struct ReplicaTemplate {
-  std::vector<std::string> command;      // "{host}" and "{port}" in it become where it has to listen
+  std::vector<std::string> command;      // with "{host}", "{port}" and kOwnProgram as in a ReplicaSpec
   std::vector<std::string> environment;  // "NAME=value"
   std::vector<std::string> secrets;      // "NAME=secret's name": their values come when it is started
   std::string ready_path;                // asked with GET until it answers; empty: neutrino serve's

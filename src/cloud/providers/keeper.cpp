@@ -162,11 +162,10 @@ void Keeper::start_program(const Port& port) {
                        .group = ProcessGroup::own,
                        .parent_death_signal = SIGKILL,
                        .enter = group_.enter()};
-  for (const std::string& word : spec_.command)
-    options.argv.push_back(
-        word == kOwnProgram
-            ? own_program()
-            : replace_all(replace_all(word, "{port}", std::to_string(port.number)), "{host}", kHost));
+  for (std::string word : spec_.command) {
+    word = replace_all(replace_all(word, "{port}", std::to_string(port.number)), "{host}", kHost);
+    options.argv.push_back(replace_all(word, kOwnProgram, own_program()));
+  }
   options.environment = environment_;
   options.environment->push_back(folder_.mark());
   options.environment->push_back(fmt::format("NEUTRINO_GENERATION={}", spec_.generation));

@@ -1,7 +1,7 @@
 // The backend for CPUs: one class, whose loops call the kernels of one table.
 //
-// An operation is cut into items (some panels of a matrix, some rows, one key/value head of some rows) that the thread team
-// takes one by one. Which thread computes an item, and what stands beside it, never changes its bits.
+// An operation is cut into items (some panels of a matrix, some rows, query heads of one key/value head in some rows) that the thread
+// team takes one by one. Which thread computes an item, and what stands beside it, never changes its bits.
 //
 // What goes row by row in front of a product or of attention (norms, quantisation, rotation) is not run at once: it becomes a
 // phase of the operation that reads it, so that the threads are called together once for both (later(), fork()).
